@@ -1,0 +1,229 @@
+"""Every error Holdfast raises, and what its catcher does.
+
+    HoldfastError
+    ├── CoordinationError            who may write; never counts as a model's failure
+    │   ├── OwnershipLostError       the turn is gone; stop writing, do not retry
+    │   │   └── SessionTakeoverError     the fence found somebody else; carries `.verdict`
+    │   ├── SessionBusyError         somebody else's turn lasted longer than we wait; try again
+    │   ├── SessionWriteLockTimeoutError   the write lock was not granted; nothing was written; try again
+    │   ├── WaitRingError            waiting would wait for itself; refused at once
+    │   ├── TranscriptUnsettledError the end of the file is unclear; wait for the next turn to judge it
+    │   └── DrainingError            the process is going away; send it elsewhere or later
+    ├── ProviderError                the model's side; feeds failover
+    ├── ResourceError                disk full, out of handles, read-only; stops the turn, explained
+    │   └── StoreStoppedError        the ledger failed or was replaced; this process must end
+    ├── InputError                   the caller's; fix the call
+    │   ├── InputConflictError       same idempotency key, another body (HTTP 409)
+    │   ├── InputTooLargeError       over a stated limit (HTTP 413)
+    │   ├── UnknownSessionError, UnknownInputError   no such thing (HTTP 404)
+    │   ├── TranscriptFormatError    not a transcript; refused or set aside, never overwritten
+    │   └── ConfigError              exit code 78; lists every fault at once
+    ├── TurnLimitError               steps, seconds or bytes of a turn used up (a named outcome)
+    ├── TurnCancelledError           somebody asked the turn to stop; carries `.by`
+    └── StateVersionError            the state directory was written by a newer Holdfast
+
+Each class knows whose `fault` it is ("caller", "provider", "coordination", "resource") and whether trying the same call
+`again` can help.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from holdfast.session.fence import Verdict
+
+
+class HoldfastError(Exception):
+    """Base of all errors raised on purpose."""
+
+    fault: ClassVar[str] = "caller"
+    again: ClassVar[bool] = False
+
+
+# ── who may write ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CoordinationError(HoldfastError):
+    """Who may write a session was in question. Never a model's failure: failover does not accept it."""
+
+    fault = "coordination"
+    again = True
+
+
+class OwnershipLostError(CoordinationError):
+    """The turn no longer owns its session. Stop writing; a lost turn stays lost. Its finished answer is salvaged."""
+
+    again = False
+
+
+class SessionTakeoverError(OwnershipLostError):
+    """The fence found that somebody else wrote, or owns, the session. `.verdict` says who and what."""
+
+    def __init__(self, verdict: Verdict, path: str) -> None:
+        self.verdict = verdict
+        self.path = path
+        by = f" (by {verdict.by})" if verdict.by else ""
+        super().__init__(
+            f"session file changed while embedded prompt lock was released: {path}: {verdict.kind}{by}: {verdict.detail}"
+        )
+
+
+class SessionBusyError(CoordinationError):
+    """Somebody else's turn owned the session for longer than the caller was ready to wait. Nothing was written."""
+
+    def __init__(self, session: str, waited_s: float, holder: str) -> None:
+        self.session = session
+        self.waited_s = waited_s
+        self.holder = holder
+        super().__init__(f"session {session!r} is busy: waited {waited_s:.1f} s for {holder}; try again or raise wait_s")
+
+
+class SessionWriteLockTimeoutError(CoordinationError):
+    """The write lock was not granted in time. Nothing was written; trying again may help."""
+
+    def __init__(self, path: str, timeout_ms: int, holder: str) -> None:
+        self.path = path
+        self.timeout_ms = timeout_ms
+        self.holder = holder
+        super().__init__(
+            f"session file locked (timeout {timeout_ms}ms): {holder} {path}; if that process is stopped, continue it "
+            f"(kill -CONT) or end it, then try again"
+        )
+
+
+class WaitRingError(CoordinationError):
+    """Waiting for this session would close a ring of turns waiting for each other. Refused at once."""
+
+    again = False
+
+
+class TranscriptUnsettledError(CoordinationError):
+    """The end of the transcript is torn, replaced or cut. Metadata is not written until a turn has judged it."""
+
+
+class DrainingError(CoordinationError):
+    """The process is shutting down and takes no new work. `.retry_after_s` says when to ask again."""
+
+    def __init__(self, retry_after_s: int = 5) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"shutting down: no new input is accepted; try again in {retry_after_s} s")
+
+
+# ── the model's side ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProviderError(HoldfastError):
+    """A model provider failed. The only family that the failover loop accepts.
+
+    Args:
+        status: HTTP status or None.
+        code: the provider's own error code or type, verbatim.
+        body: the error body as text or parsed JSON, cut to 4 KiB.
+        reason: a failure class if the raiser already knows it (see `holdfast.model.failure`).
+        sent: whether the request may have reached the provider (False: refused before it was sent).
+        partial: text that had been streamed before the failure; kept for people, never the answer.
+    """
+
+    fault = "provider"
+    again = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        body: Any = None,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
+        sent: bool = True,
+        partial: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.provider = provider
+        self.model = model
+        self.body = body
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.sent = sent
+        self.partial = partial
+
+
+# ── this machine ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ResourceError(HoldfastError):
+    """The machine could not do it: disk full, read-only, out of handles, input/output error. The turn stops, explained."""
+
+    fault = "resource"
+    again = True
+
+
+class StoreStoppedError(ResourceError):
+    """The ledger failed to sync or was replaced under this process, which must end. Accepted work is kept on disk."""
+
+    again = False
+
+
+# ── the caller ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class InputError(HoldfastError):
+    """The caller's mistake. The message says what to change."""
+
+
+class InputConflictError(InputError):
+    """The same idempotency key came with another body. Nothing was stored."""
+
+
+class InputTooLargeError(InputError):
+    """Over a stated limit. Nothing was stored."""
+
+
+class UnknownSessionError(InputError):
+    """No such session."""
+
+
+class UnknownInputError(InputError):
+    """No such input, turn or message id."""
+
+
+class TranscriptFormatError(InputError):
+    """The file is not a transcript (no valid header, a directory, a pipe, a link out of the state). Never overwritten."""
+
+
+class ConfigError(InputError):
+    """The configuration is wrong. `.faults` holds one line per fault, each with the key's path."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("configuration: " + "; ".join(faults))
+
+
+class StateVersionError(HoldfastError):
+    """The state directory was written by a newer Holdfast. Upgrade, or point --state elsewhere; nothing was touched."""
+
+
+# ── named ends of a turn ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TurnLimitError(HoldfastError):
+    """A limit of the turn was reached. `.limit` names it: "steps", "seconds", "tool_seconds", "output_bytes" or
+    "context_overflow"."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        self.limit = limit
+        super().__init__(message)
+
+
+class TurnCancelledError(HoldfastError):
+    """Somebody asked the turn to stop. `.by` says who."""
+
+    def __init__(self, by: str) -> None:
+        self.by = by
+        super().__init__(f"cancelled by {by}")

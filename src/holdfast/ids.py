@@ -1,0 +1,40 @@
+"""Identities. Random ones for what happens, derived ones for what must come out the same when it is done again.
+
+A line's id is 128 bits as 32 hex digits: eight digits collide at about 10^5 lines (kernel notes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+
+def new_id(prefix: str) -> str:
+    """`in_019ab…`: a sortable id, 48 bits of milliseconds and 80 random bits, 32 hex digits after the prefix."""
+    return f"{prefix}_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
+
+
+def nonce() -> str:
+    """128 random bits as 32 hex digits: the second half of an epoch."""
+    return os.urandom(16).hex()
+
+
+def derived_id(*parts: str | int) -> str:
+    """128 bits that follow from `parts` alone, as 32 hex digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = str(part).encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.hexdigest()[:32]
+
+
+def input_line_id(input_id: str) -> str:
+    """The id of the line that holds an input's own message: from the input alone, so it is never written twice."""
+    return derived_id("input", input_id)
+
+
+def entry_id(turn_id: str, epoch: str, sequence: int) -> str:
+    """The id of any other line: from turn (or input), epoch and sequence number."""
+    return derived_id("entry", turn_id, epoch, sequence)

@@ -1,0 +1,70 @@
+"""What every source produces: one `InboundEvent`, and the answers the one door can give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the answer goes. `channel` names an adapter ("console", "test", …), `target` is the adapter's own address."""
+
+    channel: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboundEvent:
+    """One thing that happened and wants a turn.
+
+    Args:
+        session: session key, free text up to 512 bytes, e.g. "agent:main:main".
+        payload: what was said, JSON-able. Either `{"content": str | [parts]}` (one user message) or
+            `{"messages": [...], "tools": [...], "settings": {...}}` (a chat client's view; aligned when the turn starts).
+        source, account, key: name the event for dedupe. `key=None` means the source has no key: never a duplicate.
+        lane: line of turns it waits in; see `lane/policy.py`.
+        route: where the answer is delivered; None: nowhere, it is kept under the input id.
+        waits: the caller waits for its own answer (never steered or merged).
+        model: "provider/model" or None for the configured one.
+        origin: free facts for people and for joining retries (token digest, request digest, …).
+    """
+
+    session: str
+    payload: dict[str, Any]
+    source: str = "library"
+    account: str = ""
+    key: str | None = None
+    lane: str = "main"
+    route: Route | None = None
+    waits: bool = False
+    model: str | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Stored and synced; it will end in exactly one terminal state. `ahead`: inputs queued before it in its session."""
+
+    input_id: str
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same source, account and key with the same body was accepted before, as `input_id`. It is synced."""
+
+    input_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFull:
+    """Nothing was stored: `waiting` inputs are queued and `limit` is the most."""
+
+    lane: str
+    waiting: int
+    limit: int
+
+
+Admission = Accepted | Duplicate | LaneFull

@@ -1,0 +1,102 @@
+"""What the store shows to readers: frozen pictures, never handles. All times are epoch milliseconds (UTC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class InputView:
+    """One accepted input. `state` is "queued", "running" or a terminal one (`lane/states.py`)."""
+
+    id: str
+    session: str
+    lane: str
+    source: str
+    state: str
+    accepted_at_ms: int
+    payload: dict[str, Any]
+    position: int | None = None  # inputs of its session that are before it while queued
+    attempts: int = 0
+    settled_at_ms: int | None = None
+    turn_id: str | None = None  # the latest turn that ran it
+    detail: str | None = None  # reason of a terminal state, in words
+    error: str | None = None  # class name, when failed
+    answer: str | None = None  # final text, when there is one (also for `superseded`)
+    result: dict[str, Any] | None = None  # {"message": v3 assistant message, "finish": str, "usage": {...}, "entry_id": str}
+    cancel_requested_by: str | None = None
+    model: str | None = None
+    route: str | None = None  # "channel:target"
+
+    @property
+    def settled(self) -> bool:
+        return self.state not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """One turn. `state`: "running" or "settled"; `outcome` as of its input, or "done"/"failed" for a turn without one."""
+
+    id: str
+    session: str
+    lane: str
+    epoch: int
+    process: str
+    state: str
+    started_at_ms: int
+    ended_at_ms: int | None = None
+    input_id: str | None = None
+    outcome: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session key and its transcript."""
+
+    key: str
+    transcript: str
+    path: str | None
+    size_bytes: int
+    owner_turn: str | None
+    owner_lane: str | None
+    queued: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """One outbox row. `state`: "pending", "started", "sent", "unknown", "failed"."""
+
+    id: str
+    input_id: str
+    route: str
+    part: int
+    state: str
+    attempts: int
+    body: str
+    label: str | None
+    created_at_ms: int
+    updated_at_ms: int
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WhyLine:
+    """One step of the chain from input to outcome. `evidence`: where it can be checked (table:id or file:offset)."""
+
+    at_ms: int
+    text: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhyReport:
+    """The answer to "what became of it?"."""
+
+    id: str
+    kind: str  # "input" or "turn"
+    session: str
+    state: str
+    lines: list[WhyLine] = field(default_factory=list)

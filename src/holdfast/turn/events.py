@@ -1,0 +1,114 @@
+"""What a turn tells whoever watches, in this process. Hints and progress only: the store is the truth.
+
+A watcher that is too slow loses the oldest events, never delays the turn, and sees one event of kind "dropped".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+EVENT_BUFFER_MAX = 4096
+
+KINDS = (
+    "input.accepted",  # data: source, lane
+    "turn.started",  # data: epoch, lane, attempt
+    "turn.model",  # data: model, step (a model request goes out; the prompt window opens)
+    "turn.delta",  # data: text
+    "turn.thinking",  # data: text
+    "turn.tool_call",  # data: id, name, arguments
+    "turn.tool_result",  # data: id, name, text, is_error
+    "turn.window",  # data: verdict, detail
+    "turn.fallback",  # data: decision record
+    "turn.discarded",  # what was streamed in this turn so far is not the answer; data: reason
+    "turn.settled",  # data: state, detail, answer, result
+    "delivery",  # data: delivery id, state
+    "dropped",  # data: count
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEvent:
+    kind: str
+    session: str
+    at_ms: int
+    input_id: str | None = None
+    turn_id: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Subscription:
+    """One watcher's bounded buffer. Iterate it; it ends when `close` is called."""
+
+    def __init__(self, input_id: str | None, session: str | None) -> None:
+        self._input_id = input_id
+        self._session = session
+        self._events: deque[TurnEvent] = deque()
+        self._dropped = 0
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def offer(self, event: TurnEvent) -> None:
+        if self._input_id is not None and event.input_id != self._input_id:
+            return
+        if self._session is not None and event.session != self._session:
+            return
+        if len(self._events) >= EVENT_BUFFER_MAX:
+            self._events.popleft()
+            self._dropped += 1
+        self._events.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+
+    async def next(self, timeout_s: float | None = None) -> TurnEvent | None:
+        """The next event; None after `timeout_s` without one, or when closed."""
+        while not self._events:
+            if self._closed:
+                return None
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), timeout_s)
+            except TimeoutError:
+                return None
+        if self._dropped:
+            count, self._dropped = self._dropped, 0
+            first = self._events[0]
+            return TurnEvent("dropped", first.session, first.at_ms, data={"count": count})
+        return self._events.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        while True:
+            event = await self.next()
+            if event is None:
+                return
+            yield event
+
+
+class EventBus:
+    """In-process publish and subscribe; must be used from one event loop."""
+
+    def __init__(self) -> None:
+        self._subscriptions: set[Subscription] = set()
+
+    def publish(self, event: TurnEvent) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.offer(event)
+
+    @contextmanager
+    def subscribe(self, *, input_id: str | None = None, session: str | None = None) -> Iterator[Subscription]:
+        """Events from now on, of one input or session, or of all."""
+        subscription = Subscription(input_id, session)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            subscription.close()
