@@ -363,7 +363,9 @@ def encode_line(entry: Entry | SessionHeader) -> bytes:
     except (TypeError, ValueError, OverflowError) as exc:
         raise InputError(f"an entry must be plain JSON: {exc}") from exc
     if len(line) > LINE_BYTES_MAX:
-        raise InputTooLargeError(f"a line of {len(line)} bytes is over the limit of {LINE_BYTES_MAX}; send less at once")
+        raise InputTooLargeError(
+            f"a line of {len(line)} bytes is over the limit of {LINE_BYTES_MAX}; send less at once"
+        )
     if line.count(b"[") + line.count(b"{") > DEPTH_MAX and _deeper_than(msgspec.to_builtins(entry), DEPTH_MAX):
         raise InputTooLargeError(f"an entry nested deeper than {DEPTH_MAX} levels cannot be written")
     return line

@@ -64,7 +64,9 @@ def validate_key(key: str) -> str:
     except UnicodeEncodeError:
         raise InputError(f"session key {_shown(key)} holds half a character (a lone surrogate); leave it out") from None
     if length > KEY_BYTES_MAX:
-        raise InputError(f"a session key of {length} bytes is over the limit of {KEY_BYTES_MAX}: shorten it or use a digest")
+        raise InputError(
+            f"a session key of {length} bytes is over the limit of {KEY_BYTES_MAX}: shorten it or use a digest"
+        )
     if any(unicodedata.category(char) == "Cc" for char in key):
         raise InputError(f"session key {_shown(key)} holds control characters; leave them out")
     return key

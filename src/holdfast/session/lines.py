@@ -41,6 +41,7 @@ class Line(Struct, frozen=True):
     parent: None for both null and absent; `has_parent` tells them apart.
     id, parent: also filled for unknown and malformed lines when they could be read, so that a tree need not break there.
     version: of a header; 1 where it says none.
+    first_kept, first_kept_index: of a compaction; version 1 gives a position instead of an id.
     """
 
     raw: bytes
@@ -56,6 +57,8 @@ class Line(Struct, frozen=True):
     origin: Origin | None = None
     version: int | None = None
     reason: str | None = None
+    first_kept: str | None = None
+    first_kept_index: int | None = None
 
     def value(self) -> dict[str, Any]:
         """The whole line as a dict. Raises ValueError for a line that is not a JSON object."""
@@ -261,6 +264,8 @@ def _judge(raw: bytes, found: _Envelope, version: int) -> Line:
         found.holdfast,
         file_version,
         reason,
+        found.firstKeptEntryId,
+        found.firstKeptEntryIndex,
     )
 
 

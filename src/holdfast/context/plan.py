@@ -1,0 +1,219 @@
+"""What the model is shown of a branch, as v3 messages, and how much of it fits.
+
+The rules, in order:
+
+1. The newest compaction on the branch: its summary first, then the entries from the first it keeps, then those after it.
+   Older compactions are covered by it.
+2. Messages as they are, but for mirrors and for answers with nothing usable in them; a failed or aborted answer keeps its
+   text and the calls that were answered, not its thinking. `custom_message`, `branch_summary` and messages of role
+   `custom` (`hookMessage` in version 2) are shown as the user's; so is `bashExecution`, unless it asks to be left out.
+   `custom` entries (salvaged answers too), labels, titles, model and thinking changes are not shown.
+3. What belongs to the turn, its own input first, comes after everything that others wrote meanwhile. The input is shown
+   even when a compaction covers it.
+4. Calls and results are paired (`repair.py`).
+5. Half an emoji, which no provider can be sent, is shown as U+FFFD. The transcript keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from holdfast.context.repair import FAILED_STOPS, Message, pair_calls
+from holdfast.ids import input_line_id
+from holdfast.session.lines import Line, is_mirror
+
+SUMMARY_HEAD = "Summary of the conversation before this point:\n\n"
+BRANCH_HEAD = "Summary of another branch of this conversation, left before this point:\n\n"
+
+BYTES_PER_TOKEN = 3  # UTF-8; English has about 4 and Chinese 3, so the estimate errs on the safe side
+IMAGE_TOKENS = 1_600  # the most that the large providers count for an image of the usual size
+MESSAGE_TOKENS = 4  # role and separators
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to show. The first `pinned` messages (a summary) and the last `own` (the turn's) are never dropped."""
+
+    messages: list[Message]
+    pinned: int = 0
+    own: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What of a plan fits.
+
+    outcome: "whole"; "trimmed" (`dropped` messages, the oldest exchanges, are left out); "overflow" (even the last
+        exchange is too large: `messages` is the smallest there is, and the provider will refuse it).
+    tokens: the estimate for `messages`.
+    """
+
+    messages: list[Message]
+    outcome: Literal["whole", "trimmed", "overflow"]
+    tokens: int
+    dropped: int = 0
+
+
+def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | None = None) -> Plan:
+    """What the model is shown of a branch, `Branch.lines`.
+
+    Args:
+        inputs: ids of the inputs that the turn answers, steered and merged ones included.
+        turn: the turn's id. A line belongs to the turn if its origin names it or one of the inputs.
+    """
+    summary, visible = _after_compaction(lines)
+    own_input_lines = {input_line_id(id) for id in inputs}
+    own = [line for line in visible if _belongs(line, inputs, turn, own_input_lines)]
+    shown = {id(line) for line in visible}
+    covered = [line for line in lines if line.id in own_input_lines and id(line) not in shown]
+    moved = {id(line) for line in own}
+    others = [line for line in visible if id(line) not in moved]
+    head = [] if summary is None else [_user_text(SUMMARY_HEAD + summary)]
+    before, ours = _messages(others), _messages([*covered, *own])
+    paired = pair_calls([*before, *ours])
+    # Results may have moved to a call before the turn (tools that a client runs), so the turn begins with what cannot.
+    speech = {id(message) for message in ours if message["role"] == "user"}
+    start = next((i for i, message in enumerate(paired) if id(message) in speech), len(paired))
+    return Plan(head + paired, pinned=len(head), own=len(paired) - start)
+
+
+def _after_compaction(lines: Sequence[Line]) -> tuple[str | None, list[Line]]:
+    """The newest summary, if there is one, and the lines it leaves to be shown."""
+    at = next((i for i in reversed(range(len(lines))) if _is_compaction(lines[i])), None)
+    if at is None:
+        return None, list(lines)
+    kept_from = next((i for i in range(at) if lines[i].id == lines[at].first_kept), at)
+    kept = [line for line in lines[kept_from:at] if not _is_compaction(line)]
+    return _value(lines[at])["summary"], [*kept, *lines[at + 1 :]]
+
+
+def _is_compaction(line: Line) -> bool:
+    return line.kind == "entry" and line.type == "compaction"
+
+
+def _belongs(line: Line, inputs: Collection[str], turn: str | None, own_input_lines: Collection[str]) -> bool:
+    if line.id in own_input_lines:
+        return True
+    origin = line.origin
+    return origin is not None and (origin.turn == turn or any(id in inputs for id in origin.inputs))
+
+
+# ── one line ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _messages(lines: Iterable[Line]) -> list[Message]:
+    messages = (_message(line) for line in lines)
+    return [message for message in messages if message is not None]
+
+
+def _message(line: Line) -> Message | None:
+    """What the model is shown of one line, None for nothing."""
+    if line.kind != "entry" or is_mirror(line):
+        return None
+    if line.type == "branch_summary":
+        return _user_text(BRANCH_HEAD + _value(line)["summary"])
+    if line.type == "custom_message":
+        return _as_user(_value(line)["content"])
+    if line.type != "message":
+        return None
+    message = _value(line)["message"]
+    role = message["role"]
+    if role == "assistant":
+        return _answer(message)
+    if role == "toolResult":
+        return {**message, "content": _parts(message["content"], ("text", "image"))}
+    if role == "bashExecution":
+        return None if message.get("excludeFromContext") else _user_text(_bash_text(message))
+    if role in ("custom", "hookMessage"):
+        return _as_user(message["content"])
+    parts = _parts(message["content"], ("text", "image"))
+    return {**message, "content": parts} if parts else None
+
+
+def _value(line: Line) -> dict[str, Any]:
+    value = line.value()
+    return _sendable(value) if b"\\ud" in line.raw or b"\\uD" in line.raw else value
+
+
+def _sendable(value: Any) -> Any:
+    """With every lone surrogate replaced; whole pairs stay what they are."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(inner) for key, inner in value.items()}
+    return [_sendable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _answer(message: Message) -> Message | None:
+    """An assistant message with what can be used of it."""
+    failed = message.get("stopReason") in FAILED_STOPS
+    parts = _parts(message["content"], ("text", "toolCall") if failed else ("text", "thinking", "toolCall"))
+    if not any(part["type"] != "thinking" for part in parts):
+        return None
+    return {**message, "content": parts}
+
+
+def _parts(content: str | list[dict[str, Any]], allowed: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Content as parts of these types. Blank text is left out: providers refuse it."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [part for part in parts if part["type"] in allowed and (part["type"] != "text" or part["text"].strip())]
+
+
+def _as_user(content: str | list[dict[str, Any]]) -> Message | None:
+    parts = _parts(content, ("text", "image"))
+    return {"role": "user", "content": parts} if parts else None
+
+
+def _user_text(text: str) -> Message:
+    return {"role": "user", "content": [{"type": "text", "text": text}]}
+
+
+def _bash_text(message: Message) -> str:
+    end = "cancelled" if message.get("cancelled") else f"exit code {message.get('exitCode', 'unknown')}"
+    return f"The user ran a command.\n\n$ {message['command']}\n{message['output']}\n\n({end})"
+
+
+# ── how much of it ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def estimate_tokens(message: Message) -> int:
+    """About how many tokens a message costs, from its length alone; meant to be a little too high."""
+    return MESSAGE_TOKENS + sum(_part_tokens(part) for part in message["content"])
+
+
+def _part_tokens(part: dict[str, Any]) -> int:
+    if part["type"] == "image":
+        return IMAGE_TOKENS
+    if part["type"] == "toolCall":
+        return _text_tokens(part["name"]) + _text_tokens(str(part["arguments"]))
+    return _text_tokens(part.get("text") or part.get("thinking") or "")
+
+
+def _text_tokens(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+
+
+def fit(planned: Plan, window_tokens_max: int) -> Fit:
+    """Leave out the oldest whole exchanges until the rest fits `window_tokens_max` tokens.
+
+    An exchange begins where the user speaks after somebody else did, so a call is never parted from its result. The last
+    exchange, the turn's own messages and the pinned ones always stay.
+    """
+    pinned, rest = planned.messages[: planned.pinned], planned.messages[planned.pinned :]
+    costs = [estimate_tokens(message) for message in rest]
+    total = sum(map(estimate_tokens, pinned)) + sum(costs)
+    start = 0
+    for begin in _exchange_starts(rest):
+        if total <= window_tokens_max or begin > len(rest) - planned.own:
+            break
+        total -= sum(costs[start:begin])
+        start = begin
+    outcome = "overflow" if total > window_tokens_max else "trimmed" if start else "whole"
+    return Fit(pinned + rest[start:], outcome, total, dropped=start)
+
+
+def _exchange_starts(messages: Sequence[Message]) -> list[int]:
+    """Where the second and later exchanges begin."""
+    return [i for i in range(1, len(messages)) if messages[i]["role"] == "user" and messages[i - 1]["role"] != "user"]
