@@ -1,0 +1,111 @@
+# Holdfast: everything a clone needs, with nothing but make and Python 3.11 or newer.
+#
+#   make            lists the targets
+#   make up         a gateway with the offline demo model, state in ./state
+#   make test       lint, types and tests
+#
+# The first call makes .venv from the locked versions in requirements/ (hashes checked); later ones find it made.
+# Variables: PYTHON (interpreter the environment is made with), ARGS (handed on to holdfast or pytest), WORKERS.
+
+PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(if $(shell \
+           $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))) python3)
+VENV    := .venv
+BIN     := $(VENV)/bin
+UV      := $(BIN)/uv --quiet
+WORKERS ?= 2
+ARGS    ?=
+
+ifeq ($(OS),Windows_NT)
+$(error Holdfast needs a Unix-like system: on Windows use WSL 2 (in a terminal: "wsl --install"), then run make inside it)
+endif
+
+# A company's own certificate authority: pip reads PIP_CERT or --cert, uv reads SSL_CERT_FILE.
+ifneq ($(SSL_CERT_FILE),)
+export PIP_CERT ?= $(SSL_CERT_FILE)
+endif
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help up test test-all check format cases bench docs lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+up: $(VENV)/.run ## start the gateway with the offline demo model, state in ./state
+	$(BIN)/holdfast --state ./state up $(ARGS)
+
+test: check ## lint, types, then all tests but the long ones
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
+
+test-all: check ## the same and the long ones
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: $(VENV)/.dev ## formatting, lint, types
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/basedpyright
+
+format: $(VENV)/.dev ## write the formatting that check asks for
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format --quiet .
+
+cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one test per case, totals per file
+	$(BIN)/pytest -q -rs tests/cases $(ARGS)
+
+bench: $(VENV)/.dev ## the benchmarks, as JSON
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states)
+	$(BIN)/python scripts/pages.py
+
+lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requirements/
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.lock
+	$(LOCK) pyproject.toml --extra gateway --group build --constraint requirements/dev.lock \
+	    --output-file requirements/run.lock
+	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
+
+clean: ## remove the environment and every cache; ./state stays
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -not -path './state/*' -prune -exec rm -rf {} +
+
+# --upgrade: otherwise uv keeps what the file already says. No index address is written: a lock names what, not where.
+LOCK = $(UV) pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+       --no-emit-find-links --custom-compile-command "make lock"
+
+# ── the environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+# Stamps: .made (an interpreter that is new enough, with pip), .uv (uv, or a note that it cannot be had), .run (what
+# `make up` needs), .dev (what the checks need). An interrupted make leaves no stamp and is simply done again.
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "make: no Python found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: Holdfast needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	         "Install a newer one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	    echo "make: $(PYTHON) could not make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
+	@touch $@
+
+$(VENV)/.uv: requirements/bootstrap.lock | $(VENV)/.made
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.lock \
+	    || echo "make: no uv for this machine; going on with pip, which takes longer" >&2
+	@touch $@
+
+$(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.uv
+	$(call install,requirements/run.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/.uv
+	$(call install,requirements/dev.lock)
+	@touch $@ $(VENV)/.run
+
+# $(1): a lock file. uv first; where it fails for whatever reason, pip does the same from the same file.
+define install
+@echo "make: installing $(1) into $(VENV)"
+@if ! $(UV) pip install --python $(BIN)/python --require-hashes -r $(1); then \
+    echo "make: uv could not do it; trying pip" >&2; \
+    $(BIN)/python -m pip install --quiet --require-hashes -r $(1); fi
+@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+endef
