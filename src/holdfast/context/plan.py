@@ -2,16 +2,17 @@
 
 The rules, in order:
 
-1. The newest compaction on the branch: its summary first, then the entries from the first it keeps, then those after it.
+1. The newest compaction on the branch: its summary first, then the entries from the first it keeps, then those after.
    Older compactions are covered by it.
-2. Messages as they are, but for mirrors and for answers with nothing usable in them; a failed or aborted answer keeps its
-   text and the calls that were answered, not its thinking. `custom_message`, `branch_summary` and messages of role
+2. Messages as they are, but for mirrors and for answers with nothing usable in them; a failed or aborted answer keeps
+   its text and the calls that were answered, not its thinking. `custom_message`, `branch_summary` and messages of role
    `custom` (`hookMessage` in version 2) are shown as the user's; so is `bashExecution`, unless it asks to be left out.
    `custom` entries (salvaged answers too), labels, titles, model and thinking changes are not shown.
 3. What belongs to the turn, its own input first, comes after everything that others wrote meanwhile. The input is shown
    even when a compaction covers it.
 4. Calls and results are paired (`repair.py`).
-5. Half an emoji, which no provider can be sent, is shown as U+FFFD. The transcript keeps it.
+5. A line nested as deeply as the interpreter bears may be left out; none that Holdfast writes is.
+6. Half an emoji, which no provider can be sent, is shown as U+FFFD. The transcript keeps it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
         turn: the turn's id. A line belongs to the turn if its origin names it or one of the inputs.
     """
     summary, visible = _after_compaction(lines)
-    own_input_lines = {input_line_id(id) for id in inputs}
+    own_input_lines = {input_line_id(input_id) for input_id in inputs}
     own = [line for line in visible if _belongs(line, inputs, turn, own_input_lines)]
     shown = {id(line) for line in visible}
     covered = [line for line in lines if line.id in own_input_lines and id(line) not in shown]
@@ -97,15 +98,24 @@ def _belongs(line: Line, inputs: Collection[str], turn: str | None, own_input_li
     if line.id in own_input_lines:
         return True
     origin = line.origin
-    return origin is not None and (origin.turn == turn or any(id in inputs for id in origin.inputs))
+    return origin is not None and (origin.turn == turn or any(input_id in inputs for input_id in origin.inputs))
 
 
 # ── one line ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _messages(lines: Iterable[Line]) -> list[Message]:
-    messages = (_message(line) for line in lines)
+    messages = (_message_if_readable(line) for line in lines)
     return [message for message in messages if message is not None]
+
+
+def _message_if_readable(line: Line) -> Message | None:
+    try:
+        return _message(line)
+    except RecursionError:
+        # Others may nest up to what this interpreter bears (we stop at DEPTH_MAX); how much that is depends on how deep
+        # in calls one stands, so a line that could be read a moment ago may be too deep here.
+        return None
 
 
 def _message(line: Line) -> Message | None:
@@ -198,10 +208,10 @@ def _text_tokens(text: str) -> int:
 def fit(planned: Plan, window_tokens_max: int) -> Fit:
     """Leave out the oldest whole exchanges until the rest fits `window_tokens_max` tokens.
 
-    An exchange begins where the user speaks after somebody else did, so a call is never parted from its result. The last
-    exchange, the turn's own messages and the pinned ones always stay.
+    An exchange begins where the user speaks after somebody else did, so a call is never parted from its result. The
+    last exchange, the turn's own messages and the pinned ones always stay.
     """
-    pinned, rest = planned.messages[: planned.pinned], planned.messages[planned.pinned :]
+    pinned, rest = (planned.messages[: planned.pinned], planned.messages[planned.pinned :])
     costs = [estimate_tokens(message) for message in rest]
     total = sum(map(estimate_tokens, pinned)) + sum(costs)
     start = 0

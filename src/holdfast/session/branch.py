@@ -31,7 +31,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Lines by id. Build it with `Tree.of`; it may start anywhere in a file, the missing part is then a problem of `walk`."""
+    """Lines by id, made by `Tree.of`. It may start anywhere in a file; the missing part is then a problem of `walk`."""
 
     nodes: dict[str, Line] = field(default_factory=dict)
     leaf: str | None = None

@@ -35,11 +35,11 @@ Content = str | list[Part]
 StopReason = Literal["stop", "length", "toolUse", "error", "aborted"]
 
 
-class Origin(Struct, frozen=True, omit_defaults=True):
+class Origin(Struct, frozen=True, gc=False, omit_defaults=True):
     """Who wrote a line: the value of its top-level key `holdfast`, which other readers ignore.
 
     `epoch` is the number of the fencing token; `inputs` are the ids of the inputs the line answers or carries; `final`
-    says that it is the answer that settles them. An origin is a claim, not a proof: the fence record decides what is ours.
+    says that it is the answer that settles them. An origin proves nothing: the fence record decides what is ours.
     """
 
     store: str
@@ -73,7 +73,7 @@ class _Entry(_Line, frozen=True, rename="camel", tag_field="type"):
 
 
 class MessageEntry(_Entry, frozen=True, rename="camel", tag="message"):
-    """Something said, by role: "user", "assistant", "toolResult", "bashExecution" or "custom". The message stays a dict."""
+    """Something said; `message` stays a dict. Its role: user, assistant, toolResult, bashExecution or custom."""
 
     message: dict[str, Any] = {}
 
@@ -366,7 +366,7 @@ def encode_line(entry: Entry | SessionHeader) -> bytes:
         raise InputTooLargeError(
             f"a line of {len(line)} bytes is over the limit of {LINE_BYTES_MAX}; send less at once"
         )
-    if line.count(b"[") + line.count(b"{") > DEPTH_MAX and _deeper_than(msgspec.to_builtins(entry), DEPTH_MAX):
+    if line.count(b"[") + line.count(b"{") > DEPTH_MAX and deeper_than(msgspec.to_builtins(entry), DEPTH_MAX):
         raise InputTooLargeError(f"an entry nested deeper than {DEPTH_MAX} levels cannot be written")
     return line
 
@@ -376,6 +376,8 @@ def _encode(entry: Entry | SessionHeader) -> bytes:
         line = msgspec.json.encode(entry)
     except UnicodeEncodeError:
         return _encode_escaped(msgspec.to_builtins(entry, str_keys=True))
+    if line.isascii():
+        return line
     # Valid inside JSON strings, but line breaks to readers that split text rather than bytes.
     return (
         line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
@@ -388,7 +390,7 @@ def _encode_escaped(value: Any) -> bytes:
     return json.dumps(finite, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def deeper_than(value: Any, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
         inner: list[Any] = []

@@ -5,8 +5,8 @@
     agent:<id>:cron:<job>
     hook:<id>
 
-Whatever does not have one of these forms is a key all the same, of the agent `main`. Keys are compared byte for byte: no
-folding of case, no Unicode normalisation.
+Whatever does not have one of these forms is a key all the same, of the agent `main`. Keys are compared byte for byte:
+no folding of case, no Unicode normalisation.
 """
 
 from __future__ import annotations

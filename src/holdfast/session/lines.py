@@ -1,7 +1,7 @@
 """Lines of a transcript as they are: whose they are, what kind, and whether they can be trusted to mean anything.
 
 Reading looks only at what decides: type, ids, role, origin. The bytes are kept as they came and never encoded again,
-since that would change numbers and lose fields. A line costs about 2 µs per 2 KB.
+since that would change numbers and lose fields. It costs about two thirds of decoding the line whole.
 
 msgspec reads fast but refuses things that JavaScript writes (half an emoji, a number past every range), and it does not
 look for invalid UTF-8 in what it skips; so each line is checked for UTF-8 first, and each refusal is given to the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -32,14 +33,17 @@ from holdfast.session.entries import (
 Kind = Literal["header", "entry", "unknown", "malformed", "blank"]
 
 
-class Line(Struct, frozen=True):
+# gc=False below: these cannot refer back to themselves, and a reader may hold many.
+
+
+class Line(Struct, frozen=True, gc=False):
     """One line, read as far as needed.
 
     kind: "header" (type `session`); "entry" (a known type, well formed); "unknown" (good JSON with a type or a message
         role we do not know); "malformed" (`reason` says how); "blank" (nothing but white space).
     raw: the bytes as given, usually without the newline.
     parent: None for both null and absent; `has_parent` tells them apart.
-    id, parent: also filled for unknown and malformed lines when they could be read, so that a tree need not break there.
+    id, parent: also filled for unknown and malformed lines if they could be read, so that a tree need not break there.
     version: of a header; 1 where it says none.
     first_kept, first_kept_index: of a compaction; version 1 gives a position instead of an id.
     """
@@ -128,10 +132,10 @@ def decode_entry(raw: bytes) -> Entry | SessionHeader | ForeignEntry:
         return ForeignEntry(line)
     try:
         return _typed.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         try:
             return msgspec.convert(_utf8_keys(load_object(raw)), type=Entry | SessionHeader)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):
             return ForeignEntry(line)
 
 
@@ -150,14 +154,14 @@ def load_object(raw: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError):
         value = json.loads(raw.decode("utf-8"), parse_int=_integer)
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  (the line is wrong, not the caller)
+        raise ValueError("not a JSON object")
     return value
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Part(Struct):
+class _Part(Struct, gc=False):
     type: str
     text: str | None = None
     thinking: str | None = None
@@ -168,7 +172,7 @@ class _Part(Struct):
     arguments: dict[str, Any] | None = None
 
 
-class _Message(Struct):
+class _Message(Struct, gc=False):
     role: str
     content: str | list[_Part] | None = None
     provider: str | None = None
@@ -179,7 +183,7 @@ class _Message(Struct):
     customType: str | None = None
 
 
-class _Envelope(Struct):
+class _Envelope(Struct, gc=False):
     type: str
     id: str | None = None
     parentId: str | UnsetType | None = UNSET
@@ -207,12 +211,14 @@ _typed = msgspec.json.Decoder(Entry | SessionHeader)
 def _read_slowly(raw: bytes, version: int) -> Line:
     """For a line the fast reader refused: perhaps it is only awkward."""
     try:
-        value = load_object(raw)
+        return _judge_object(raw, _utf8_keys(load_object(raw)), version)
     except RecursionError:
         return Line(raw, "malformed", reason="nested too deeply")
     except ValueError as exc:
         return Line(raw, "malformed", reason=str(exc))
-    value = _utf8_keys(value)
+
+
+def _judge_object(raw: bytes, value: dict[str, Any], version: int) -> Line:
     try:
         msgspec.convert(value.get("holdfast"), type=Origin | None)
     except msgspec.ValidationError:
@@ -220,14 +226,14 @@ def _read_slowly(raw: bytes, version: int) -> Line:
     try:
         return _judge(raw, msgspec.convert(value, type=_Envelope), version)
     except msgspec.ValidationError as exc:
-        kind = value.get("type")
-        known = kind == "session" or kind in ENTRY_TYPES if isinstance(kind, str) else True
+        kind, parent = _text(value.get("type")), _text(value.get("parentId"))
+        known = kind is None or kind == "session" or kind in ENTRY_TYPES
         return Line(
             raw,
             "malformed" if known else "unknown",
-            type=kind if isinstance(kind, str) else None,
+            type=kind,
             id=_text(value.get("id")),
-            parent=_text(value.get("parentId")),
+            parent=parent,
             has_parent="parentId" in value,
             reason=str(exc) if known else None,
         )
@@ -243,7 +249,7 @@ def _judge(raw: bytes, found: _Envelope, version: int) -> Line:
         kind = "header"
         file_version = 1 if found.version is None else found.version
         if not 1 <= file_version <= FORMAT_VERSION:
-            kind, reason = "malformed", f"format version {file_version} is not one of 1 to {FORMAT_VERSION}"
+            kind, reason = ("malformed", f"format version {file_version} is not one of 1 to {FORMAT_VERSION}")
     elif found.type not in ENTRY_TYPES or (message is not None and message.role not in _ROLES):
         kind = "unknown"
     else:
@@ -327,7 +333,7 @@ def _compaction_fault(found: _Envelope) -> str | None:
 
 
 _ROLES = frozenset(("user", "assistant", "toolResult", "bashExecution", "custom", "hookMessage"))
-_FAULTS = {
+_FAULTS: dict[str, Callable[[_Envelope], str | None]] = {
     "message": _message_fault,
     "thinking_level_change": lambda found: None if found.thinkingLevel else "no thinkingLevel",
     "model_change": lambda found: None if found.provider and found.modelId else "no provider or modelId",
@@ -336,7 +342,7 @@ _FAULTS = {
     "custom": lambda found: None if found.customType else "no customType",
     "custom_message": _custom_message_fault,
     "label": lambda found: None if found.targetId else "no targetId",
-    "session_info": lambda found: None,
+    "session_info": lambda _: None,
 }
 
 
