@@ -391,6 +391,7 @@ def _encode_escaped(value: Any) -> bytes:
 
 
 def deeper_than(value: Any, limit: int) -> bool:
+    """Whether lists and objects in `value`, itself one, stand in each other more than `limit` levels deep."""
     level = [value]
     for _ in range(limit):
         inner: list[Any] = []
