@@ -1,0 +1,268 @@
+"""Every key of holdfast.toml: meaning, unit, special values, default. `docs/configuration.md` is drawn from here.
+
+Values are frozen. What a user should not need to turn is a constant in the code with its reason, not a key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    model_validator,
+)
+
+from holdfast.lane.policy import LaneLimits, default_widths
+from holdfast.model import catalog
+
+T = TypeVar("T")
+FrozenMap = Annotated[Mapping[str, T], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+Positive = Annotated[int, Field(gt=0)]
+FenceMode = Literal["strict", "warn"]
+
+APIS = {
+    "openai": catalog.OPENAI,
+    "anthropic": catalog.ANTHROPIC,
+    "bedrock": catalog.BEDROCK,
+    "google": catalog.GOOGLE,
+}
+"""The short names of holdfast.toml and the names that transcripts and the catalog use."""
+
+
+def _model_ref(ref: str) -> str:
+    provider, slash, model = ref.partition("/")
+    if not (provider and slash and model):
+        raise ValueError('must be "provider/model", such as "openai/gpt-5" or "demo/demo"')
+    return ref
+
+
+def _available_lock_protocol(name: str) -> str:
+    if name == "openclaw":
+        raise ValueError(
+            '"openclaw" (taking OpenClaw\'s lock file beside ours) is not there yet; use "none", and do not run an '
+            "OpenClaw gateway on the same sessions"
+        )
+    return name
+
+
+ModelRef = Annotated[str, AfterValidator(_model_ref)]
+
+
+class Section(BaseModel):
+    """A table of holdfast.toml: frozen, without unknown keys, without silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class GatewayConfig(Section):
+    """Where `holdfast up` listens, and how it leaves."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Anything but a loopback address is open to others."
+    )
+    port: int = Field(default=18890, ge=0, le=65535, description="TCP port. 0: one that is free, told at start.")
+    token_file: str | None = Field(
+        default=None,
+        description="File with the bearer token, made at the first start, mode 0600. Unset: `token` in the state.",
+    )
+    drain_s: float = Field(
+        default=25.0,
+        ge=0,
+        description="Seconds that running turns get after SIGTERM before they are queued again. 0: none.",
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # a name: it may resolve to anything
+
+
+class WriteLockConfig(Section):
+    """The lock around one append (about a millisecond)."""
+
+    acquire_timeout_ms: Positive = Field(
+        default=60_000,
+        description="Milliseconds to wait for it. 0 or less: the default, with a warning from `config check`.",
+    )
+    max_hold_ms: Positive = Field(
+        default=300_000, description="Milliseconds after which a holder is reported. It is never robbed of the lock."
+    )
+
+
+class SessionConfig(Section):
+    """What happens when somebody else writes to a transcript."""
+
+    fence_mode: FenceMode = Field(
+        default="strict",
+        description="Unrecorded conversation found during a turn: `strict` stops the turn and keeps its answer, "
+        "`warn` goes on after it and says so in the log.",
+    )
+    lock_protocol: Annotated[Literal["none", "openclaw"], AfterValidator(_available_lock_protocol)] = Field(
+        default="none", description="Another program's lock to take beside ours. Only `none` works in this release."
+    )
+    write_lock: WriteLockConfig = Field(default_factory=WriteLockConfig)
+
+
+class TurnConfig(Section):
+    """Limits of one turn; passing one ends it with a named outcome."""
+
+    beat_s: float = Field(default=15.0, gt=0, description="Seconds between two signs of life of a running turn.")
+    beat_term_s: float = Field(
+        default=90.0,
+        gt=0,
+        description="Seconds a live process's turn must stand still before another may take it. At least 3 × `beat_s`.",
+    )
+    max_s: Positive = Field(default=172_800, description="Seconds a turn may last.")
+    steps_max: Positive = Field(default=32, description="Model calls in one turn, tool rounds included.")
+    tool_seconds_max: Positive = Field(default=600, description="Seconds one tool call may take.")
+    output_bytes_max: Positive = Field(
+        default=1_048_576,
+        description="Bytes of one tool result or answer that are kept; more is cut, and the cut is marked.",
+    )
+
+    @model_validator(mode="after")
+    def _term_outlasts_beats(self) -> TurnConfig:
+        if self.beat_term_s < 3 * self.beat_s:
+            raise ValueError(
+                f"beat_term_s ({self.beat_term_s:g}) must be at least 3 × beat_s ({self.beat_s:g}), or a live turn is "
+                "lost when one beat is late"
+            )
+        return self
+
+
+def _widths() -> Mapping[str, int]:
+    return {**default_widths(), "cron": 1, "cron-nested": 1, "heartbeat": 1, "hook": 1}
+
+
+class LanesConfig(Section):
+    """How many turns run at once, and how many may wait."""
+
+    depth_max: Positive = Field(
+        default=200, description="Inputs that may wait per lane; the next one is refused (busy)."
+    )
+    queue_per_session_max: Positive = Field(
+        default=20, description="Inputs that may wait per session; the next one is refused."
+    )
+    widths: FrozenMap[Positive] = Field(
+        default_factory=_widths,
+        validate_default=True,
+        description="Turns at once per lane, over all processes of a state directory. A lane not named has width 1.",
+        json_schema_extra={
+            "default_in_words": "main max(4, 2 × cores), subagent 8, cron 1, cron-nested 1, heartbeat 1, hook 1"
+        },
+    )
+
+    def limits(self) -> LaneLimits:
+        """The same, as the lanes take it."""
+        return LaneLimits(widths=self.widths, depth_max=self.depth_max, per_session_max=self.queue_per_session_max)
+
+
+class ProviderConfig(Section):
+    """How one model provider is reached. Known ones (openai, anthropic, ollama, …) need no table."""
+
+    api: Literal["openai", "anthropic", "bedrock", "google"] | None = Field(
+        default=None,
+        description="What it speaks. Unset: as the known provider of this name does, else OpenAI chat completions.",
+    )
+    base_url: str | None = Field(
+        default=None, description="Where it is. Unset: as known. An unknown provider needs one."
+    )
+    api_key_env: str | None = Field(
+        default=None, description="Environment variable that holds the key. Unset: the usual one of the known provider."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="The key itself. Better keep it out of files and use `api_key_env`; shown as `***`."
+    )
+    region: str | None = Field(
+        default=None, description="AWS region, for Bedrock. Unset: AWS_REGION or AWS_DEFAULT_REGION."
+    )
+    context_windows: FrozenMap[Positive] = Field(
+        default_factory=dict, validate_default=True, description="Tokens that a model can read, by model id."
+    )
+
+    def settings(self) -> catalog.ProviderSettings:
+        """The same, as the model catalog takes it."""
+        return catalog.ProviderSettings(
+            api=APIS[self.api] if self.api else None,
+            base_url=self.base_url,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            api_key_env=self.api_key_env,
+            region=self.region,
+            context_windows=self.context_windows,
+        )
+
+
+class ModelsConfig(Section):
+    """Which model answers, and where it is."""
+
+    default: ModelRef = Field(
+        default="demo/demo", description="Model of every agent that names none. `demo/demo` works offline."
+    )
+    fallbacks: tuple[ModelRef, ...] = Field(
+        default=(),
+        strict=False,
+        description="Models tried in this order when the first one fails. In a variable: with commas.",
+    )
+    providers: FrozenMap[ProviderConfig] = Field(default_factory=dict, validate_default=True)
+
+    def settings(self) -> dict[str, catalog.ProviderSettings]:
+        """The configured providers as the model catalog takes them."""
+        return {name: provider.settings() for name, provider in self.providers.items()}
+
+
+class AgentConfig(Section):
+    """One agent: the NAME in `agent:NAME:…` session keys."""
+
+    model: ModelRef | None = Field(default=None, description="Its model. Unset: `models.default`.")
+    fallbacks: tuple[ModelRef, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Its fallbacks. Unset: `models.fallbacks`, unless it names its own model. Empty: none.",
+    )
+    fence_mode: FenceMode | None = Field(default=None, description="Unset: `session.fence_mode`.")
+    system_prompt: str | None = Field(
+        default=None, description="Text that stands before the conversation. Unset: none."
+    )
+
+
+class ToolsConfig(Section):
+    """Nothing yet; tools are handed to the library in code."""
+
+
+class Config(Section):
+    """The whole of holdfast.toml."""
+
+    gateway: GatewayConfig = Field(default_factory=GatewayConfig)
+    session: SessionConfig = Field(default_factory=SessionConfig)
+    turn: TurnConfig = Field(default_factory=TurnConfig)
+    lanes: LanesConfig = Field(default_factory=LanesConfig)
+    models: ModelsConfig = Field(default_factory=ModelsConfig)
+    agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
+    tools: ToolsConfig = Field(default_factory=ToolsConfig)
+
+    def agent(self, name: str) -> AgentConfig:
+        """The agent `name` with everything it leaves unset filled in; an agent without a table is all defaults.
+
+        An agent with a model of its own and no fallbacks of its own is strict: it has none.
+        """
+        own = self.agents.get(name, AgentConfig.model_construct())
+        inherited = () if own.model else self.models.fallbacks
+        return AgentConfig(
+            model=own.model or self.models.default,
+            fallbacks=inherited if own.fallbacks is None else own.fallbacks,
+            fence_mode=own.fence_mode or self.session.fence_mode,
+            system_prompt=own.system_prompt,
+        )
