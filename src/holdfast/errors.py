@@ -10,6 +10,7 @@
     │   ├── TranscriptUnsettledError the end of the file is unclear; wait for the next turn to judge it
     │   └── DrainingError            the process is going away; send it elsewhere or later
     ├── ProviderError                the model's side; feeds failover
+    │   └── AllModelsFailedError     every model of a chain failed; carries a receipt of each
     ├── ResourceError                disk full, out of handles, read-only; stops the turn, explained
     │   └── StoreStoppedError        the ledger failed or was replaced; this process must end
     ├── InputError                   the caller's; fix the call
@@ -28,6 +29,7 @@ Each class knows whose `fault` it is ("caller", "provider", "coordination", "res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ class SessionBusyError(CoordinationError):
         self.session = session
         self.waited_s = waited_s
         self.holder = holder
-        super().__init__(f"session {session!r} is busy: waited {waited_s:.1f} s for {holder}; try again or raise wait_s")
+        super().__init__(
+            f"session {session!r} is busy: waited {waited_s:.1f} s for {holder}; try again or raise wait_s"
+        )
 
 
 class SessionWriteLockTimeoutError(CoordinationError):
@@ -152,6 +156,30 @@ class ProviderError(HoldfastError):
         self.retry_after_s = retry_after_s
         self.sent = sent
         self.partial = partial
+
+
+class AllModelsFailedError(ProviderError):
+    """Several models of a chain were asked and each failed. Its cause is the last failure.
+
+    Args:
+        attempts: (model reference, its error), in the order they were asked. `reason` is their class if they share one;
+            `retry_after_s` the shortest wait any of them asked for.
+    """
+
+    def __init__(self, attempts: Sequence[tuple[str, ProviderError]]) -> None:
+        self.attempts = tuple(attempts)
+        failures = [failure for _, failure in self.attempts]
+        reasons = {failure.reason for failure in failures}
+        waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
+        told = " | ".join(
+            f"{model}: {failure} ({failure.reason or 'unclassified'})" for model, failure in self.attempts
+        )
+        super().__init__(
+            f"All models failed ({len(self.attempts)}): {told}",
+            reason=reasons.pop() if len(reasons) == 1 else None,
+            retry_after_s=min(waits, default=None),
+            sent=any(failure.sent for failure in failures),
+        )
 
 
 # ── this machine ─────────────────────────────────────────────────────────────────────────────────────────────────────

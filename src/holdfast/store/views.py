@@ -24,7 +24,9 @@ class InputView:
     detail: str | None = None  # reason of a terminal state, in words
     error: str | None = None  # class name, when failed
     answer: str | None = None  # final text, when there is one (also for `superseded`)
-    result: dict[str, Any] | None = None  # {"message": v3 assistant message, "finish": str, "usage": {...}, "entry_id": str}
+    result: dict[str, Any] | None = (
+        None  # {"message": v3 assistant message, "finish": str, "usage": {...}, "entry_id": str}
+    )
     cancel_requested_by: str | None = None
     model: str | None = None
     route: str | None = None  # "channel:target"

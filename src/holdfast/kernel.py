@@ -1,0 +1,332 @@
+"""The library's handle: `async with holdfast.open(state) as hf`. A small session kernel that any agent framework can use.
+
+Read `Holdfast.turn` first. Everything that touches disk is behind `hf.store` (see `store/protocol.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from holdfast import ids
+from holdfast.clock import Clock, SystemClock, epoch_ms, iso
+from holdfast.errors import (
+    DrainingError,
+    InputError,
+    ResourceError,
+    SessionBusyError,
+    UnknownInputError,
+    UnknownSessionError,
+)
+from holdfast.inbound.event import Accepted, Admission, InboundEvent
+from holdfast.observe.why import build_report
+from holdfast.session.entries import Entry, Origin, encode_line, stamped
+from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
+from holdfast.session.ownership import Busy, ClaimRequest, Owned
+from holdfast.store.protocol import Store
+from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView, WhyReport
+from holdfast.turn.events import EventBus, TurnEvent
+from holdfast.turn.turn import Turn, current_turn
+
+TEXT_BYTES_MAX = 16 * 1024 * 1024
+HOUSEKEEPING_S = 0.5
+SETTLE_RETRY_S = 2.0
+log = logging.getLogger("holdfast")
+
+
+class Holdfast:
+    """One process's handle on a state. Use it from one event loop; close it by leaving its context."""
+
+    def __init__(self, store: Store, *, clock: Clock | None = None, fence_mode: str = "strict") -> None:
+        self.store = store
+        self.clock: Clock = clock or SystemClock()
+        self.fence_mode = fence_mode
+        self.events = EventBus()
+        self.work_arrived = asyncio.Event()
+        self.draining = False
+        self._live: dict[str, Turn] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def process_id(self) -> str:
+        return self.store.process
+
+    @property
+    def state(self) -> str:
+        """The state directory or URL."""
+        return self.store.location
+
+    async def start(self) -> None:
+        """Begin the housekeeping: stories of live turns for `why`, and cancel requests from other processes."""
+        self._spawn(self._keep_house())
+
+    async def close(self) -> None:
+        """Stop housekeeping and close the store. Turns still running in this process are lost to it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+
+    def drain(self) -> None:
+        """Take no new input from now on; turns that run may end."""
+        self.draining = True
+
+    # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def accept(self, event: InboundEvent) -> Admission:
+        """The one door. When this returns `Accepted` or `Duplicate`, the input survives SIGKILL and power loss.
+
+        Raises:
+            DrainingError: the process is going away. InputConflictError: same key, other body. InputError: a bad session
+            key or payload. ResourceError: it could not be stored; nothing was acknowledged.
+        """
+        if self.draining:
+            raise DrainingError()
+        check_event(event)
+        admission = await self.store.accept(event)
+        if isinstance(admission, Accepted):
+            at_ms = epoch_ms(self.clock.now())
+            data = {"source": event.source, "lane": event.lane}
+            self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))
+            self.work_arrived.set()
+        return admission
+
+    async def input(self, input_id: str) -> InputView:
+        """Raises UnknownInputError."""
+        return await self.store.input(input_id)
+
+    async def wait_input(self, input_id: str, timeout_s: float | None = None) -> InputView:
+        """The input once it is settled, or as it is after `timeout_s`. Settled elsewhere: seen within a second."""
+        deadline = None if timeout_s is None else self.clock.mono() + timeout_s
+        with self.events.subscribe(input_id=input_id) as events:
+            while True:
+                view = await self.store.input(input_id)
+                left = None if deadline is None else deadline - self.clock.mono()
+                if view.settled or (left is not None and left <= 0):
+                    return view
+                look_again_at = self.clock.mono() + (1.0 if left is None else min(1.0, left))
+                while (pause := look_again_at - self.clock.mono()) > 0:
+                    event = await events.next(timeout_s=pause)
+                    if event is None or event.kind == "turn.settled":
+                        break
+
+    async def find_join(self, event: InboundEvent, *, within_s: float = 3600.0) -> str | None:
+        """The newest input of the session that was accepted with the same `origin["join"]`, within the last hour."""
+        join = event.origin.get("join")
+        if not join:
+            return None
+        return await self.store.find_join(event.session, str(join), epoch_ms(self.clock.now()) - int(within_s * 1000))
+
+    async def cancel(self, target: str, *, by: str) -> str:
+        """Ask for the end of an input or a turn. Only the owner (or its recovery) settles; a final line wins.
+
+        Returns: "cancelled", "requested" or "already <state>".
+        """
+        turn = self._live.get(target) or next((t for t in self._live.values() if t.input_id == target), None)
+        input_id: str | None = target
+        if target.startswith("turn_"):
+            view = await self.store.turn(target)
+            if view is None:
+                raise UnknownInputError(f"no turn {target!r}")
+            input_id = view.input_id
+            if view.state == "settled":
+                return f"already {view.outcome or 'settled'}"
+        if input_id is not None:
+            await self.store.input(input_id)
+            state = await self.store.request_cancel(input_id, by)
+        elif turn is not None:
+            state = "requested"
+        else:
+            raise InputError(f"turn {target} runs in another process and answers no input; stop it there")
+        if turn is not None and state == "requested":
+            turn.cancel(by)
+        return state
+
+    # ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def turn(
+        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+    ) -> AsyncIterator[Turn]:
+        """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class.
+
+        Args:
+            wait_s: how long to wait for somebody else's turn.
+            input_id: an accepted input that this turn answers.
+
+        Raises:
+            SessionBusyError: not ours within `wait_s`; nothing was written.
+            SessionTakeoverError, OwnershipLostError: out of the body, when the session was lost. See `Turn.append`.
+        """
+        turn = await self.claim(session, lane=lane, wait_s=wait_s, input_id=input_id)
+        if isinstance(turn, Busy):
+            raise SessionBusyError(session, 0.0, f"{turn.holder} ({turn.why})")
+        token = current_turn.set(turn.id)
+        try:
+            yield turn
+        except BaseException as exc:
+            await self.close_turn(turn, exc)
+            raise
+        else:
+            await self.close_turn(turn, None)
+        finally:
+            current_turn.reset(token)
+
+    async def claim(
+        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+    ) -> Turn | Busy:
+        """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both."""
+        transcript = await self.store.transcript_of(session)
+        view = await self.store.input(input_id) if input_id is not None else None
+        turn_id = ids.new_id("turn")
+        request = ClaimRequest(
+            turn_id, session, transcript, self.store.process, lane, ids.nonce(), input_id, parent=current_turn.get()
+        )
+        owned = await self.store.claim(request, wait_s=wait_s, fence_mode=self.fence_mode)
+        if isinstance(owned, Busy):
+            return owned
+        turn = Turn(self, owned, turn_id=turn_id, session=session, lane=lane, view=view)
+        self._live[turn_id] = turn
+        self._start_beating(turn, owned)
+        return turn
+
+    def _start_beating(self, turn: Turn, owned: Owned) -> None:
+        task = asyncio.current_task()
+        self.store.start_beating(
+            owned, still_runs=lambda: turn.id in self._live and not (task is not None and task.done())
+        )
+
+    async def close_turn(self, turn: Turn, exc: BaseException | None) -> str | None:
+        """End a turn. If the disk refuses the settlement, it is tried again in the background until it is recorded."""
+        try:
+            return await turn.close(exc)
+        except ResourceError as failed:
+            log.error("turn %s could not be settled yet: %s", turn.id, failed)
+            self._spawn(self._settle_later(turn, exc))
+            return None
+        finally:
+            self._live.pop(turn.id, None)
+            self.work_arrived.set()
+
+    async def _settle_later(self, turn: Turn, exc: BaseException | None) -> None:
+        while not self.store.stopped:
+            await self.clock.sleep(SETTLE_RETRY_S)
+            try:
+                await turn.close(exc)
+                return
+            except ResourceError as failed:
+                log.error("turn %s still cannot be settled: %s", turn.id, failed)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def session(self, key: str) -> Session:
+        """A reader, and a writer of metadata. Costs nothing until used."""
+        return Session(self, key)
+
+    async def sessions(self, *, limit: int = 1000, prefix: str = "") -> list[SessionView]:
+        return await self.store.sessions(prefix=prefix, limit=limit)
+
+    async def inputs(
+        self, *, session: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[InputView]:
+        return await self.store.inputs(session=session, state=state, limit=limit)
+
+    async def turns(self, *, session: str | None = None, limit: int = 100) -> list[TurnView]:
+        return await self.store.turns(session=session, limit=limit)
+
+    async def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
+        return await self.store.deliveries(state=state, limit=limit)
+
+    async def why(self, target: str) -> WhyReport:
+        """The chain from input to outcome, for an input, a turn, or the newest input of a session.
+
+        Raises:
+            UnknownInputError: nothing of that name.
+        """
+        return await build_report(self.store, target)
+
+    # ── housekeeping ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def live_turns(self) -> list[Turn]:
+        """Turns of this process that have not ended."""
+        return list(self._live.values())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self.clock.sleep(HOUSEKEEPING_S)
+            for turn in self.live_turns():
+                turn.flush_story()
+                if turn.input_id is not None and turn.cancelled_by is None:
+                    view = await self.store.input(turn.input_id)
+                    if view.cancel_requested_by is not None:
+                        turn.cancel(view.cancel_requested_by)
+
+
+class Session:
+    """One session key, for reading and for lines that are not conversation."""
+
+    def __init__(self, hf: Holdfast, key: str) -> None:
+        self._hf = hf
+        self.key = key
+
+    async def lines(self) -> list[Line]:
+        """All lines of the transcript file, in order. An unknown session raises UnknownSessionError."""
+        transcript = await self._hf.store.find_transcript(self.key)
+        if transcript is None:
+            raise UnknownSessionError(f"no session {self.key!r}; `holdfast sessions` lists them")
+        return await self._hf.store.read_lines(transcript)
+
+    async def entries(self) -> list[Any]:
+        """All entries, decoded; lines of others that cannot be decoded come as they are (`ForeignEntry`)."""
+        lines = await self.lines()
+        return [decode_entry(line.raw) for line in lines if line.kind != "header"]
+
+    async def path(self) -> str | None:
+        views = await self._hf.store.sessions(prefix=self.key, limit=1000)
+        return next((view.path for view in views if view.key == self.key), None)
+
+    async def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
+        """Write one line that is not conversation (label, session info, model change, mirror, custom). Needs no turn.
+
+        Raises:
+            InputError: the entry is conversation; that needs a turn.
+            TranscriptUnsettledError: the end of the file is unclear and a turn owns it; try again after that turn.
+        """
+        store, now = self._hf.store, self._hf.clock.now()
+        entry_id = ids.derived_id("metadata", ids.nonce())
+        origin = Origin(store=store.store_id, turn="", epoch=0, lane="", writer="metadata", inputs=[], final=False)
+
+        def build(parent: str | None) -> bytes:
+            return encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))
+
+        if is_conversation(read_line(build(None))):
+            raise InputError("conversation is written by turns only: use `async with hf.turn(...)`")
+        transcript = await store.transcript_of(self.key)
+        await store.append_metadata(transcript, entry_id, build, sync=durable)
+        return entry_id
+
+
+def check_event(event: InboundEvent) -> None:
+    """Raises InputError for a payload that no turn could use."""
+    payload = event.payload
+    if not isinstance(payload, dict) or not ("content" in payload or "messages" in payload):
+        raise InputError('a payload is {"content": …} or {"messages": […]}')
+    content = payload.get("content")
+    if "content" in payload and not (isinstance(content, str | list) and content):
+        raise InputError("an empty message: give it some text or an image")
+    for name, value in (
+        ("source", event.source),
+        ("account", event.account),
+        ("key", event.key or ""),
+        ("lane", event.lane),
+    ):
+        if len(value.encode("utf-8", "surrogatepass")) > 512:
+            raise InputError(f"{name} is longer than 512 bytes")

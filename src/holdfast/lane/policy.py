@@ -1,0 +1,94 @@
+"""Which waiting input goes next: pure rules over small pictures of the queue.
+
+First the transcript's own line (one turn at a time), then a slot of the lane. Users before machines; waiting makes
+everybody older, so nobody starves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+AGING_S = 60.0
+"""A machine's input that has waited this long counts like a user's. Longer than a usual turn, shorter than patience."""
+
+RANK = {"main": 0, "subagent": 1, "hook": 2, "cron-nested": 3, "cron": 3, "heartbeat": 4}
+"""Smaller goes first. Lanes not named here rank like a webhook."""
+
+
+def default_widths() -> dict[str, int]:
+    """`main` max(4, 2 x cores); `subagent` 8; every other lane 1 (semantics.md 2.3)."""
+    return {"main": max(4, 2 * (os.cpu_count() or 1)), "subagent": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """Widths count per state directory, whatever the number of processes.
+
+    Args:
+        widths: turns at once per lane; a lane not named has width 1.
+        depth_max: inputs that may wait per lane (all sessions together).
+        per_session_max: inputs that may wait per session.
+    """
+
+    widths: Mapping[str, int] = field(default_factory=default_widths)
+    depth_max: int = 200
+    per_session_max: int = 20
+
+    def width(self, lane: str) -> int:
+        return max(1, self.widths.get(lane, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One queued input. `blocked`: its transcript has an owner now."""
+
+    seq: int
+    id: str
+    transcript: str
+    lane: str
+    waited_s: float
+    blocked: bool = False
+    solo: bool = False
+
+
+def rank(lane: str, waited_s: float) -> int:
+    """Users before machines, until a machine has waited `AGING_S`."""
+    return 0 if waited_s >= AGING_S else RANK.get(lane, 2)
+
+
+def order(waiting: Iterable[Waiting]) -> list[Waiting]:
+    """Rank first, then arrival."""
+    return sorted(waiting, key=lambda w: (rank(w.lane, w.waited_s), w.seq))
+
+
+def heads(waiting: Iterable[Waiting]) -> list[Waiting]:
+    """The first in line of each transcript, in the order in which they should start."""
+    seen: set[str] = set()
+    first: list[Waiting] = []
+    for one in order(waiting):
+        if one.transcript not in seen:
+            seen.add(one.transcript)
+            first.append(one)
+    return first
+
+
+def choose(
+    waiting: Iterable[Waiting], running: Mapping[str, int], limits: LaneLimits, solo_running: bool
+) -> list[Waiting]:
+    """All inputs that may start now, best first: head of a free transcript's line, with a free slot in its lane.
+
+    Inputs that are re-run one at a time (`solo`) start only while no other such input runs.
+    """
+    free = {lane: limits.width(lane) - count for lane, count in running.items()}
+    chosen: list[Waiting] = []
+    for one in heads(waiting):
+        if one.blocked or (one.solo and solo_running):
+            continue
+        if free.setdefault(one.lane, limits.width(one.lane)) <= 0:
+            continue
+        free[one.lane] -= 1
+        solo_running = solo_running or one.solo
+        chosen.append(one)
+    return chosen

@@ -1,0 +1,74 @@
+"""The lives of an input, a turn and a delivery, as tables. `docs/states.md` is drawn from them.
+
+An illegal move raises and changes nothing. Terminal states are never reopened (promise P2).
+"""
+
+from __future__ import annotations
+
+from holdfast.errors import HoldfastError
+
+TERMINAL = frozenset({"answered", "steered", "merged", "superseded", "skipped", "cancelled", "failed"})
+
+INPUT: dict[tuple[str, str], str] = {
+    ("queued", "claim"): "running",
+    ("queued", "cancel"): "cancelled",
+    ("queued", "skip"): "skipped",
+    ("queued", "merge"): "merged",
+    ("queued", "steer"): "steered",
+    ("queued", "fail"): "failed",
+    ("queued", "supersede"): "superseded",  # salvage of a former owner while nobody has claimed it again
+    ("queued", "answer"): "answered",  # its final line was found in the transcript
+    ("running", "requeue"): "queued",  # its turn died, or yielded to a user
+    ("running", "answer"): "answered",
+    ("running", "cancel"): "cancelled",
+    ("running", "skip"): "skipped",
+    ("running", "fail"): "failed",
+    ("running", "supersede"): "superseded",
+}
+
+TURN: dict[tuple[str, str], str] = {
+    ("running", "settle"): "settled",
+    ("running", "lose"): "settled",
+    ("running", "die"): "settled",
+}
+
+DELIVERY: dict[tuple[str, str], str] = {
+    ("pending", "start"): "started",
+    ("started", "confirm"): "sent",
+    ("started", "refuse"): "pending",
+    ("started", "give_up"): "failed",
+    ("started", "sender_died"): "unknown",
+    ("unknown", "found"): "sent",
+    ("unknown", "resend_labelled"): "started",
+    ("unknown", "report"): "failed",
+    ("pending", "give_up"): "failed",
+}
+
+TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {"input": INPUT, "turn": TURN, "delivery": DELIVERY}
+
+OUTCOME_EVENT = {
+    "answered": "answer",
+    "superseded": "supersede",
+    "skipped": "skip",
+    "cancelled": "cancel",
+    "failed": "fail",
+    "steered": "steer",
+    "merged": "merge",
+}
+"""Which event leads to which terminal state of an input."""
+
+
+class IllegalMoveError(HoldfastError):
+    """A state machine was asked for a move its table does not have. Nothing was changed."""
+
+
+def move(machine: str, state: str, event: str) -> str:
+    """The state after `event`.
+
+    Raises:
+        IllegalMoveError: the table has no such move.
+    """
+    try:
+        return TRANSITIONS[machine][state, event]
+    except KeyError:
+        raise IllegalMoveError(f"{machine}: no move {event!r} from state {state!r}") from None

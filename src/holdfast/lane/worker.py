@@ -1,0 +1,135 @@
+"""The loop that starts turns: looks at the queue, claims what may start, runs it, looks again.
+
+Any number of workers, in any number of processes, may run on one state; the claim decides who gets what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from holdfast.errors import CoordinationError, ResourceError, SessionBusyError, TurnCancelledError
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
+from holdfast.session.ownership import Busy
+from holdfast.store.views import InputView
+from holdfast.turn.turn import Turn, current_turn
+
+LOOK_S = 1.0
+"""Everyone looks once a second; wake-ups are hints."""
+LINE_WAIT_S = 60.0
+log = logging.getLogger("holdfast.lane")
+
+RunInput = Callable[[Turn, InputView], Awaitable[None]]
+
+
+class Worker:
+    """Takes accepted inputs in order and runs them. `run` until `stop`; both may be called again after the other."""
+
+    def __init__(self, hf: Holdfast, run_input: RunInput, *, limits: LaneLimits) -> None:
+        self._hf = hf
+        self._run_input = run_input
+        self._limits = limits
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by transcript: one at a time here, whatever the queue says
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Start what may start, whenever something may have changed, until `stop`."""
+        self._stopping = False
+        while not self._stopping:
+            self._hf.work_arrived.clear()
+            try:
+                await self._look()
+            except ResourceError as exc:
+                log.error("cannot look at the queue: %s", exc)
+                if self._hf.store.stopped:
+                    raise
+            await self._pause()
+
+    async def stop(self, budget_s: float) -> None:
+        """Start nothing more; give running turns `budget_s`, then interrupt them (their inputs go back to their place)."""
+        self._stopping = True
+        self._hf.work_arrived.set()
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=budget_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)
+
+    async def _look(self) -> None:
+        if await self._hf.store.recover_dead():
+            log.info("session.recovery.completed outcome=effective")
+        waiting, running, solo = await self._hf.store.queue()
+        mine = [one for one in waiting if one.transcript not in self._tasks]
+        for one in choose(mine, running, self._limits, solo):
+            self._begin(one, 0.0)
+        for one in heads(mine):  # somebody else's turn: stand in its line, so that its end or death wakes us at once
+            if one.blocked and one.transcript not in self._tasks:
+                self._begin(one, LINE_WAIT_S)
+
+    def _begin(self, one: Waiting, wait_s: float) -> None:
+        task = asyncio.create_task(self._run_one(one, wait_s), name=f"turn for {one.id}")
+        self._tasks[one.transcript] = task
+        task.add_done_callback(lambda _: self._ended(one.transcript))
+
+    def _ended(self, transcript: str) -> None:
+        self._tasks.pop(transcript, None)
+        self._hf.work_arrived.set()
+
+    async def _pause(self) -> None:
+        pause = asyncio.ensure_future(self._hf.clock.sleep(LOOK_S))
+        hint = asyncio.ensure_future(self._hf.work_arrived.wait())
+        try:
+            await asyncio.wait({pause, hint}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            hint.cancel()
+
+    async def _run_one(self, one: Waiting, wait_s: float) -> None:
+        """One input: claim, run, settle. Errors end the turn, not the worker."""
+        began = self._hf.clock.mono()
+        try:
+            view = await self._hf.input(one.id)
+            turn = await self._hf.claim(view.session, lane=view.lane, wait_s=wait_s, input_id=one.id)
+            if not isinstance(turn, Busy):
+                await self._run_owned(turn, view)
+        except SessionBusyError:
+            return  # still somebody else's; the queue is looked at again
+        except Exception as exc:
+            duration_ms = int((self._hf.clock.mono() - began) * 1000)
+            log.warning(
+                '[diagnostic] lane task error: lane=%s durationMs=%d error="%s: %s"',
+                one.lane, duration_ms, type(exc).__name__, exc, exc_info=not _is_expected(exc),
+            )  # fmt: skip
+
+    async def _run_owned(self, turn: Turn, view: InputView) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        turn.on_cancel = task.cancel
+        token = current_turn.set(turn.id)
+        failure: BaseException | None = None
+        try:
+            await self._run_input(turn, view)
+        except asyncio.CancelledError as exc:
+            failure = TurnCancelledError(turn.cancelled_by) if turn.cancelled_by is not None else exc
+            if turn.cancelled_by is not None:
+                task.uncancel()
+        except BaseException as exc:
+            failure = exc
+        finally:
+            current_turn.reset(token)
+            turn.on_cancel = None
+            await self._hf.close_turn(turn, failure)
+        if failure is not None and not isinstance(failure, TurnCancelledError):
+            raise failure
+
+
+def _is_expected(exc: BaseException) -> bool:
+    """Whether the log line alone says enough."""
+    return isinstance(exc, CoordinationError) or getattr(exc, "fault", None) in ("provider", "resource", "caller")

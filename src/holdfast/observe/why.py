@@ -1,0 +1,120 @@
+"""`holdfast why`: the chain from input to outcome, in plain words, each line with its time and where it can be checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.errors import UnknownInputError
+from holdfast.store.protocol import Store
+from holdfast.store.views import DeliveryView, InputView, TurnView, WhyLine, WhyReport
+
+TEXT_SHOWN = 120
+
+
+async def build_report(store: Store, target: str) -> WhyReport:
+    """The story of an input, a turn, or the newest input of a session.
+
+    Raises:
+        UnknownInputError: nothing of that name.
+    """
+    if target.startswith("turn_"):
+        turn = await store.turn(target)
+        if turn is None:
+            raise UnknownInputError(f"no turn {target!r}; `holdfast turns` lists them")
+        if turn.input_id is None:
+            return await _of_turn(store, turn)
+        target = turn.input_id
+    if not target.startswith("in_"):
+        newest = await store.inputs(session=target, state=None, limit=1)
+        if not newest:
+            raise UnknownInputError(f"no input, turn or session {target!r}; `holdfast inputs` lists inputs")
+        target = newest[0].id
+    return await _of_input(store, await store.input(target))
+
+
+async def _of_input(store: Store, view: InputView) -> WhyReport:
+    lines = [
+        WhyLine(
+            view.accepted_at_ms, f"accepted from {view.source} for {view.session}, lane {view.lane}: {_said(view.payload)}",
+            f"inputs:{view.id}",
+        )
+    ]  # fmt: skip
+    for event in await store.events(input_id=view.id):
+        lines.append(WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}"))
+    if view.state == "queued":
+        where = f"{view.position} before it" if view.position else "next on its session"
+        lines.append(WhyLine(view.accepted_at_ms, f"waiting: {where}", f"inputs:{view.id}"))
+    if view.settled and view.settled_at_ms is not None:
+        because = f" ({view.detail})" if view.detail else ""
+        attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""
+        lines.append(WhyLine(view.settled_at_ms, f"ended as {view.state}{attempts}{because}", f"inputs:{view.id}"))
+    for delivery in await store.deliveries(state=None, limit=1000):
+        if delivery.input_id == view.id:
+            lines.append(WhyLine(delivery.updated_at_ms, _delivered(delivery), f"outbox:{delivery.id}"))
+    lines.sort(key=lambda line: line.at_ms)
+    return WhyReport(view.id, "input", view.session, view.state, lines)
+
+
+async def _of_turn(store: Store, turn: TurnView) -> WhyReport:
+    lines = [
+        WhyLine(turn.started_at_ms, f"a turn of the library on {turn.session}, lane {turn.lane}", f"turns:{turn.id}")
+    ]
+    for event in await store.events(turn=turn.id):
+        lines.append(WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}"))
+    if turn.ended_at_ms is not None:
+        because = f" ({turn.detail})" if turn.detail else ""
+        lines.append(WhyLine(turn.ended_at_ms, f"ended as {turn.outcome}{because}", f"turns:{turn.id}"))
+    return WhyReport(turn.id, "turn", turn.session, turn.outcome or turn.state, lines)
+
+
+def describe_event(kind: str, data: dict[str, Any]) -> str:
+    """One event of a turn's story in words. Kinds without words of their own are shown as they are."""
+    words = _WORDS.get(kind)
+    if words is not None:
+        return words(data)
+    facts = ", ".join(f"{name}={value}" for name, value in data.items() if value is not None)
+    return f"{kind} {facts}".strip()
+
+
+_WORDS = {
+    "turn.started": lambda d: (
+        f"turn started: epoch {d['epoch']}, lane {d['lane']}, attempt {d['attempt']}, process {d['process']}"
+    ),
+    "turn.found": lambda d: f"found on taking the session: {d['detail']}",
+    "turn.model": lambda d: f"asked {d['model']} (step {d['step']}); write lock released",
+    "turn.window": lambda d: (
+        f"the transcript had changed meanwhile: {d['verdict']} ({d['detail'] or 'nothing foreign'})"
+    ),
+    "turn.answer": lambda d: f"{d['model']} answered ({d['finish']})",
+    "turn.fallback": lambda d: _fallback(d),
+    "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",
+    "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
+    "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
+    "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
+    "turn.died": lambda d: f"its turn died: {d['detail']}",
+    "turn.settled": lambda d: f"settled: {d['state']}" + (f" ({d['detail']})" if d.get("detail") else ""),
+}
+
+
+def _fallback(data: dict[str, Any]) -> str:
+    if data["decision"] == "candidate_failed":
+        following = f"; next {data['next']}" if data.get("next") else "; no model left"
+        return f"{data['candidate']} failed ({data['reason']}: {data['detail']}){following}"
+    if data["decision"] == "candidate_succeeded":
+        return f"{data['candidate']} answered in place of {data['requested']}"
+    return f"all models failed: {data['detail']}"
+
+
+def _said(payload: dict[str, Any]) -> str:
+    content = payload.get("content")
+    if content is None:
+        messages = payload.get("messages") or [{}]
+        content = messages[-1].get("content", "")
+    text = content if isinstance(content, str) else " ".join(part.get("text", "[image]") for part in content)
+    short = text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"
+    return repr(short)
+
+
+def _delivered(delivery: DeliveryView) -> str:
+    detail = f" ({delivery.detail})" if delivery.detail else ""
+    return f"delivery to {delivery.route}, part {delivery.part + 1}: {delivery.state}{detail}"

@@ -1,0 +1,83 @@
+"""The library's way in: picks the backend by the state's name, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import ConfigError, InputError
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits
+
+ACQUIRE_TIMEOUT_MS = 60_000
+MAX_HOLD_MS = 300_000
+
+
+@asynccontextmanager
+async def open(  # noqa: A001  # `holdfast.open` is the name people look for
+    state: str | os.PathLike[str],
+    *,
+    fence_mode: str = "strict",
+    clock: Clock | None = None,
+    limits: LaneLimits | None = None,
+    acquire_timeout_ms: int | None = None,
+    max_hold_ms: int | None = None,
+    beat_s: float = 15.0,
+    beat_term_s: float = 90.0,
+    turn_max_s: float = 172_800.0,
+    kind: str = "library",
+) -> AsyncIterator[Holdfast]:
+    """Open a state directory (made if needed) and yield the handle.
+
+    Args:
+        state: a folder on a local disk.
+        fence_mode: "strict": a foreign turn found in a prompt window stops ours; "warn": we go on after it, loudly.
+        limits: lane widths and depths; all processes of a state should use the same.
+        acquire_timeout_ms: longest wait for the write lock; None: `HOLDFAST_SESSION_WRITE_LOCK_ACQUIRE_TIMEOUT_MS`, else 60,000.
+        max_hold_ms: a holder past it is reported; None: `HOLDFAST_SESSION_WRITE_LOCK_MAX_HOLD_MS`, else 300,000.
+        beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as lapsed.
+        kind: what this process is, for people ("library", "gateway", "cli").
+
+    Raises:
+        ResourceError: the folder cannot be used; the message says why. StateVersionError: written by a newer release.
+        InputError, ConfigError: an argument or environment variable that makes no sense.
+    """
+    if fence_mode not in ("strict", "warn"):
+        raise InputError(f'fence_mode is "strict" or "warn", not {fence_mode!r}')
+    where = os.fspath(state)
+    if "://" in where:
+        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+    from holdfast.store.embedded.store import EmbeddedStore, StoreOptions
+
+    clock = clock or SystemClock()
+    options = StoreOptions(
+        limits=limits or LaneLimits(),
+        acquire_timeout_ms=_milliseconds("ACQUIRE_TIMEOUT_MS", acquire_timeout_ms, ACQUIRE_TIMEOUT_MS, os.environ),
+        max_hold_ms=_milliseconds("MAX_HOLD_MS", max_hold_ms, MAX_HOLD_MS, os.environ),
+        beat_s=beat_s,
+        beat_term_s=beat_term_s,
+        turn_max_s=turn_max_s,
+        kind=kind,
+    )
+    hf = Holdfast(EmbeddedStore.open(Path(where), clock, options), clock=clock, fence_mode=fence_mode)
+    await hf.start()
+    try:
+        yield hf
+    finally:
+        await hf.close()
+
+
+def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[str, str]) -> int:
+    """Environment first, then the argument, then the default; zero or less falls back to the default."""
+    variable = f"HOLDFAST_SESSION_WRITE_LOCK_{name}"
+    text = environ.get(variable, "").strip()
+    if text:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigError([f"{variable}: {text!r} is not a whole number of milliseconds"]) from None
+        return value if value > 0 else default
+    return given if given is not None and given > 0 else default

@@ -1,0 +1,68 @@
+"""What goes out: the outcome of an input, and the deliveries it causes.
+
+A delivery's key is input, route and part, never entry or epoch, which change when an input is answered again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast import ids
+from holdfast.inbound.event import Route
+
+PART_CHARS_MAX = 100_000
+"""An answer longer than this goes out in parts; adapters may cut further."""
+
+MOVED_ON_NOTE = "(The conversation had moved on while this answer was being written.)"
+"""The one-line note under a salvaged answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an input ends.
+
+    Args:
+        state: a terminal state of `lane/states.py`.
+        answer: final text (also of a salvaged one).
+        result: `{"message": v3 assistant message, "finish": str, "usage": {...}, "entry_id": str}` or None.
+        detail: reason in words; required for everything but `answered`.
+        error: class name of the error, when failed.
+        notice: what the user is told when there is no answer (an explanation), or under the answer (a note).
+    """
+
+    state: str
+    answer: str | None = None
+    result: dict[str, Any] | None = None
+    detail: str | None = None
+    error: str | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One part on its way to one route."""
+
+    id: str
+    channel: str
+    target: str
+    part: int
+    body: str
+
+
+def plan_deliveries(input_id: str, route: Route | None, outcome: Outcome) -> list[Delivery]:
+    """The rows that are committed with a settlement. No route, or nothing to say: none."""
+    if route is None:
+        return []
+    texts = [text for text in (outcome.answer, outcome.notice) if text]
+    body = "\n\n".join(texts)
+    parts = [body[at : at + PART_CHARS_MAX] for at in range(0, len(body), PART_CHARS_MAX)]
+    return [
+        Delivery(delivery_id(input_id, route, part), route.channel, route.target, part, text)
+        for part, text in enumerate(parts)
+    ]
+
+
+def delivery_id(input_id: str, route: Route, part: int) -> str:
+    """The idempotency key of one delivery, stable over re-runs."""
+    return "d_" + ids.derived_id("delivery", input_id, route.channel, route.target, part)

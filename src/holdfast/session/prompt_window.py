@@ -1,0 +1,62 @@
+"""The prompt window: the span in which the model is asked and the write lock is not held.
+
+Entering costs nothing: the owner's claim already remembers the record as of its last look. Leaving looks again, under the
+lock, and either gives a verdict to go on with or raises the takeover, after having put a finished answer into safety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from holdfast.errors import OwnershipLostError
+from holdfast.session.fence import Verdict
+
+
+class WindowOwner(Protocol):
+    """What a window needs of its turn."""
+
+    async def inspect(self) -> Verdict: ...
+
+    async def keep_finished(self, answer: Any) -> None: ...
+
+    def note(self, kind: str, **data: Any) -> None: ...
+
+
+class PromptWindow:
+    """`async with turn.prompt_window() as window:`; afterwards `window.verdict` says what was found.
+
+    Raises (on leaving):
+        SessionTakeoverError: somebody else owns or has written the session. An answer given to `finished` is kept.
+
+    Cancelled: nothing was written; the turn is as it was on entering.
+    """
+
+    def __init__(self, owner: WindowOwner, *, on_leave: Callable[[Verdict], Awaitable[None]] | None = None) -> None:
+        self._owner = owner
+        self._on_leave = on_leave
+        self._finished: Any = None
+        self.verdict: Verdict | None = None
+
+    def finished(self, answer: Any) -> None:
+        """The model has answered: text, a v3 message or an entry. It is salvaged if the window turns out lost."""
+        self._finished = answer
+
+    async def __aenter__(self) -> PromptWindow:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            return  # nothing is appended after a failed call; the next append looks anyway
+        try:
+            self.verdict = await self._owner.inspect()
+        except OwnershipLostError as lost:
+            self.verdict = getattr(lost, "verdict", None)
+            if self._finished is not None:
+                await self._owner.keep_finished(self._finished)
+            raise
+        if self.verdict.kind != "unchanged":
+            self._owner.note("turn.window", verdict=self.verdict.kind, detail=self.verdict.detail)

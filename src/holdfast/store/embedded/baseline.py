@@ -1,0 +1,281 @@
+"""What a new owner starts from. Between turns anything may have happened: whatever parses becomes the baseline, what nobody
+recorded is reported and not refused, and nothing that is there is damaged.
+
+Runs with the write lock held, inside the claim's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from holdfast import ids
+from holdfast.clock import Clock, iso
+from holdfast.errors import TranscriptFormatError
+from holdfast.session import fence
+from holdfast.session.branch import leaf_after
+from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
+from holdfast.session.fence import Epoch, Fingerprint, Record
+from holdfast.session.lines import Line, read_line
+from holdfast.store.embedded import durable
+from holdfast.store.embedded.holding import TranscriptFile, fence_link, iter_lines, lines_of, open_transcript
+from holdfast.store.embedded.record_file import boot_id
+
+CHAIN_AT_ONCE_BYTES = 1024 * 1024
+"""A file up to this size is chained from its start while claiming (about 2 ms); a larger one in the background."""
+TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """What the ledger knows to be durable of a transcript."""
+
+    boot: str
+    synced_end: int
+    synced_link: bytes
+    anchor: int
+    anchor_digest: bytes | None
+    fingerprint: Fingerprint | None
+    epoch_number: int
+    known_inode: int
+
+
+@dataclass(slots=True)
+class Baseline:
+    """The record to start from (its epoch is still the old one), and what was noticed, in words for people."""
+
+    record: Record
+    findings: list[str] = field(default_factory=list)
+    epoch_numbers: tuple[int, ...] = ()
+    needs_background_chain: bool = False
+
+
+def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
+    """Look at the file as a new owner must. Fast when record and file agree: no byte of the transcript is read.
+
+    Raises:
+        TranscriptFormatError: there is content, but no valid header before it. Nothing was touched.
+    """
+    rec = file.look()
+    old = file.record.read() if rec is None else rec
+    numbers = (old.epoch.number if old is not None else 0,)
+    now = file.fingerprint()
+    if now is None:
+        return _begin_anew(file, clock, numbers, existed=ledger.known_inode != 0)
+    if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
+        return Baseline(file.restore_unsynced(rec), epoch_numbers=numbers)
+    findings: list[str] = []
+    if rec is None and ledger.boot and ledger.boot != boot_id():
+        now = _set_aside_from_first_bad_line(file, now, ledger.synced_end, findings)
+    if now.size == 0:
+        lost = rec is not None and rec.end > 0
+        baseline = _write_header(file, clock, numbers)
+        if lost and rec is not None:
+            findings.append(f"the transcript was emptied between turns ({rec.end} bytes before)")
+        baseline.findings = findings
+        return baseline
+    _require_header(file)
+    if rec is not None:
+        return _after_outsiders(file, rec, now, numbers)
+    return _without_record(file, ledger, now, numbers, findings)
+
+
+def _begin_anew(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...], *, existed: bool) -> Baseline:
+    fd = open_transcript(file.path)
+    if not file.lock.retarget(fd):
+        os.close(fd)
+        raise TranscriptFormatError(f"{file.path}: somebody else is making it at this moment; try again")
+    os.close(file.fd)
+    file.fd, file.missing = fd, False
+    baseline = _write_header(file, clock, numbers)
+    if existed:
+        baseline.findings.append("the transcript was deleted between turns; a new one was begun")
+    return baseline
+
+
+def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) -> Baseline:
+    header = SessionHeader(
+        version=FORMAT_VERSION,
+        id=ids.derived_id("session", file.id, ids.nonce()),
+        timestamp=iso(clock.now()),
+        cwd=os.getcwd(),
+    )
+    raw = encode_line(header)
+    durable.write_all(file.fd, raw)
+    durable.sync_data(file.fd)
+    durable.sync_folder(file.path.parent)
+    now = file.fingerprint()
+    assert now is not None
+    link = fence_link(b"", raw)
+    record = Record(
+        boot_id(), Epoch(0, ""), "", file.process, now, now.size, link, None,
+        synced=now.size, synced_link=link, writer=file.process, anchor_digest=b"",
+    )  # fmt: skip
+    return Baseline(record, epoch_numbers=numbers)
+
+
+def _require_header(file: TranscriptFile) -> None:
+    first = os.pread(file.fd, TAIL_BYTES, 0)
+    line = read_line(first.split(b"\n", 1)[0])
+    if line.kind != "header":
+        raise TranscriptFormatError(
+            f"{file.path} does not begin with a session header ({line.reason or line.kind}); it is left as it is: "
+            "move it away, or repair its first line"
+        )
+    if line.version is not None and line.version < FORMAT_VERSION:
+        raise TranscriptFormatError(
+            f"{file.path} has session format {line.version}; it can be read, and is extended only after "
+            f"`holdfast import openclaw` has copied it to format {FORMAT_VERSION}"
+        )
+    if line.version is not None and line.version > FORMAT_VERSION:
+        raise TranscriptFormatError(
+            f"{file.path} has session format {line.version}, newer than {FORMAT_VERSION}; upgrade"
+        )
+
+
+def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, numbers: tuple[int, ...]) -> Baseline:
+    """The record is of this boot, and somebody changed the file since."""
+    findings: list[str] = []
+    changed = fence.describe_identity_change(rec.fingerprint, now)
+    leaf: str | None = None
+    keep_leaf = False
+    if changed is not None:
+        findings.append(f"the transcript was {changed.detail} between turns")
+    else:
+        start = rec.end if rec.unjudged < 0 else min(rec.unjudged, rec.end)
+        tail = [read_line(raw) for raw in lines_of(os.pread(file.fd, now.size - start, start))]
+        found = fence.classify_lines(tail, leaf=rec.leaf, on_branch=lambda _: True)
+        keep_leaf = found.kind == "adopted"
+        if tail or found.kind != "adopted":
+            findings.append(f"between turns: {found.detail}")
+    now = _close_torn_tail(file, now, findings)
+    leaf = rec.leaf if keep_leaf else last_leaf(file.fd, now.size)
+    synced = min(rec.synced, rec.end) if changed is None else 0
+    fresh = _chained(file, now, leaf, replace(rec, synced=synced))
+    return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
+
+
+def _without_record(
+    file: TranscriptFile, ledger: LedgerFacts, now: Fingerprint, numbers: tuple[int, ...], findings: list[str]
+) -> Baseline:
+    """No record of this boot: a file never seen, a cleaned folder, or a restart of the machine."""
+    now = _close_torn_tail(file, now, findings)
+    tail = read_tail(file.fd, now.size)
+    in_file = max((line.origin.epoch for line in tail if line.origin is not None), default=0)
+    leaf = last_leaf(file.fd, now.size)
+    blank = Record(boot_id(), Epoch(0, ""), "", file.process, now, now.size, b"", leaf, writer="*", anchor_digest=None)
+    if ledger.fingerprint == now and ledger.synced_end == now.size:
+        record = replace(
+            blank, link=ledger.synced_link, anchor=ledger.anchor, anchor_digest=ledger.anchor_digest,
+            synced=now.size, synced_link=ledger.synced_link,
+        )  # fmt: skip
+    else:
+        record = _chained(file, now, leaf, blank)
+        if ledger.synced_end and ledger.boot:
+            findings.append(
+                f"no fence record for this file; {now.size - ledger.synced_end} bytes since the last settlement"
+            )
+    file.sync()
+    record = replace(record, synced=record.end, synced_link=record.link, writer=file.process)
+    return Baseline(record, findings, (*numbers, in_file), needs_background_chain=not record.has_chain())
+
+
+def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Record) -> Record:
+    """A new chain: from the start for a small file; anchored at the end, its prefix unread, for a large one."""
+    link, anchor = b"", 0
+    anchor_digest: bytes | None = b""
+    if now.size <= CHAIN_AT_ONCE_BYTES:
+        for raw in iter_lines(file.fd, 0, now.size):
+            link = fence_link(link, raw)
+    else:
+        anchor, anchor_digest = now.size, None
+    return replace(
+        rec, fingerprint=now, end=now.size, link=link, leaf=leaf, anchor=anchor, anchor_digest=anchor_digest,
+        unjudged=-1, foreign="", foreign_detail="", intent=None, synced_link=b"", synced=0, writer="*",
+    )  # fmt: skip
+
+
+def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]) -> Fingerprint:
+    """A tail that our own intent does not explain is never cut: it is closed with a newline and reported."""
+    if now.size == 0 or os.pread(file.fd, 1, now.size - 1) == b"\n":
+        return now
+    durable.write_all(file.fd, b"\n")
+    findings.append(f"an unfinished line before offset {now.size} was closed with a newline")
+    closed = file.fingerprint()
+    assert closed is not None
+    return closed
+
+
+def _set_aside_from_first_bad_line(
+    file: TranscriptFile, now: Fingerprint, synced_end: int, findings: list[str]
+) -> Fingerprint:
+    """After a power loss: every line past the last synced offset is checked; from the first bad one on it is set aside."""
+    at = min(synced_end, now.size)
+    for raw in iter_lines(file.fd, at, now.size):
+        if not raw.endswith(b"\n") or read_line(raw).kind in ("malformed", "blank"):
+            break
+        at += len(raw)
+    if at >= now.size:
+        return now
+    aside = file.path.with_name(f"{file.path.name}.aside-{ids.nonce()[:12]}")
+    fd = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        durable.write_all(fd, os.pread(file.fd, now.size - at, at))
+        durable.sync_data(fd)
+    finally:
+        os.close(fd)
+    durable.sync_folder(file.path.parent)
+    os.ftruncate(file.fd, at)
+    durable.sync_data(file.fd)
+    findings.append(
+        f"after a restart of the machine {now.size - at} bytes from offset {at} were set aside as {aside.name}"
+    )
+    cut = file.fingerprint()
+    assert cut is not None
+    return cut
+
+
+def read_tail(fd: int, size: int, tail_bytes: int = TAIL_BYTES) -> list[Line]:
+    """The last whole lines, as many as stand in the last `tail_bytes` (at least one, however long it is)."""
+    while True:
+        start = max(0, size - tail_bytes)
+        raws = lines_of(os.pread(fd, size - start, start))
+        if start > 0:
+            raws = raws[1:]
+        if raws or start == 0:
+            return [read_line(raw) for raw in raws]
+        tail_bytes *= 8
+
+
+def last_leaf(fd: int, size: int) -> str | None:
+    """The id of the last line that has one (formats.md §2)."""
+    tail_bytes = TAIL_BYTES
+    while True:
+        leaf: str | None = None
+        for line in read_tail(fd, size, tail_bytes):
+            leaf = leaf_after(leaf, line)
+        if leaf is not None or tail_bytes >= size:
+            return leaf
+        tail_bytes *= 8
+
+
+def hash_prefix(path: Path, anchor: int) -> tuple[Fingerprint, bytes]:
+    """sha256 of [0, anchor) and the file as it was when that began. For the background; reads without any lock."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        at = os.fstat(fd)
+        digest = hashlib.sha256()
+        offset = 0
+        while offset < anchor:
+            block = os.pread(fd, min(1 << 20, anchor - offset), offset)
+            if not block:
+                break
+            digest.update(block)
+            offset += len(block)
+        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns), digest.digest()
+    finally:
+        os.close(fd)

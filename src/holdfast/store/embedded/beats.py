@@ -1,0 +1,113 @@
+"""Signs of life of running turns: written for ours, watched for others'.
+
+A beat is no time but a number that moves. A live process's turn may be taken only by one that has watched it stand still
+for the whole term on its own monotonic clock. A watcher that was itself away (stopped, suspended) starts its watch anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast.clock import Clock
+from holdfast.session.fence import Epoch
+from holdfast.store.embedded.record_file import RecordFile
+
+WATCH_GAP_MAX_S = 10.0
+"""Two looks further apart than this prove nothing about what happened between them; looks are a second apart."""
+log = logging.getLogger("holdfast.beats")
+
+
+@dataclass(slots=True)
+class _Beating:
+    record: RecordFile
+    nonce: str
+    until_mono: float
+    still_runs: Callable[[], bool]
+    count: int = 0
+
+
+class Beater:
+    """One thread that renews this process's turns every `beat_s`. Only turns whose task still runs, none past its maximum.
+
+    A thread and not a task, so that a blocked event loop loses nothing.
+    """
+
+    def __init__(self, clock: Clock, beat_s: float) -> None:
+        self._clock = clock
+        self._beat_s = beat_s
+        self._turns: dict[str, _Beating] = {}
+        self._mutex = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="holdfast-beat", daemon=True)
+        self._started = False
+
+    def start(self, turn: str, record: RecordFile, nonce: str, max_s: float, still_runs: Callable[[], bool]) -> None:
+        """Beat once now, then until `stop` (or until the turn's task is done, or `max_s` is over)."""
+        record.beat(nonce, 0)
+        with self._mutex:
+            self._turns[turn] = _Beating(record, nonce, self._clock.mono() + max_s, still_runs)
+            if not self._started:
+                self._started = True
+                self._thread.start()
+
+    def stop(self, turn: str) -> None:
+        with self._mutex:
+            self._turns.pop(turn, None)
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._started:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._beat_s):
+            now = self._clock.mono()
+            with self._mutex:
+                for turn, one in list(self._turns.items()):
+                    if now > one.until_mono or not one.still_runs():
+                        log.warning("turn %s is no longer renewed: its task ended or its time is up", turn)
+                        del self._turns[turn]
+                        continue
+                    one.count += 1
+                    one.record.beat(one.nonce, one.count)
+
+
+@dataclass(slots=True)
+class _Watched:
+    epoch: Epoch
+    beat: bytes
+    since_mono: float
+    looked_mono: float
+
+
+class BeatWatch:
+    """What this process has seen of other processes' turns; one per process, shared by all its waiters."""
+
+    def __init__(self, clock: Clock, term_s: float) -> None:
+        self._clock = clock
+        self._term_s = term_s
+        self._seen: dict[str, _Watched] = {}
+        self._mutex = threading.Lock()
+
+    def look(self, transcript: str, epoch: Epoch, beat: bytes) -> float:
+        """Note what the beat is now; returns for how many seconds it has been watched standing still."""
+        now = self._clock.mono()
+        with self._mutex:
+            seen = self._seen.get(transcript)
+            fresh = seen is None or seen.epoch != epoch or seen.beat != beat or now - seen.looked_mono > WATCH_GAP_MAX_S
+            if fresh or seen is None:
+                self._seen[transcript] = _Watched(epoch, beat, now, now)
+                return 0.0
+            seen.looked_mono = now
+            return now - seen.since_mono
+
+    def has_lapsed(self, transcript: str, epoch: Epoch, beat: bytes) -> bool:
+        """Whether the term has passed without a beat, as far as this process has watched."""
+        return self.look(transcript, epoch, beat) >= self._term_s
+
+    def forget(self, transcript: str) -> None:
+        with self._mutex:
+            self._seen.pop(transcript, None)

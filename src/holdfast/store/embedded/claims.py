@@ -1,0 +1,271 @@
+"""Who owns which transcript: the SQL of claims, takeovers and their end. Every function runs inside a transaction.
+
+A claim is made with the transcript's write lock held (`store.py` sees to that), so that ledger and fence record change
+together as far as anybody who respects the lock can see.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from holdfast.lane.policy import LaneLimits
+from holdfast.session.fence import Epoch, Fingerprint, Verdict, next_epoch_number
+from holdfast.session.ownership import Busy, ClaimRequest
+from holdfast.store.embedded import inbox
+from holdfast.store.embedded.holding import Claim, TranscriptFile
+from holdfast.store.embedded.sentinel import Life
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A turn that did not end in order and is closed by whoever comes next."""
+
+    turn: str
+    process: str
+    epoch: Epoch
+    input_id: str | None
+    first_offset: int | None
+
+
+@dataclass(slots=True)
+class Granted:
+    """The claim as the ledger has it."""
+
+    epoch: Epoch
+    attempt: int = 1
+    input_row: sqlite3.Row | None = None
+    closed: list[Predecessor] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class OwnedTurn:
+    """A granted claim with everything its turn needs. Handed to the turn, opaque to it (see `session/ownership.py`)."""
+
+    file: TranscriptFile
+    claim: Claim
+    transcript: str
+    attempt: int
+    input_row: sqlite3.Row | None
+    took_over: bool
+    findings: list[str]
+    has_line: bool = False
+    dirty: bool = False  # something was appended that is not synced yet
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.claim.epoch
+
+    @property
+    def lost(self) -> Verdict | None:
+        return self.claim.lost
+
+    @property
+    def path(self) -> str:
+        return str(self.file.path)
+
+    def has_landed(self, entry_id: str) -> bool:
+        return entry_id in self.claim.landed
+
+
+def owner_of(conn: sqlite3.Connection, transcript: str) -> Epoch | None:
+    """The epoch the ledger calls the owner's, None if nobody's."""
+    row = conn.execute(
+        "select epoch_number, epoch_nonce from transcripts where id=? and owner_turn is not null", (transcript,)
+    ).fetchone()
+    return Epoch(row[0], row[1]) if row else None
+
+
+def claim(
+    conn: sqlite3.Connection,
+    request: ClaimRequest,
+    *,
+    limits: LaneLimits,
+    now_ms: int,
+    life_of: Callable[[str], Life],
+    known_numbers: tuple[int, ...],
+    end: int,
+    close: Callable[[sqlite3.Connection, Predecessor], None],
+) -> Granted | Busy:
+    """Grant the transcript to a turn, closing its dead or lapsed predecessor first; or say who is in the way.
+
+    Args:
+        known_numbers: epoch numbers seen in the record and in the transcript.
+        end: size of the transcript now; kept as the input's first offset at its first claim.
+        close: settles or re-queues the predecessor's input from what the transcript says.
+    """
+    row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
+    closed: list[Predecessor] = []
+    number = next_epoch_number(row["epoch_number"], *known_numbers)
+    raised: Epoch | None = None
+    if row["owner_turn"] is not None:
+        epoch = Epoch(row["epoch_number"], row["epoch_nonce"])
+        if life_of(row["owner_process"]) != "dead" and request.lapsed != epoch:
+            return Busy(
+                "owned", f"turn {row['owner_turn']} ({row['owner_lane']}) of process {row['owner_process']}", epoch
+            )
+        predecessor = predecessor_of(conn, row)
+        close(conn, predecessor)
+        closed.append(predecessor)
+        raised = Epoch(number, request.nonce)
+        conn.execute("update transcripts set epoch_number=?, epoch_nonce=? where id=?", (*raised, request.transcript))
+    taken = _take_input(conn, request, now_ms)
+    if isinstance(taken, Busy):
+        return replace(taken, raised=raised)
+    slots = _slots_taken(conn, request)
+    if slots >= limits.width(request.lane):
+        return Busy(
+            "lane", f"lane {request.lane!r}: {slots} of {limits.width(request.lane)} slots taken", raised=raised
+        )
+    epoch = Epoch(number, request.nonce)
+    conn.execute(
+        "update transcripts set epoch_number=?, epoch_nonce=?, owner_turn=?, owner_process=?, owner_lane=?, owner_lent=0,"
+        " claimed_at_ms=? where id=?",
+        (*epoch, request.turn, request.process, request.lane, now_ms, request.transcript),
+    )
+    conn.execute(
+        "insert into turns(id, session, transcript, lane, input, epoch_number, process, parent, state, started_at_ms)"
+        " values(?,?,?,?,?,?,?,?,'running',?)",
+        (
+            request.turn, request.session, request.transcript, request.lane, request.input_id, epoch.number,
+            request.process, request.parent, now_ms,
+        ),
+    )  # fmt: skip
+    granted = Granted(epoch, closed=closed)
+    if taken is not None:
+        granted.attempt = taken["attempts"] + 1
+        conn.execute(
+            "update inputs set state='running', attempts=attempts+1, epoch_number=?, epoch_nonce=?, turn=?,"
+            " first_offset=coalesce(first_offset, ?) where id=?",
+            (*epoch, request.turn, end, taken["id"]),
+        )
+        granted.input_row = inbox.by_id(conn, taken["id"])
+    return granted
+
+
+def _take_input(conn: sqlite3.Connection, request: ClaimRequest, now_ms: int) -> sqlite3.Row | Busy | None:
+    """Ask again, inside the transaction, whether the input is still open and next."""
+    if request.input_id is None:
+        return None
+    row = inbox.by_id(conn, request.input_id)
+    if row is None or row["state"] != "queued":
+        return Busy("gone", f"input {request.input_id} is {row['state'] if row else 'unknown'}")
+    head = inbox.head_of_line(conn, request.transcript, now_ms)
+    if head != request.input_id:
+        return Busy("not next", f"input {head} is before it")
+    if row["solo"] and conn.execute("select 1 from inputs where state='running' and solo=1 limit 1").fetchone():
+        return Busy("solo", "another input that is re-run alone")
+    return row
+
+
+def _slots_taken(conn: sqlite3.Connection, request: ClaimRequest) -> int:
+    return conn.execute(
+        "select count(*) from transcripts where owner_turn is not null and owner_lane=? and owner_lent=0 and id<>?",
+        (request.lane, request.transcript),
+    ).fetchone()[0]
+
+
+def predecessor_of(conn: sqlite3.Connection, row: sqlite3.Row) -> Predecessor:
+    """The turn the ledger still calls the owner, as seen by whoever comes next."""
+    epoch = Epoch(row["epoch_number"], row["epoch_nonce"])
+    of = conn.execute(
+        "select id, first_offset from inputs where transcript=? and state='running' and epoch_nonce=?",
+        (row["id"], epoch.nonce),
+    ).fetchone()
+    return Predecessor(
+        row["owner_turn"], row["owner_process"], epoch, of["id"] if of else None, of["first_offset"] if of else None
+    )
+
+
+def end_turn(conn: sqlite3.Connection, turn: str, outcome: str, detail: str | None, now_ms: int) -> None:
+    """The turn's row is closed once; a second end changes nothing."""
+    conn.execute(
+        "update turns set state='settled', ended_at_ms=?, outcome=?, detail=? where id=? and state='running'",
+        (now_ms, outcome, detail, turn),
+    )
+
+
+def release(conn: sqlite3.Connection, transcript: str, epoch: Epoch) -> bool:
+    """Give the transcript up, if it is still ours."""
+    cursor = conn.execute(
+        "update transcripts set owner_turn=null, owner_process=null, owner_lane=null, owner_lent=0"
+        " where id=? and epoch_number=? and epoch_nonce=?",
+        (transcript, *epoch),
+    )
+    return cursor.rowcount == 1
+
+
+def note_synced(
+    conn: sqlite3.Connection, transcript: str, *, boot: str, end: int, link: bytes, anchor: int,
+    anchor_digest: bytes | None, fingerprint: Fingerprint,
+) -> None:  # fmt: skip
+    """What is known to be durable of a transcript, for after a power loss."""
+    conn.execute(
+        "update transcripts set boot=?, synced_end=?, synced_link=?, anchor=?, anchor_digest=?, fingerprint=?, dev=?, ino=?"
+        " where id=?",
+        (
+            boot, end, link, anchor, anchor_digest, msgspec.msgpack.encode(fingerprint), fingerprint.dev, fingerprint.ino,
+            transcript,
+        ),
+    )  # fmt: skip
+
+
+def lend_slot(conn: sqlite3.Connection, turn: str, lent: bool) -> None:
+    """A turn that waits for another one lends its lane slot."""
+    conn.execute("update transcripts set owner_lent=? where owner_turn=?", (int(lent), turn))
+
+
+def begin_wait(
+    conn: sqlite3.Connection, wait_id: str, process: str, transcript: str, parent_turn: str | None, now_ms: int
+) -> list[str]:
+    """Note a wait. Returns the ring of turns it would close (empty: none; the wait is noted)."""
+    ring = find_ring(conn, transcript, parent_turn)
+    if not ring:
+        conn.execute(
+            "insert into waits(id, process, transcript, parent_turn, since_ms) values(?,?,?,?,?)",
+            (wait_id, process, transcript, parent_turn, now_ms),
+        )
+    return ring
+
+
+def end_wait(conn: sqlite3.Connection, wait_id: str) -> None:
+    conn.execute("delete from waits where id=?", (wait_id,))
+
+
+def find_ring(conn: sqlite3.Connection, transcript: str, parent_turn: str | None) -> list[str]:
+    """Follow who waits for whom from the owner of `transcript`; a ring is there if that leads back to our own turns."""
+    if parent_turn is None:
+        return []
+    ours = set(_with_parents(conn, parent_turn))
+    path: list[str] = []
+    frontier, seen = [transcript], {transcript}
+    while frontier:
+        owner = conn.execute("select owner_turn from transcripts where id=?", (frontier.pop(),)).fetchone()
+        if owner is None or owner[0] is None:
+            continue
+        path.append(owner[0])
+        if owner[0] in ours:
+            return path
+        for row in conn.execute("select transcript from waits where parent_turn=?", (owner[0],)):
+            if row[0] not in seen:
+                seen.add(row[0])
+                frontier.append(row[0])
+        for row in conn.execute("select id, transcript from turns where parent=? and state='running'", (owner[0],)):
+            for child in conn.execute("select transcript from waits where parent_turn=?", (row[0],)):
+                if child[0] not in seen:
+                    seen.add(child[0])
+                    frontier.append(child[0])
+    return []
+
+
+def _with_parents(conn: sqlite3.Connection, turn: str) -> list[str]:
+    chain: list[str] = []
+    at: str | None = turn
+    while at is not None and at not in chain:
+        chain.append(at)
+        row = conn.execute("select parent from turns where id=?", (at,)).fetchone()
+        at = row[0] if row else None
+    return chain

@@ -1,0 +1,546 @@
+"""One transcript file and everything that happens to it in one holding of its write lock.
+
+Read `append_owned` first: every line of conversation passes through it. The methods that need the lock say so; they run
+on one thread from first to last and never wait. What is decided from what is found stands in `session/fence.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from holdfast.errors import (
+    OwnershipLostError,
+    ResourceError,
+    SessionTakeoverError,
+    SessionWriteLockTimeoutError,
+    TranscriptFormatError,
+    TranscriptUnsettledError,
+)
+from holdfast.session import fence
+from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Verdict
+from holdfast.session.branch import leaf_after
+from holdfast.session.lines import read_line, split_lines
+from holdfast.store.embedded import durable
+from holdfast.store.embedded.kernel_lock import KernelLock
+from holdfast.store.embedded.record_file import RecordFile, boot_id
+
+FOREIGN_BYTES_MAX = 256 * 1024 * 1024
+"""More than this appended by others in one go is not read line by line: it counts as tampering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a line landed: offset and length in bytes, and the chain digest after it."""
+
+    offset: int
+    length: int
+    link: bytes
+
+
+class Synced(NamedTuple):
+    """An end of the file and the chain digest there, once they are durable."""
+
+    end: int
+    link: bytes
+
+
+class NeedsProof(Exception):
+    """The prefix has to be hashed outside the lock before a verdict can be given (internal; never leaves the store)."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """What the owner of a turn remembers. `record` is the baseline: the record as of its last look."""
+
+    turn: str
+    epoch: Epoch
+    record: Record
+    fence_mode: str = "strict"
+    lost: Verdict | None = None
+    landed: dict[str, Position] = field(default_factory=dict)
+
+    def raise_if_lost(self, path: Path) -> None:
+        """A lost turn stays lost: the first use raises the takeover, later ones that it is gone."""
+        if self.lost is not None:
+            raise OwnershipLostError(
+                f"turn {self.turn} lost session file {path} ({self.lost.kind}: {self.lost.detail}); start a new turn"
+            )
+
+
+class TranscriptFile:
+    """One transcript as this process has it open. Shared by all its tasks and threads."""
+
+    def __init__(self, transcript_id: str, path: Path, fence_folder: Path, process: str) -> None:
+        self.id = transcript_id
+        self.path = path
+        self.process = process
+        self.record = RecordFile(fence_folder / transcript_id)
+        self._gate_fd = _open_lock_file(fence_folder / f"{transcript_id}.gate")
+        self.line = KernelLock(_open_lock_file(fence_folder / f"{transcript_id}.line"))
+        self.fd = open_transcript(path)
+        self.lock = KernelLock(self.fd, self._gate_fd)
+        self.missing = False
+        self.failed: OSError | None = None
+        self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
+        self.coarse_clock = False
+
+    # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def try_hold(self) -> bool:
+        """Take the write lock without waiting; False if anybody holds it or stands in line."""
+        return self.lock.try_acquire() and self._settle_into_lock()
+
+    def hold_blocking(self, timeout_ms: int) -> None:
+        """Take the write lock, on a thread that may block.
+
+        Raises:
+            SessionWriteLockTimeoutError: names the holder; nothing was written and no place in line is left behind.
+        """
+        for _ in range(8):
+            if not self.lock.acquire(timeout_ms / 1000):
+                raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, self.describe_holder())
+            if self._settle_into_lock():
+                return
+        raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
+
+    @contextmanager
+    def held(self, timeout_ms: int) -> Iterator[None]:
+        self.hold_blocking(timeout_ms)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def describe_holder(self) -> str:
+        """Who seems to hold the write lock, in words, for messages only."""
+        pid = self.record.holder_pid()
+        if pid is None:
+            return "holder unknown"
+        state = _process_state(pid)
+        return f"pid={pid} ({state})"
+
+    def _settle_into_lock(self) -> bool:
+        """With the lock just granted: follow the path to the file it names now. False: lock lost to the new file."""
+        if self.failed is not None:
+            self.lock.release()
+            raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
+        try:
+            at_path = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            self.missing = True
+            self.record.note_holder()
+            return True
+        ours = os.fstat(self.fd)
+        if (at_path.st_dev, at_path.st_ino) != (ours.st_dev, ours.st_ino):
+            try:
+                fd = open_transcript(self.path)
+            except BaseException:
+                self.lock.release()
+                raise
+            if not self.lock.retarget(fd):
+                os.close(fd)
+                self.lock.release()
+                return False
+            os.close(self.fd)
+            self.fd = fd
+        self.missing = False
+        self.record.note_holder()
+        return True
+
+    # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def fingerprint(self) -> Fingerprint | None:
+        """The file as it is now; None if its path names nothing."""
+        if self.missing:
+            return None
+        at = os.fstat(self.fd)
+        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+
+    def look(self) -> Record | None:
+        """The record of this boot with any dead writer's intent settled; None if it is missing, unreadable or older."""
+        rec = self.record.read()
+        if rec is None or rec.boot != boot_id():
+            return None
+        if rec.intent is None or self.missing:
+            return rec
+        settled = self._settle_intent(rec, rec.intent)
+        self.record.write(settled)
+        return settled
+
+    def _settle_intent(self, rec: Record, intent: Intent) -> Record:
+        """A writer died between noting and recording. All there: ours. A prefix of it: cut. Anything else: foreign."""
+        now = self.fingerprint()
+        plain = replace(rec, intent=None)
+        if now is None or not now.same_file(rec.fingerprint) or intent.offset != rec.end or now.size <= rec.end:
+            return plain
+        data = os.pread(self.fd, intent.length, rec.end)
+        if len(data) == intent.length and zlib.crc32(data) == intent.crc32:
+            link, leaf = rec.link, rec.leaf
+            for raw in lines_of(data):
+                link = fence_link(link, raw)
+                leaf = leaf_after(leaf, read_line(raw))
+            end = rec.end + intent.length
+            return replace(plain, end=end, link=link, leaf=leaf, fingerprint=replace(now, size=end), writer="*")
+        if now.size < rec.end + intent.length and intent.head.startswith(data[:64]):
+            os.ftruncate(self.fd, rec.end)
+            return replace(plain, fingerprint=self._fingerprint_of_open_file())
+        return plain
+
+    def _fingerprint_of_open_file(self) -> Fingerprint:
+        at = os.fstat(self.fd)
+        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+
+    def inspect(self, claim: Claim, proof: Proof | None = None) -> Verdict:
+        """The fence: what happened since the owner last looked. Updates the claim's baseline, or marks it lost.
+
+        Raises:
+            NeedsProof: let the lock go, call `prove`, and ask again with the result.
+        """
+        claim.raise_if_lost(self.path)
+        rec = self.look()
+        if rec is None:
+            if self.ledger_epoch() != claim.epoch:
+                return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
+            if not self.record.exists():
+                self.record.reopen()
+            rec = claim.record
+            self.record.write(rec)
+        if rec.epoch != claim.epoch:
+            by = f"turn {rec.turn} of process {rec.process}"
+            return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by=by))
+        found = self._compare(claim, rec, proof)
+        if found.is_takeover(claim.fence_mode):
+            return self._lose(claim, found)
+        return found
+
+    def _compare(self, claim: Claim, rec: Record, proof: Proof | None) -> Verdict:
+        now = self.fingerprint()
+        changed = fence.describe_identity_change(rec.fingerprint, now)
+        if changed is not None or now is None:
+            return self._remember_foreign(rec, changed or Verdict("tampered", "deleted"))
+        earlier = Verdict(rec.foreign or "unchanged", rec.foreign_detail)  # type: ignore[arg-type]  # a word of Kind
+        if now == rec.fingerprint and rec.unjudged < 0:
+            recorded = Verdict("advanced" if rec.end > claim.record.end else "unchanged")
+            claim.record = rec
+            return fence.strongest(recorded, earlier if earlier.kind in ("foreign_turn", "tampered") else recorded)
+        if now.size - rec.end > FOREIGN_BYTES_MAX:
+            return self._remember_foreign(rec, Verdict("tampered", f"{now.size - rec.end} bytes appended by others"))
+        if not rec.has_chain():
+            return self._remember_foreign(rec, Verdict("foreign_turn", "changed before its prefix had been read once"))
+        if proof is None or proof.fingerprint != now or proof.end != rec.end:
+            raise NeedsProof
+        if proof.link != rec.link or proof.anchor_digest != rec.anchor_digest:
+            return self._remember_foreign(rec, Verdict("tampered", f"bytes before offset {rec.end} were changed"))
+        return self._judge_tail(claim, rec, now)
+
+    def _judge_tail(self, claim: Claim, rec: Record, now: Fingerprint) -> Verdict:
+        """The prefix is proven; judge what stands behind it (and what metadata writers had left unjudged)."""
+        start = rec.end if rec.unjudged < 0 else rec.unjudged
+        data = os.pread(self.fd, now.size - start, start)
+        raws, torn = split_lines(data)
+        if torn:
+            return self._remember_foreign(rec, Verdict("tampered", f"unfinished line at offset {now.size - len(torn)}"))
+        found = fence.classify_lines(
+            (read_line(raw) for raw in raws), leaf=claim.record.leaf, on_branch=self._is_on_branch(claim.record.leaf)
+        )
+        leaf = rec.leaf
+        if found.kind == "foreign_turn":
+            if claim.fence_mode != "warn":
+                return self._remember_foreign(rec, found)
+            for raw in raws:
+                leaf = leaf_after(leaf, read_line(raw))
+        elif found.kind == "tampered":
+            return self._remember_foreign(rec, found)
+        link = rec.link
+        for raw in lines_of(data[rec.end - start :]):
+            link = fence_link(link, raw)
+        settled = replace(rec, end=now.size, link=link, leaf=leaf, fingerprint=now, unjudged=-1)
+        self.record.write(settled)
+        claim.record = settled
+        return found
+
+    def _is_on_branch(self, leaf: str | None) -> Callable[[str], bool]:
+        """Reads the file only if a mirror hangs off something else than the leaf."""
+        ancestors: set[str] = set()
+
+        def ask(entry: str) -> bool:
+            if not ancestors:
+                parents: dict[str, str | None] = {}
+                for raw in iter_lines(self.fd):
+                    line = read_line(raw)
+                    if line.id:
+                        parents[line.id] = line.parent
+                at = leaf
+                while at is not None and at not in ancestors:
+                    ancestors.add(at)
+                    at = parents.get(at)
+            return entry in ancestors
+
+        return ask
+
+    def _remember_foreign(self, rec: Record, found: Verdict) -> Verdict:
+        """Nobody can launder it: whoever looks later in this epoch finds it in the record."""
+        if found.kind in ("foreign_turn", "tampered"):
+            known = fence.STRENGTH[rec.foreign] if rec.foreign else 0
+            if fence.STRENGTH[found.kind] > known:
+                self.record.write(replace(rec, foreign=found.kind, foreign_detail=found.detail))
+        return found
+
+    def _lose(self, claim: Claim, verdict: Verdict) -> Verdict:
+        claim.lost = verdict
+        return verdict
+
+    def _what_file_says(self, claim: Claim) -> str:
+        now = self.fingerprint()
+        changed = fence.describe_identity_change(claim.record.fingerprint, now)
+        if changed is not None:
+            return changed.detail
+        grown = now.size - claim.record.end if now is not None else 0
+        return f"{grown} bytes longer than when we last looked" if grown else "the file itself is as we left it"
+
+    def append_owned(
+        self, claim: Claim, lines: Sequence[tuple[str, Callable[[str | None], bytes]]], proof: Proof | None = None
+    ) -> tuple[Verdict, list[Position]]:
+        """Append the owner's lines, each built for the parent it gets. Write lock held.
+
+        A line whose id has landed before is not written again. `leaf` moves to the last line written.
+
+        Raises:
+            SessionTakeoverError, OwnershipLostError: nothing was written (or, for "slipped in", it is named).
+            NeedsProof, ResourceError (nothing of it is left in the file).
+        """
+        verdict = self.inspect(claim, proof)
+        if claim.lost is not None:
+            raise SessionTakeoverError(verdict, str(self.path))
+        rec, positions, data, leaf, link = claim.record, [], bytearray(), claim.record.leaf, claim.record.link
+        for entry_id, build in lines:
+            known = claim.landed.get(entry_id)
+            if known is None:
+                raw = build(leaf)
+                link = fence_link(link, raw)
+                known = Position(rec.end + len(data), len(raw), link)
+                data += raw
+                leaf = entry_id
+            positions.append(known)
+        if data:
+            claim.record = self._write(claim, rec, bytes(data), link, leaf)
+        for (entry_id, _), position in zip(lines, positions, strict=True):
+            claim.landed[entry_id] = position
+        return verdict, positions
+
+    def append_unowned(self, entry_id: str, build: Callable[[str | None], bytes]) -> Position:
+        """Append one line that is not conversation: the write lock is enough. The leaf moves to it; nothing is judged.
+
+        Raises:
+            TranscriptUnsettledError: the end of the file is torn, replaced or cut; a turn has to judge it first.
+        """
+        rec, now = self.look(), self.fingerprint()
+        if rec is None or now is None:
+            raise TranscriptUnsettledError(f"{self.path}: no current record; the next turn will make one")
+        if fence.describe_identity_change(rec.fingerprint, now) is not None:
+            raise TranscriptUnsettledError(f"{self.path}: was replaced or cut; the next turn will judge it")
+        if now != rec.fingerprint:
+            rec = self._step_over_unjudged(rec, now)
+        raw = build(rec.leaf)
+        link = fence_link(rec.link, raw)
+        position = Position(rec.end, len(raw), link)
+        self._write(None, rec, raw, link, entry_id)
+        return position
+
+    def _step_over_unjudged(self, rec: Record, now: Fingerprint) -> Record:
+        data = os.pread(self.fd, now.size - rec.end, rec.end) if now.size - rec.end <= FOREIGN_BYTES_MAX else b"?"
+        if data and not data.endswith(b"\n"):
+            raise TranscriptUnsettledError(f"{self.path}: ends in an unfinished line; the next turn will judge it")
+        link = rec.link
+        for raw in lines_of(data):
+            link = fence_link(link, raw)
+        unjudged = rec.end if rec.unjudged < 0 else rec.unjudged
+        return replace(rec, end=now.size, link=link, fingerprint=now, unjudged=unjudged)
+
+    def _write(self, claim: Claim | None, rec: Record, data: bytes, link: bytes, leaf: str | None) -> Record:
+        """Intent, write, landed where planned?, record. Any failure leaves the file as it was."""
+        self.record.write(replace(rec, intent=Intent(rec.end, len(data), zlib.crc32(data), data[:64])))
+        try:
+            durable.write_all(self.fd, data)
+        except OSError as exc:
+            self._take_back(rec)
+            raise ResourceError(f"{self.path}: could not append {len(data)} bytes: {exc}") from exc
+        landed_at = os.lseek(self.fd, 0, os.SEEK_CUR) - len(data)
+        if landed_at != rec.end:
+            slipped = Verdict("foreign_turn", f"somebody wrote at {rec.end} while our line went to {landed_at}")
+            self.record.write(replace(rec, intent=None, foreign=slipped.kind, foreign_detail=slipped.detail))
+            if claim is not None:
+                self._lose(claim, slipped)
+            raise SessionTakeoverError(slipped, str(self.path))
+        if self.coarse_clock:
+            durable.stamp_unique_mtime(self.fd)
+        writer = self.process if rec.synced >= rec.end or rec.writer == self.process else "*"
+        at_end = self._fingerprint_of_open_file()
+        after = replace(rec, end=rec.end + len(data), link=link, leaf=leaf, fingerprint=at_end, writer=writer)
+        self.record.write(after)
+        return after
+
+    def _take_back(self, rec: Record) -> None:
+        """A short write: cut our own torn tail (the intent explains it) and forget the intent."""
+        if os.fstat(self.fd).st_size > rec.end:
+            os.ftruncate(self.fd, rec.end)
+        self.record.write(replace(rec, intent=None, fingerprint=self._fingerprint_of_open_file()))
+
+    # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def sync(self, upto: Synced | None = None) -> Synced | None:
+        """fdatasync; gives `upto` back, whose bytes are now durable. Any thread. A failed sync is final for this process.
+
+        Source: PostgreSQL 2018: after a failed sync the kernel may have dropped the pages; trying again proves nothing.
+        """
+        if self.failed is not None:
+            raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
+        try:
+            durable.sync_data(self.fd)
+        except OSError as exc:
+            self.failed = exc
+            raise ResourceError(f"{self.path}: sync failed: {exc}; unknown what of it is durable") from exc
+        return upto
+
+    def note_synced(self, upto: Synced) -> None:
+        """Remember in the record what is durable. Write lock held."""
+        rec = self.record.read()
+        if rec is not None and rec.boot == boot_id() and rec.synced < upto.end <= rec.end:
+            self.record.write(replace(rec, synced=upto.end, synced_link=upto.link))
+
+    def restore_unsynced(self, rec: Record) -> Record:
+        """Another process left bytes behind the synced end: verify them, write them again, sync them. Write lock held.
+
+        After a failed sync the kernel may show pages that will never reach the disk; writing them again makes them dirty.
+
+        Raises:
+            ResourceError: they are not what the chain says, which is damage; nothing may be built on them.
+        """
+        if rec.synced >= rec.end or rec.writer == self.process:
+            return rec
+        data = os.pread(self.fd, rec.end - rec.synced, rec.synced)
+        link = rec.synced_link
+        for raw in lines_of(data):
+            link = fence_link(link, raw)
+        if link != rec.link:
+            raise ResourceError(
+                f"{self.path}: bytes {rec.synced} to {rec.end} are not what was written; see `holdfast recover`"
+            )
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(fd, data, rec.synced)
+        finally:
+            os.close(fd)
+        self.sync()
+        return replace(
+            rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=self._fingerprint_of_open_file()
+        )
+
+    def prove(self, rec: Record) -> Proof:
+        """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            at = os.fstat(fd)
+            now = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+            sweep = hashlib.sha256()
+            for block in iter_blocks(fd, 0, rec.anchor):
+                sweep.update(block)
+            link = b""
+            for raw in iter_lines(fd, rec.anchor, rec.end):
+                link = fence_link(link, raw)
+            return Proof(now, sweep.digest() if rec.anchor else b"", link, rec.end)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Release everything. Open claims on this file are lost to this process."""
+        self.lock.close()
+        self.line.close()
+        os.close(self.fd)
+        os.close(self._gate_fd)
+        self.record.close()
+
+
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fence_link(previous: bytes, raw: bytes) -> bytes:
+    """The chain digest after one more line."""
+    return hashlib.sha256(previous + raw).digest()
+
+
+def open_transcript(path: Path) -> int:
+    """Open (or make, mode 0600, exclusively) a transcript for appending.
+
+    Raises:
+        TranscriptFormatError: a directory, pipe, device or link; nothing was touched.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            durable.sync_folder(path.parent)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise TranscriptFormatError(f"{path} is not a regular file ({exc.strerror}); move it away") from exc
+        raise ResourceError(f"cannot open transcript {path}: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise TranscriptFormatError(f"{path} is not a regular file; move it away")
+    return fd
+
+
+def _open_lock_file(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """Split after each newline byte, and only there; the ends are kept."""
+    parts = data.split(b"\n")
+    lines = [part + b"\n" for part in parts[:-1]]
+    return [*lines, parts[-1]] if parts[-1] else lines
+
+
+def iter_blocks(fd: int, start: int, end: int, size: int = 1 << 20) -> Iterator[bytes]:
+    at = start
+    while at < end:
+        block = os.pread(fd, min(size, end - at), at)
+        if not block:
+            return
+        at += len(block)
+        yield block
+
+
+def iter_lines(fd: int, start: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+    rest = b""
+    for block in iter_blocks(fd, start, end):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+def _process_state(pid: int) -> str:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return "state unknown"
+    return {"T": "stopped", "t": "being traced", "Z": "zombie", "D": "waiting for the disk"}.get(state, "running")

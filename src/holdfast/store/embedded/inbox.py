@@ -1,0 +1,168 @@
+"""Accepting, settling and finding inputs: the SQL of the inbox. Every function takes a connection inside a transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from holdfast import ids
+from holdfast.errors import InputConflictError
+from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent, LaneFull, Route
+from holdfast.lane import states
+from holdfast.lane.policy import LaneLimits, Waiting, heads
+from holdfast.outbox.message import Outcome, plan_deliveries
+
+CHARGED_ATTEMPTS_MAX = 3
+_to_json = msgspec.json.Encoder(order="deterministic").encode
+
+
+def body_digest(event: InboundEvent) -> bytes:
+    """What "the same body" means: session, lane, payload and model; not the route or where it came from."""
+    return hashlib.sha256(_to_json([event.session, event.lane, event.payload, event.model])).digest()
+
+
+def accept(
+    conn: sqlite3.Connection, event: InboundEvent, transcript: str, limits: LaneLimits, now_ms: int, digest: bytes
+) -> Admission:
+    """Store an input, or say why not. A duplicate is touched, so that its commit is durable before it is acknowledged.
+
+    Raises:
+        InputConflictError: same source, account and key with another body.
+    """
+    if event.key is not None:
+        row = conn.execute(
+            "select id, state, body_digest from inputs where source=? and account=? and dedupe_key=?",
+            (event.source, event.account, event.key),
+        ).fetchone()
+        if row is not None:
+            if row["body_digest"] != digest:
+                raise InputConflictError(
+                    f"key {event.key!r} was used before for {row['id']} with another body; use a new key"
+                )
+            conn.execute("update inputs set duplicates=duplicates+1 where id=?", (row["id"],))
+            return Duplicate(row["id"], row["state"])
+    ahead, lane_depth = conn.execute(
+        "select count(*) filter (where transcript=?1), count(*) filter (where lane=?2 and state='queued')"
+        " from inputs where state in ('queued', 'running')",
+        (transcript, event.lane),
+    ).fetchone()
+    if ahead > limits.per_session_max:
+        return LaneFull(event.lane, ahead, limits.per_session_max)
+    if lane_depth >= limits.depth_max:
+        return LaneFull(event.lane, lane_depth, limits.depth_max)
+    input_id = ids.new_id("in")
+    route = event.route or Route("", "")
+    conn.execute(
+        "insert into inputs(id, source, account, dedupe_key, body_digest, session, transcript, lane, waits, payload, model,"
+        " route_channel, route_target, origin, state, accepted_at_ms) values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
+        (
+            input_id, event.source, event.account, event.key, digest, event.session, transcript, event.lane,
+            int(event.waits), _to_json(event.payload), event.model, route.channel or None, route.target or None,
+            _to_json(event.origin), now_ms,
+        ),
+    )  # fmt: skip
+    return Accepted(input_id, ahead)
+
+
+def route_of(row: sqlite3.Row) -> Route | None:
+    return Route(row["route_channel"], row["route_target"]) if row["route_channel"] else None
+
+
+def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms: int, turn: str | None = None) -> bool:
+    """Move an open input to a terminal state and queue its deliveries. False: it was terminal already; nothing changed."""
+    if row["state"] in states.TERMINAL:
+        return False
+    state = states.move("input", row["state"], states.OUTCOME_EVENT[outcome.state])
+    conn.execute(
+        "update inputs set state=?, settled_at_ms=?, detail=?, error=?, answer=?, result=?, turn=coalesce(?, turn),"
+        " epoch_nonce='' where id=?",
+        (
+            state, now_ms, outcome.detail, outcome.error, outcome.answer,
+            None if outcome.result is None else _to_json(outcome.result), turn, row["id"],
+        ),
+    )  # fmt: skip
+    for delivery in plan_deliveries(row["id"], route_of(row), outcome):
+        conn.execute(
+            "insert or ignore into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
+            " values(?,?,?,?,?,?,'pending',?,?)",
+            (delivery.id, row["id"], delivery.channel, delivery.target, delivery.part, delivery.body, now_ms, now_ms),
+        )
+    return True
+
+
+def by_id(conn: sqlite3.Connection, input_id: str) -> sqlite3.Row | None:
+    return conn.execute("select * from inputs where id=?", (input_id,)).fetchone()
+
+
+def requeue(conn: sqlite3.Connection, row: sqlite3.Row, *, charge: bool, solo: bool, why: str, now_ms: int) -> str:
+    """Put a running input whose turn died back in its place, or fail it after the last charged attempt.
+
+    Returns: the state it is in now.
+    """
+    charged = row["charged"] + int(charge)
+    if charged >= CHARGED_ATTEMPTS_MAX:
+        explained = (
+            f"This message could not be answered: the process died {charged} times while working on it. "
+            "It is kept; send it again to try once more."
+        )
+        settle(conn, row, Outcome("failed", detail=why, error="TurnDied", notice=explained), now_ms)
+        return "failed"
+    state = states.move("input", row["state"], "requeue")
+    conn.execute(
+        "update inputs set state=?, charged=?, solo=?, epoch_nonce='', detail=? where id=?",
+        (state, charged, int(solo), why, row["id"]),
+    )
+    return state
+
+
+def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
+    """Pictures of the queued inputs, for the policy."""
+    where = "" if transcript is None else " and i.transcript = :transcript"
+    rows = conn.execute(
+        "select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked"
+        f" from inputs i join transcripts t on t.id = i.transcript where i.state='queued'{where}",
+        {"transcript": transcript},
+    )
+    return [
+        Waiting(
+            row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["accepted_at_ms"]) / 1000,
+            bool(row["blocked"]), bool(row["solo"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def head_of_line(conn: sqlite3.Connection, transcript: str, now_ms: int) -> str | None:
+    """The input that is next on this transcript."""
+    first = heads(waiting(conn, now_ms, transcript))
+    return first[0].id if first else None
+
+
+def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int) -> str:
+    """Ask for an end. A queued input ends at once; a running one is settled by its owner or its recovery.
+
+    Returns: "cancelled", "requested" or "already <state>".
+    """
+    row = by_id(conn, input_id)
+    assert row is not None
+    if row["state"] in states.TERMINAL:
+        return f"already {row['state']}"
+    conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (by, input_id))
+    if row["state"] == "queued":
+        settle(conn, row, Outcome("cancelled", detail=f"cancelled by {by} before it started"), now_ms)
+        return "cancelled"
+    return "requested"
+
+
+def note_event(
+    conn: sqlite3.Connection, at_ms: int, session: str, kind: str, data: dict[str, Any],
+    *, input_id: str | None = None, turn: str | None = None,
+) -> None:  # fmt: skip
+    """One line of the story that `why` tells."""
+    conn.execute(
+        "insert into events(at_ms, session, input, turn, kind, data) values(?,?,?,?,?,?)",
+        (at_ms, session, input_id, turn, kind, _to_json(data).decode()),
+    )

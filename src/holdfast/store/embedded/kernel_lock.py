@@ -1,0 +1,230 @@
+"""A kernel lock that tasks, threads and processes share fairly, with bounded and cancellable waits.
+
+Inside the process waiters stand in one line (first in, first out). Its head alone asks the kernel, through a *gate*: take
+the gate, take the lock, leave the gate; so a process that re-takes the lock in a loop cannot starve the others (with
+append + sync, 8 processes get equal shares). A wait that has to block does so on a thread of its own; if the waiter has
+left by then, the thread hands the lock to the next one or lets it go. Nobody is ever robbed, nothing polls.
+
+Kernel locks (`flock`) belong to an open file description: they go when the process dies. They are released by unlocking,
+never by closing, because a forked child may still hold the description open.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+_open_locks: weakref.WeakSet[KernelLock] = weakref.WeakSet()
+
+
+class Ticket:
+    """A place in line. `granted` is set once, by whichever thread gave us the lock."""
+
+    __slots__ = ("_on_grant", "granted", "left")
+
+    def __init__(self, on_grant: Callable[[], None]) -> None:
+        self._on_grant = on_grant
+        self.granted = False
+        self.left = False
+
+    def grant(self) -> None:
+        self.granted = True
+        self._on_grant()
+
+
+class KernelLock:
+    """One lock on `fd`, fair through `gate_fd` (-1: no gate). The fds stay the caller's; `retarget` swaps the file.
+
+    Thread-safe. All methods return at once except `acquire`.
+    """
+
+    def __init__(self, fd: int, gate_fd: int = -1) -> None:
+        self._fd = fd
+        self._gate_fd = gate_fd
+        self._mutex = threading.Lock()
+        self._busy = False  # held by this process, or being acquired for it
+        self._line: deque[Ticket] = deque()
+        self._closed = False
+        _open_locks.add(self)
+
+    # ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody, here or elsewhere, holds it or waits for it in this process. Never blocks."""
+        with self._mutex:
+            if self._busy or self._line or self._closed:
+                return False
+            self._busy = self._try_kernel()
+            return self._busy
+
+    def request(self, on_grant: Callable[[], None]) -> Ticket:
+        """Stand in line; `on_grant` is called once, from any thread, when the lock is ours. `leave` gives the place up."""
+        ticket = Ticket(on_grant)
+        with self._mutex:
+            if not self._busy and not self._line and self._try_kernel():
+                self._busy = True
+                start_thread = False
+                granted = True
+            else:
+                self._line.append(ticket)
+                granted = False
+                start_thread = not self._busy
+                self._busy = True
+        if granted:
+            ticket.grant()
+        elif start_thread:
+            self._start_waiting()
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a place up, granted or not. Calling it for a ticket that was granted releases the lock."""
+        with self._mutex:
+            if ticket.left:
+                return
+            ticket.left = True
+            granted = ticket.granted
+            if not granted:
+                try:
+                    self._line.remove(ticket)
+                except ValueError:
+                    granted = True  # being granted at this moment
+        if granted:
+            self.release()
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Block this thread (never an event loop) for at most `timeout_s`. False: not granted, no trace left."""
+        if self.try_acquire():
+            return True
+        ready = threading.Event()
+        ticket = self.request(ready.set)
+        if ready.wait(timeout_s):
+            return True
+        self.leave_if_waiting(ticket)
+        return ticket.granted
+
+    def leave_if_waiting(self, ticket: Ticket) -> None:
+        """Give a place up unless it was granted meanwhile (then the lock is the caller's: see `ticket.granted`)."""
+        with self._mutex:
+            if ticket in self._line:
+                self._line.remove(ticket)
+                ticket.left = True
+
+    # ── giving back ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def release(self) -> None:
+        """Unlock, then let the next waiter of this process queue behind other processes like anybody else."""
+        with self._mutex:
+            self._unlock_kernel()
+            if not self._line:
+                self._busy = False
+                return
+            ticket = self._line.popleft() if self._try_kernel() else None
+            if ticket is not None:
+                ticket.granted = True
+        if ticket is not None:
+            ticket.grant()
+        else:
+            self._start_waiting()
+
+    def retarget(self, fd: int) -> bool:
+        """While held: lock `fd` too (without waiting) and from now on stand for it. False: somebody else holds it."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        self._unlock_kernel()
+        self._fd = fd
+        return True
+
+    def close(self) -> None:
+        """No more grants from now on. Does not close the fds."""
+        with self._mutex:
+            self._closed = True
+            self._line.clear()
+            if self._busy:
+                self._unlock_kernel()
+                self._busy = False
+
+    # ── the kernel ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _try_kernel(self) -> bool:
+        try:
+            if self._gate_fd >= 0:
+                fcntl.flock(self._gate_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            return False
+        finally:
+            if self._gate_fd >= 0:
+                fcntl.flock(self._gate_fd, fcntl.LOCK_UN)
+
+    def _unlock_kernel(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _start_waiting(self) -> None:
+        threading.Thread(target=self._wait_for_kernel, name="holdfast-lock-wait", daemon=True).start()
+
+    def _wait_for_kernel(self) -> None:
+        """Runs while `_busy` is set on behalf of the line. Works on duplicates, so that `close` cannot pull them away."""
+        with self._mutex:
+            if self._closed:
+                return
+            fd = os.dup(self._fd)
+            gate_fd = os.dup(self._gate_fd) if self._gate_fd >= 0 else -1
+        try:
+            self._block_for(fd, gate_fd)
+            with self._mutex:
+                ticket = self._line.popleft() if self._line and not self._closed else None
+                if ticket is None:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                    self._busy = False
+                else:
+                    ticket.granted = True
+        finally:
+            os.close(fd)
+            if gate_fd >= 0:
+                os.close(gate_fd)
+        if ticket is not None:
+            ticket.grant()
+
+    @staticmethod
+    def _block_for(fd: int, gate_fd: int) -> None:
+        if gate_fd < 0:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return
+        fcntl.flock(gate_fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(gate_fd, fcntl.LOCK_UN)
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the lock is the parent's. Close without unlocking, and never grant again."""
+        self._closed = True
+        self._mutex = threading.Lock()
+        self._line.clear()
+        for fd in (self._fd, self._gate_fd):
+            if fd >= 0:
+                try:
+                    os.close(fd)
+                except OSError:
+                    continue
+
+
+def _forget_all_after_fork() -> None:
+    for lock in list(_open_locks):
+        lock.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_all_after_fork)

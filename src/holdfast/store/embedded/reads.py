@@ -1,0 +1,220 @@
+"""Reading the ledger, on a thread and connection of its own. Readers never write and hold no lock that a writer needs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from holdfast.errors import UnknownInputError
+from holdfast.lane.policy import Waiting
+from holdfast.session.fence import Epoch
+from holdfast.store.embedded import claims, inbox, schema
+from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+
+T = TypeVar("T")
+_decode = msgspec.json.decode
+
+
+class Reads:
+    """Questions to the ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="holdfast-read")
+
+    async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = schema.connect(self._folder / schema.LEDGER_NAME, read_only=True)
+            self._local.connection = connection
+        return question(connection)
+
+    def close(self) -> None:
+        def shut() -> None:
+            connection = getattr(self._local, "connection", None)
+            if connection is not None:
+                connection.close()
+
+        self._pool.submit(shut).result(timeout=5)
+        self._pool.shutdown(wait=False)
+
+    # ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def transcript_path(self, transcript: str) -> str:
+        """Path relative to the state directory."""
+        row = await self.ask(lambda c: c.execute("select path from transcripts where id=?", (transcript,)).fetchone())
+        if row is None:
+            raise UnknownInputError(f"no transcript {transcript}")
+        return row[0]
+
+    async def find_transcript(self, key: str) -> str | None:
+        row = await self.ask(lambda c: c.execute("select transcript from sessions where key=?", (key,)).fetchone())
+        return row[0] if row else None
+
+    async def owner(self, transcript: str) -> Epoch | None:
+        return await self.ask(lambda c: claims.owner_of(c, transcript))
+
+    async def owned_transcripts(self) -> list[tuple[str, str]]:
+        """(transcript, process) of all claims."""
+        rows = await self.ask(
+            lambda c: c.execute("select id, owner_process from transcripts where owner_turn is not null").fetchall()
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def queue(self, now_ms: int) -> tuple[list[Waiting], dict[str, int], bool]:
+        """Waiting inputs, running turns per lane, and whether an input that is re-run alone is running."""
+
+        def question(conn: sqlite3.Connection) -> tuple[list[Waiting], dict[str, int], bool]:
+            rows = conn.execute(
+                "select owner_lane, count(*) from transcripts where owner_turn is not null and owner_lent=0 group by 1"
+            )
+            running = {row[0]: row[1] for row in rows}
+            solo = conn.execute("select 1 from inputs where state='running' and solo=1 limit 1").fetchone() is not None
+            return inbox.waiting(conn, now_ms), running, solo
+
+        return await self.ask(question)
+
+    async def input(self, input_id: str) -> InputView:
+        def question(conn: sqlite3.Connection) -> InputView | None:
+            row = inbox.by_id(conn, input_id)
+            return None if row is None else view_of_input(conn, row)
+
+        view = await self.ask(question)
+        if view is None:
+            raise UnknownInputError(f"no input {input_id!r}")
+        return view
+
+    async def inputs(self, *, session: str | None, state: str | None, limit: int) -> list[InputView]:
+        """Newest first."""
+
+        def question(conn: sqlite3.Connection) -> list[InputView]:
+            rows = conn.execute(
+                "select * from inputs where (:session is null or session=:session) and (:state is null or state=:state)"
+                " order by seq desc limit :limit",
+                {"session": session, "state": state, "limit": limit},
+            ).fetchall()
+            return [view_of_input(conn, row) for row in rows]
+
+        return await self.ask(question)
+
+    async def find_join(self, session: str, join: str, since_ms: int) -> str | None:
+        """The newest input of the session whose caller said it could be joined under `join`."""
+
+        def question(conn: sqlite3.Connection) -> str | None:
+            row = conn.execute(
+                "select id from inputs where session=? and json_extract(cast(origin as text), '$.join')=?"
+                " and accepted_at_ms>=? order by seq desc limit 1",
+                (session, join, since_ms),
+            ).fetchone()
+            return row[0] if row else None
+
+        return await self.ask(question)
+
+    # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def turns(self, *, session: str | None, limit: int) -> list[TurnView]:
+        """Newest first."""
+        rows = await self.ask(
+            lambda c: c.execute(
+                "select * from turns where (:s is null or session=:s) order by started_at_ms desc, id desc limit :n",
+                {"s": session, "n": limit},
+            ).fetchall()
+        )
+        return [_view_of_turn(row) for row in rows]
+
+    async def turn(self, turn_id: str) -> TurnView | None:
+        row = await self.ask(lambda c: c.execute("select * from turns where id=?", (turn_id,)).fetchone())
+        return _view_of_turn(row) if row else None
+
+    async def sessions(self, *, prefix: str, limit: int, state_path: Path) -> list[SessionView]:
+        """Most recently used first."""
+
+        def question(conn: sqlite3.Connection) -> list[SessionView]:
+            rows = conn.execute(
+                "select s.key, s.transcript, s.created_at_ms, t.path, t.owner_turn, t.owner_lane,"
+                " (select count(*) from inputs i where i.transcript=t.id and i.state='queued') as queued,"
+                " coalesce((select max(started_at_ms) from turns u where u.session=s.key), s.updated_at_ms) as used"
+                " from sessions s join transcripts t on t.id=s.transcript"
+                " where substr(s.key, 1, length(:p))=:p order by used desc, s.key limit :n",
+                {"p": prefix, "n": limit},
+            ).fetchall()
+            return [
+                SessionView(
+                    row["key"], row["transcript"], str(state_path / row["path"]), _size(state_path / row["path"]),
+                    row["owner_turn"], row["owner_lane"], row["queued"], row["used"],
+                )
+                for row in rows
+            ]  # fmt: skip
+
+        return await self.ask(question)
+
+    async def deliveries(self, *, state: str | None, limit: int) -> list[DeliveryView]:
+        """Newest first."""
+        rows = await self.ask(
+            lambda c: c.execute(
+                "select * from outbox where (:s is null or state=:s) order by created_at_ms desc, id limit :n",
+                {"s": state, "n": limit},
+            ).fetchall()
+        )
+        return [view_of_delivery(row) for row in rows]
+
+    async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
+        """The story of one input or turn, oldest first."""
+        rows = await self.ask(
+            lambda c: c.execute(
+                "select seq, at_ms, kind, data, input, turn from events where (input=:i or turn=:t) order by seq limit 2000",
+                {"i": input_id, "t": turn},
+            ).fetchall()
+        )
+        return [{**dict(row), "data": _decode(row["data"])} for row in rows]
+
+
+def view_of_input(conn: sqlite3.Connection, row: sqlite3.Row) -> InputView:
+    position = None
+    if row["state"] == "queued":
+        position = conn.execute(
+            "select count(*) from inputs where transcript=? and state in ('queued','running') and seq<?",
+            (row["transcript"], row["seq"]),
+        ).fetchone()[0]
+    return InputView(
+        id=row["id"], session=row["session"], lane=row["lane"], source=row["source"], state=row["state"],
+        accepted_at_ms=row["accepted_at_ms"], payload=_decode(row["payload"]), position=position,
+        attempts=row["attempts"], settled_at_ms=row["settled_at_ms"], turn_id=row["turn"], detail=row["detail"],
+        error=row["error"], answer=row["answer"], result=_decode(row["result"]) if row["result"] else None,
+        cancel_requested_by=row["cancel_by"], model=row["model"],
+        route=f"{row['route_channel']}:{row['route_target']}" if row["route_channel"] else None,
+    )  # fmt: skip
+
+
+def view_of_delivery(row: sqlite3.Row) -> DeliveryView:
+    return DeliveryView(
+        row["id"], row["input"], f"{row['channel']}:{row['target']}", row["part"], row["state"], row["attempts"],
+        row["body"], row["label"], row["created_at_ms"], row["updated_at_ms"], row["detail"],
+    )  # fmt: skip
+
+
+def _view_of_turn(row: sqlite3.Row) -> TurnView:
+    return TurnView(
+        row["id"], row["session"], row["lane"], row["epoch_number"], row["process"], row["state"], row["started_at_ms"],
+        row["ended_at_ms"], row["input"], row["outcome"], row["detail"],
+    )  # fmt: skip
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,134 @@
+"""The fence record on disk: two slots written alternately, and the owner's beat at a fixed place behind them.
+
+    0      slot A   magic, crc32, sequence, length, msgpack of `Record`
+    2048   slot B
+    4096   beat     16 bytes of the owner's nonce, 8 bytes counter: one unlocked write, read without a lock
+    4120   holder   8 bytes pid of whoever took the write lock last: for people only
+
+Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is void:
+what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import zlib
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from holdfast.session.fence import Record
+
+SLOT_BYTES = 2048
+BEAT_AT = 2 * SLOT_BYTES
+HOLDER_AT = BEAT_AT + 24
+_HEAD = struct.Struct("<4sIQH")
+_BEAT = struct.Struct("<16sQ")
+_PID = struct.Struct("<q")
+_MAGIC = b"HFR1"
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+@cache
+def boot_id() -> str:
+    """Something that changes with each boot of this machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        import subprocess
+
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    raise RuntimeError("no boot id on this platform; Linux and macOS are supported")
+
+
+class RecordFile:
+    """One transcript's record. Callers hold the write lock for `read` and `write`; beats need no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sequence = 0
+        self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def read(self) -> Record | None:
+        """The newest valid record, of whatever boot; None if there is none."""
+        raw = os.pread(self.fd, 2 * SLOT_BYTES, 0)
+        best: Record | None = None
+        self._sequence = 0
+        slots = sorted(((self._sequence_of(raw, at), at) for at in (0, SLOT_BYTES)), reverse=True)
+        for sequence, at in slots:
+            if sequence == 0:
+                continue
+            best = self._decode(raw, at)
+            if best is not None:
+                self._sequence = sequence
+                return best
+        return None
+
+    @staticmethod
+    def _sequence_of(raw: bytes, at: int) -> int:
+        if len(raw) < at + _HEAD.size:
+            return 0
+        magic, _, sequence, _ = _HEAD.unpack_from(raw, at)
+        return sequence if magic == _MAGIC else 0
+
+    @staticmethod
+    def _decode(raw: bytes, at: int) -> Record | None:
+        _, crc, sequence, length = _HEAD.unpack_from(raw, at)
+        body = raw[at + _HEAD.size : at + _HEAD.size + length]
+        if len(body) != length or zlib.crc32(body, sequence & 0xFFFFFFFF) != crc:
+            return None
+        try:
+            return _decoder.decode(body)
+        except msgspec.MsgspecError:
+            return None
+
+    def write(self, record: Record) -> None:
+        """Put a new record into the older slot. One write inside one page: there whole, or the other slot counts."""
+        self._sequence += 1
+        body = _encoder.encode(record)
+        if len(body) > SLOT_BYTES - _HEAD.size:
+            raise ValueError(f"fence record of {len(body)} bytes does not fit its slot")
+        head = _HEAD.pack(_MAGIC, zlib.crc32(body, self._sequence & 0xFFFFFFFF), self._sequence, len(body))
+        os.pwrite(self.fd, head + body, (self._sequence % 2) * SLOT_BYTES)
+
+    def exists(self) -> bool:
+        """Whether the path still names the open file (somebody may have cleaned the folder)."""
+        try:
+            return os.stat(self.path).st_ino == os.fstat(self.fd).st_ino
+        except FileNotFoundError:
+            return False
+
+    def reopen(self) -> None:
+        """After the file was deleted: make it again; its record is then missing, which the holding handles."""
+        os.close(self.fd)
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    # ── beat and holder ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def beat(self, nonce: str, count: int) -> None:
+        """The owner's sign of life."""
+        os.pwrite(self.fd, _BEAT.pack(bytes.fromhex(nonce), count), BEAT_AT)
+
+    def read_beat(self) -> bytes:
+        """24 opaque bytes: equal twice means that nobody beat in between. Empty if nobody ever did."""
+        return os.pread(self.fd, _BEAT.size, BEAT_AT)
+
+    def note_holder(self) -> None:
+        os.pwrite(self.fd, _PID.pack(os.getpid()), HOLDER_AT)
+
+    def holder_pid(self) -> int | None:
+        """Who took the write lock last, for messages."""
+        raw = os.pread(self.fd, _PID.size, HOLDER_AT)
+        return _PID.unpack(raw)[0] if len(raw) == _PID.size else None
+
+    def close(self) -> None:
+        os.close(self.fd)

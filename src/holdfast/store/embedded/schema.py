@@ -1,0 +1,139 @@
+"""The ledger's tables, and opening them: one SQLite file in WAL mode."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from holdfast.errors import ResourceError, StateVersionError
+
+SCHEMA_VERSION = 1
+
+TABLES = """
+create table meta(key text primary key, value text not null) strict;
+
+create table processes(
+  name text primary key, pid integer not null, kind text not null, started_at_ms integer not null, boot text not null
+) strict;
+
+-- One row per transcript file; several session keys may share one.
+create table transcripts(
+  id text primary key, path text not null unique, dev integer not null default 0, ino integer not null default 0,
+  epoch_number integer not null default 0, epoch_nonce text not null default '',
+  owner_turn text, owner_process text, owner_lane text, owner_lent integer not null default 0, claimed_at_ms integer,
+  boot text not null default '', synced_end integer not null default 0, synced_link blob not null default x'',
+  anchor integer not null default 0, anchor_digest blob, fingerprint blob
+) strict;
+create index transcripts_owned on transcripts(owner_lane) where owner_turn is not null;
+
+create table sessions(
+  key text primary key, transcript text not null references transcripts(id),
+  created_at_ms integer not null, updated_at_ms integer not null
+) strict;
+
+-- Inputs and their dedupe keys are never thrown away by running code.
+create table inputs(
+  seq integer primary key autoincrement, id text not null unique,
+  source text not null, account text not null, dedupe_key text, body_digest blob not null, duplicates integer not null default 0,
+  session text not null, transcript text not null, lane text not null, waits integer not null,
+  payload blob not null, model text, route_channel text, route_target text, origin blob not null,
+  state text not null, accepted_at_ms integer not null, settled_at_ms integer,
+  attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
+  epoch_number integer not null default 0, epoch_nonce text not null default '', turn text, first_offset integer,
+  cancel_by text, detail text, error text, answer text, result blob
+) strict;
+create unique index inputs_dedupe on inputs(source, account, dedupe_key) where dedupe_key is not null;
+create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
+create index inputs_session on inputs(session, seq);
+
+create table turns(
+  id text primary key, session text not null, transcript text not null, lane text not null, input text,
+  epoch_number integer not null, process text not null, parent text, state text not null,
+  started_at_ms integer not null, ended_at_ms integer, outcome text, detail text
+) strict;
+create index turns_session on turns(session, started_at_ms);
+create index turns_started on turns(started_at_ms);
+
+create table outbox(
+  id text primary key, input text not null, channel text not null, target text not null, part integer not null,
+  body text not null, label text, state text not null, attempts integer not null default 0, process text,
+  created_at_ms integer not null, updated_at_ms integer not null, not_before_ms integer not null default 0, detail text
+) strict;
+create index outbox_open on outbox(state, not_before_ms) where state in ('pending', 'started', 'unknown');
+create index outbox_input on outbox(input);
+
+create table events(
+  seq integer primary key autoincrement, at_ms integer not null, session text not null, input text, turn text,
+  kind text not null, data text not null
+) strict;
+create index events_input on events(input, seq) where input is not null;
+create index events_turn on events(turn, seq) where turn is not null;
+
+-- A turn that waits for another's session; a wait that would close a ring is refused.
+create table waits(
+  id text primary key, process text not null, transcript text not null, parent_turn text, since_ms integer not null
+) strict;
+"""
+
+LEDGER_NAME = "ledger.sqlite3"
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """One connection, to be used by one thread. WAL, no implicit transactions, short busy wait (the flock does waiting)."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+    )
+    connection.row_factory = sqlite3.Row
+    if read_only:
+        connection.execute("pragma query_only=1")
+    else:
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma synchronous=full")
+        connection.execute("pragma foreign_keys=on")
+    return connection
+
+
+def create_or_check(connection: sqlite3.Connection, store_id: str) -> None:
+    """Make the tables in a new ledger; refuse one written by a newer release or belonging to another state directory.
+
+    Raises:
+        StateVersionError: newer schema; nothing was changed.
+        ResourceError: the ledger belongs to another state directory.
+        sqlite3.DatabaseError: not a ledger (the caller sets it aside, or refuses).
+    """
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version == 0:
+        connection.execute("begin immediate")
+        if connection.execute("pragma user_version").fetchone()[0] == 0:
+            for statement in TABLES.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute("insert into meta(key, value) values('store', ?)", (store_id,))
+            connection.execute(f"pragma user_version={SCHEMA_VERSION}")
+        connection.execute("commit")
+    elif version > SCHEMA_VERSION:
+        raise StateVersionError(
+            f"the ledger has schema {version}, this release knows up to {SCHEMA_VERSION}; upgrade Holdfast"
+        )
+    row = connection.execute("select value from meta where key='store'").fetchone()
+    if row is None or row[0] != store_id:
+        raise ResourceError(
+            f"the ledger belongs to store {row[0] if row else 'unknown'}, this state directory is {store_id}; "
+            "put its own ledger back, or move the ledger away and run `holdfast recover`"
+        )
+
+
+def is_intact(path: Path) -> str | None:
+    """None if SQLite can read the ledger, else what it says. Cheap checks only: header, schema, quick look at each table."""
+    if os.path.getsize(path) == 0:
+        return "empty file"
+    try:
+        connection = connect(path)
+        try:
+            fault = connection.execute("pragma quick_check(1)").fetchone()[0]
+            return None if fault == "ok" else str(fault)
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as exc:
+        return str(exc)

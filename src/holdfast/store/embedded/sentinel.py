@@ -1,0 +1,78 @@
+"""A process's sign of being alive that the kernel takes away with it.
+
+Each process holds an exclusive `flock` on a randomly named file of its own, never reused. Others probe with a shared lock:
+free means dead, at once; missing means unknown. PIDs play no part in the decision; the file's text is for people.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from holdfast import ids
+
+Life = Literal["alive", "dead", "unknown"]
+
+
+class Sentinel:
+    """This process's sentinel. `name` identifies the process in the ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = ids.new_id("p")
+        self.pid = os.getpid()
+        path = folder / self.name
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
+        os.register_at_fork(after_in_child=self._forget)
+
+    def is_ours(self) -> bool:
+        """False in a forked child, which owns nothing."""
+        return self._fd >= 0 and os.getpid() == self.pid
+
+    def life_of(self, name: str) -> Life:
+        """Whether the process behind another sentinel lives. Our own is alive by definition."""
+        return "alive" if name == self.name else probe(self.folder, name)
+
+    def close(self) -> None:
+        """Unlock and remove: an orderly end leaves nothing to probe."""
+        if self._fd < 0:
+            return
+        (self.folder / self.name).unlink(missing_ok=True)
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _forget(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def probe(folder: Path, name: str) -> Life:
+    """Ask the kernel about one sentinel. Reads nothing but the lock."""
+    try:
+        fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return "unknown"
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "alive"
+    else:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        return "dead"
+    finally:
+        os.close(fd)
+
+
+def describe(folder: Path, name: str) -> str:
+    """`pid=123 host=x` for messages, or the bare name. Never used to decide anything."""
+    try:
+        return (folder / name).read_text(errors="replace").strip() or name
+    except OSError:
+        return name

@@ -1,0 +1,340 @@
+"""One thread per process writes the ledger: whatever is ready goes into one transaction, one sync for all of it.
+
+A `Job` has up to four parts, all run on this thread unless said otherwise, in this order for the whole batch:
+
+    sync      disk syncs of transcripts that must come before the commit; several fan out over a pool
+    prepare   taking transcript write locks, without waiting (lock order: transcript, then ledger)
+    run       SQL, in a savepoint of its own: a job that fails takes nothing with it and breaks nobody else's
+    finish    after the commit (or failure): fence records, unlocking
+
+The commit is FULL if any job of the batch asks for durability, else NORMAL (about 30 µs, survives SIGKILL but not power
+loss; the next FULL commit makes it durable too). A `flock` around the transaction keeps processes fair: SQLite's own busy
+handler starves writers for seconds (platform notes: 3.0 s against 1.8 ms at p99).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, StoreStoppedError
+from holdfast.store.embedded import durable as disk
+from holdfast.store.embedded import schema
+
+BATCH_MAX = 128
+RESERVE_BYTES = 64 * 1024
+log = logging.getLogger("holdfast.ledger")
+
+Run = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    run: Run
+    durable: bool = False
+    essential: bool = False  # explanations: may use the reserve when the disk is full
+    sync: Callable[[], Any] | None = None
+    prepare: Callable[[], Any] | None = None
+    finish: Callable[[bool, Any], Any] | None = (
+        None  # (committed, result of run) -> result; always called after prepare
+    )
+    result: Any = None
+    error: BaseException | None = None
+    prepared: bool = False
+    done: Future[Any] | None = None
+    waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+
+
+@dataclass(slots=True)
+class WriterFigures:
+    """For metrics and for the test that counts the syncs of a turn."""
+
+    jobs: int = 0
+    commits: int = 0
+    durable_commits: int = 0
+    batches_of: dict[int, int] = field(default_factory=dict)
+
+
+class LedgerWriter:
+    """The ledger's writing connection and its thread. Safe to call from any thread and loop of this process."""
+
+    def __init__(self, folder: Path, store_id: str) -> None:
+        self._path = folder / schema.LEDGER_NAME
+        self._reserve = folder / "reserve"
+        self._lock_fd = os.open(folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.figures = WriterFigures()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._stopped: BaseException | None = None
+        self._full_sync = True
+        self._pool = ThreadPoolExecutor(16, thread_name_prefix="holdfast-sync")
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            self._connection = schema.connect(self._path)
+            schema.create_or_check(self._connection, store_id)
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        os.chmod(self._path, 0o600)
+        self._inode = os.stat(self._path).st_ino
+        self._fill_reserve()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run_forever, name="holdfast-ledger", daemon=True)
+        self._thread.start()
+
+    # ── for callers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, job: Job) -> Any:
+        """Run one job and return its result. Cancelled: the job runs all the same; nobody hears of its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        job.waiting = (loop, future)
+        self._put(job)
+        return await future
+
+    def submit_blocking(self, job: Job) -> Any:
+        """The same for a thread that may wait. Never call it from the ledger's own thread."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("the ledger thread cannot wait for itself")
+        job.done = Future()
+        self._put(job)
+        return job.done.result()
+
+    def post(self, run: Run) -> None:
+        """Run without telling anybody: notes for people that no promise rests on. Errors are logged."""
+        if self._stopped is None:
+            self._queue.put(Job(run))
+
+    def close(self) -> None:
+        """Finish what is queued, then close. Safe to call twice."""
+        if self._thread.is_alive() and os.getpid() == self._pid:
+            self._queue.put(None)
+            self._thread.join()
+        self._pool.shutdown(wait=False)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped is not None
+
+    def _put(self, job: Job) -> None:
+        if os.getpid() != self._pid:
+            raise OwnershipLostError("this process was forked from the one that opened the state; open it again")
+        if self._stopped is not None:
+            raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process") from self._stopped
+        self._queue.put(job)
+
+    # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run_forever(self) -> None:
+        going = True
+        while going:
+            batch, going = self._next_batch()
+            if batch:
+                try:
+                    self._run_batch(batch)
+                except BaseException as exc:
+                    for job in batch:
+                        job.error = job.error or exc
+                    self._stopped = exc
+                    log.exception("the ledger writer failed; this process stops writing")
+                self._answer(batch)
+        self._connection.close()
+        os.close(self._lock_fd)
+
+    def _next_batch(self) -> tuple[list[Job], bool]:
+        first = self._queue.get()
+        batch: list[Job] = []
+        job: Job | None = first
+        while job is not None:
+            batch.append(job)
+            if len(batch) >= BATCH_MAX:
+                return batch, True
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _run_batch(self, batch: list[Job]) -> None:
+        if self._stopped is not None:
+            raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
+        self._sync_first([job for job in batch if job.sync is not None])
+        for job in batch:
+            if job.error is None and job.prepare is not None:
+                try:
+                    job.prepare()
+                    job.prepared = True
+                except Exception as exc:
+                    job.error = exc
+        ready = [job for job in batch if job.error is None]
+        committed = False
+        try:
+            if ready:
+                committed = self._transact(ready)
+        finally:
+            for job in batch:
+                if job.prepared and job.finish is not None:
+                    self._finish(job, committed)
+
+    @staticmethod
+    def _finish(job: Job, committed: bool) -> None:
+        assert job.finish is not None
+        try:
+            job.result = job.finish(committed and job.error is None, job.result)
+        except Exception as exc:
+            job.error = job.error or exc
+
+    def _sync_first(self, jobs: list[Job]) -> None:
+        def one(job: Job) -> None:
+            assert job.sync is not None
+            try:
+                job.sync()
+            except Exception as exc:
+                job.error = exc
+
+        if len(jobs) == 1:
+            one(jobs[0])  # a hop would cost more than it hides
+        elif jobs:
+            list(self._pool.map(one, jobs))  # syncs of separate files share the journal's commit
+
+    def _transact(self, jobs: list[Job]) -> bool:
+        """One transaction for all. Returns whether it committed; each job's own error is on the job."""
+        try:
+            return self._transact_once(jobs)
+        except sqlite3.DatabaseError as exc:
+            if "full" not in str(exc) or not any(job.essential for job in jobs) or not self._give_reserve_back():
+                self._fail(jobs, exc)
+                return False
+        try:
+            return self._transact_once([job for job in jobs if job.error is None])
+        except sqlite3.DatabaseError as exc:
+            self._fail(jobs, exc)
+            return False
+
+    def _transact_once(self, jobs: list[Job]) -> bool:
+        full = any(job.durable for job in jobs)
+        self._check_not_replaced()
+        if full != self._full_sync:
+            self._connection.execute(f"pragma synchronous={'full' if full else 'normal'}")
+            self._full_sync = full
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            self._connection.execute("begin immediate")
+            try:
+                for job in jobs:
+                    self._run_in_savepoint(job)
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        figures = self.figures
+        figures.jobs += len(jobs)
+        figures.commits += 1
+        figures.durable_commits += full
+        figures.batches_of[len(jobs)] = figures.batches_of.get(len(jobs), 0) + 1
+        return True
+
+    def _run_in_savepoint(self, job: Job) -> None:
+        self._connection.execute("savepoint job")
+        try:
+            job.result = job.run(self._connection)
+        except sqlite3.DatabaseError as exc:
+            if not isinstance(exc, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+                raise  # the disk or the file: concerns the whole batch
+            self._connection.execute("rollback to job")
+            job.error = exc
+        except Exception as exc:
+            self._connection.execute("rollback to job")
+            job.error = exc
+        self._connection.execute("release job")
+
+    def _fail(self, jobs: list[Job], exc: sqlite3.DatabaseError) -> None:
+        """A full disk fails the batch and life goes on; anything else about the file ends this process's writing."""
+        for job in jobs:
+            if job.error is None:
+                job.error = ResourceError(f"ledger {self._path}: {exc}; nothing of this was recorded")
+                job.error.__cause__ = exc
+        if "full" not in str(exc) and "locked" not in str(exc):
+            self._stopped = exc
+
+    def _check_not_replaced(self) -> None:
+        try:
+            inode = os.stat(self._path).st_ino
+        except FileNotFoundError:
+            inode = -1
+        if inode != self._inode:
+            self._stopped = StoreStoppedError(
+                f"ledger {self._path} was replaced or removed under this process; restart it (see `holdfast recover`)"
+            )
+            raise self._stopped
+
+    # ── the reserve ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fill_reserve(self) -> None:
+        """Keep 64 KiB of the disk for the explanation of why it is full. Best effort: without it we explain less."""
+        try:
+            fd = os.open(self._reserve, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as exc:
+            log.warning("no reserve for a full disk at %s: %s", self._reserve, exc)
+            return
+        try:
+            if os.fstat(fd).st_size < RESERVE_BYTES:
+                disk.write_all(fd, b"\0" * RESERVE_BYTES)
+        except OSError as exc:
+            log.warning("no reserve for a full disk at %s: %s", self._reserve, exc)
+        finally:
+            os.close(fd)
+
+    def _give_reserve_back(self) -> bool:
+        try:
+            if self._reserve.stat().st_size == 0:
+                return False
+            os.truncate(self._reserve, 0)
+        except OSError:
+            return False
+        log.error("disk full: used the reserve at %s to record why; free some space and restart", self._reserve)
+        return True
+
+    # ── answering ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @staticmethod
+    def _answer(batch: list[Job]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+        for job in batch:
+            if job.waiting is not None:
+                by_loop.setdefault(job.waiting[0], []).append(job)
+            elif job.done is not None:
+                if job.error is not None:
+                    job.done.set_exception(job.error)
+                else:
+                    job.done.set_result(job.result)
+            elif job.error is not None and not isinstance(job.error, HoldfastError):
+                log.error("ledger note failed: %r", job.error)
+        for loop, jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, jobs)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                log.debug("a loop closed before its ledger answers came")
+
+
+def _deliver(jobs: list[Job]) -> None:
+    for job in jobs:
+        assert job.waiting is not None
+        future = job.waiting[1]
+        if future.done():
+            continue
+        if job.error is not None:
+            future.set_exception(job.error)
+        else:
+            future.set_result(job.result)

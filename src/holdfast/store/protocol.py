@@ -1,0 +1,129 @@
+"""What a backend has to do, one small protocol per concern. Two backends are held equal by one conformance suite.
+
+Who calls what, and in which order, is in `kernel.py` and `turn/turn.py`; the rules are DESIGN §3. `Owned` values are handed
+out by `claim` and handed back as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.lane.policy import Waiting
+from holdfast.outbox.message import Delivery, Outcome
+from holdfast.session.fence import Epoch, Verdict
+from holdfast.session.lines import Line
+from holdfast.session.ownership import Busy, ClaimRequest
+from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+
+Build = Callable[[str | None], bytes]
+"""Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
+
+
+class SessionStore(Protocol):
+    """Transcripts, who may extend them, and the fence."""
+
+    async def transcript_of(self, key: str) -> str:
+        """The transcript behind a session key; registers the key. Raises InputError, TranscriptFormatError."""
+        ...
+
+    async def find_transcript(self, key: str) -> str | None: ...
+
+    async def claim(self, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> Any | Busy:
+        """Own a transcript within `wait_s` seconds. Raises SessionBusyError, WaitRingError; cancelled: no trace."""
+        ...
+
+    def start_beating(self, owned: Any, *, still_runs: Callable[[], bool]) -> None: ...
+
+    async def append(self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool) -> tuple[Verdict, Any]:
+        """Append the owner's lines in one holding. Raises SessionTakeoverError, OwnershipLostError, ResourceError."""
+        ...
+
+    async def inspect(self, owned: Any) -> Verdict: ...
+
+    async def append_metadata(self, transcript: str, entry_id: str, build: Build, *, sync: bool) -> Any: ...
+
+    async def salvage_line(self, owned: Any, entry_id: str, build: Build) -> str: ...
+
+    async def read_lines(self, transcript: str) -> list[Line]: ...
+
+    async def read_tail(self, owned: Any) -> list[Line]: ...
+
+
+class InboxStore(Protocol):
+    """Accepted inputs and their ends."""
+
+    async def accept(self, event: InboundEvent) -> Admission: ...
+
+    async def settle(
+        self, owned: Any, outcome: Outcome | None, turn_outcome: str, detail: str | None, events: list[tuple[Any, ...]]
+    ) -> str | None: ...
+
+    async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
+
+    async def requeue(self, owned: Any, why: str, *, charge: bool) -> None: ...
+
+    async def request_cancel(self, input_id: str, by: str) -> str: ...
+
+    async def input(self, input_id: str) -> InputView: ...
+
+    async def inputs(self, *, session: str | None, state: str | None, limit: int) -> list[InputView]: ...
+
+    async def find_join(self, session: str, join: str, since_ms: int) -> str | None: ...
+
+
+class LaneStore(Protocol):
+    """The queue as the policy sees it, and the recovery of dead turns."""
+
+    async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]: ...
+
+    async def recover_dead(self) -> int: ...
+
+
+class OutboxStore(Protocol):
+    """Deliveries on their way."""
+
+    async def claim_delivery(self, channels: Sequence[str], *, probe_first: bool) -> Delivery | None: ...
+
+    async def mark_started(self, delivery_id: str) -> bool: ...
+
+    async def end_delivery(
+        self, delivery_id: str, event: str, *, detail: str | None, retry_in_s: float = 0.0
+    ) -> None: ...
+
+    async def deliveries(self, *, state: str | None, limit: int) -> list[DeliveryView]: ...
+
+
+class StoryStore(Protocol):
+    """What people ask about."""
+
+    def note_events(self, events: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]]) -> None: ...
+
+    async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]: ...
+
+    async def turn(self, turn_id: str) -> TurnView | None: ...
+
+    async def turns(self, *, session: str | None, limit: int) -> list[TurnView]: ...
+
+    async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]: ...
+
+
+class Store(SessionStore, InboxStore, LaneStore, OutboxStore, StoryStore, Protocol):
+    """Everything the kernel needs of a backend."""
+
+    @property
+    def store_id(self) -> str: ...
+
+    @property
+    def process(self) -> str: ...
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the store can do nothing more in this process."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,109 @@
+"""Tools a model may call, and running one: with the turn held, the write lock free, and the epoch looked at just before.
+
+A tool gets a `ToolCall` with the epoch as fencing token, so that what it touches can refuse a turn that lost its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.clock import Clock, iso
+from holdfast.model.client import ToolSpec
+from holdfast.session.fence import Epoch
+
+RESULT_BYTES_MAX = 256 * 1024
+"""A result longer than this is cut, and says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call: who asks for what, under which right."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    session: str
+    turn: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool.
+
+    Args:
+        run: gets the call, returns text or something JSON-able. May be cancelled.
+        restart_safe: repeating it does no harm; after a crash it is run again instead of reported as interrupted.
+        seconds_max: longest run; None: the turn's own limit.
+    """
+
+    spec: ToolSpec
+    run: Callable[[ToolCall], Awaitable[Any]]
+    restart_safe: bool = False
+    seconds_max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    text: str
+    is_error: bool = False
+
+
+class Toolbox:
+    """The tools of an agent, by name."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        self._tools = {tool.spec.name: tool for tool in tools}
+
+    def specs(self) -> list[ToolSpec]:
+        return [tool.spec for tool in self._tools.values()]
+
+    def find(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    async def run(self, call: ToolCall, *, seconds_max: float) -> ToolResult:
+        """Run one call. What goes wrong in a tool is its result, for the model to read; only cancellation gets out."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return ToolResult(
+                f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}", is_error=True
+            )
+        limit = min(seconds_max, tool.seconds_max or seconds_max)
+        try:
+            async with asyncio.timeout(limit):
+                value = await tool.run(call)
+        except TimeoutError:
+            return ToolResult(f"tool {call.name} was stopped after {limit:g} s", is_error=True)
+        except Exception as exc:  # the edge of the tool: its errors are answers
+            return ToolResult(f"{type(exc).__name__}: {exc}", is_error=True)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        return ToolResult(cut(text))
+
+
+def cut(text: str) -> str:
+    """At most `RESULT_BYTES_MAX` bytes, with a note if something was left out."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= RESULT_BYTES_MAX:
+        return text
+    return raw[:RESULT_BYTES_MAX].decode("utf-8", "ignore") + f"\n… ({len(raw) - RESULT_BYTES_MAX} bytes left out)"
+
+
+def built_in_tools(clock: Clock) -> list[Tool]:
+    """Harmless tools that every gateway has: the time, and an echo to try things with."""
+
+    async def now(_: ToolCall) -> str:
+        return iso(clock.now())
+
+    async def echo(call: ToolCall) -> str:
+        return str(call.arguments.get("text", ""))
+
+    nothing = {"type": "object", "properties": {}}
+    text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    return [
+        Tool(ToolSpec("now", "The time now, UTC.", nothing), now, restart_safe=True),
+        Tool(ToolSpec("echo", "Gives the text back.", text), echo, restart_safe=True),
+    ]

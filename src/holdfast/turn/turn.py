@@ -1,0 +1,427 @@
+"""One turn: from an input (or a caller of the library) to its outcome. Everything that extends a conversation goes through
+`Turn.append`; everything that ends one through `Turn.close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holdfast import ids
+from holdfast.clock import epoch_ms, iso
+from holdfast.context.plan import plan
+from holdfast.context.repair import interrupted_result
+from holdfast.errors import (
+    CoordinationError,
+    HoldfastError,
+    InputError,
+    OwnershipLostError,
+    ResourceError,
+    SessionTakeoverError,
+    TurnCancelledError,
+)
+from holdfast.outbox.message import MOVED_ON_NOTE, Outcome
+from holdfast.session import entries as made
+from holdfast.session.branch import active_branch
+from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
+from holdfast.session.fence import Epoch, Verdict
+from holdfast.session.lines import Line, read_line
+from holdfast.session.ownership import Owned
+from holdfast.session.prompt_window import PromptWindow
+from holdfast.store.views import InputView
+from holdfast.turn.events import TurnEvent
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+
+current_turn: ContextVar[str | None] = ContextVar("holdfast_turn", default=None)
+"""The id of the turn inside which code runs: a turn started there is its child (rings of waits are refused)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """`turn.transcript.path`: the file (embedded), or the name of what stands for it."""
+
+    path: str
+
+
+class Turn:
+    """The right to extend one conversation, while it lasts. Made by `Holdfast.turn`.
+
+    Attributes:
+        id, session, lane: names.
+        epoch: the fencing token; tools receive it.
+        input_id: the accepted input it answers, or None.
+        attempt: 1, or more if an earlier run of the input died.
+        transcript: where the conversation is kept.
+    """
+
+    def __init__(
+        self, hf: Holdfast, owned: Owned, *, turn_id: str, session: str, lane: str, view: InputView | None
+    ) -> None:
+        self._hf = hf
+        self._owned = owned
+        self.id = turn_id
+        self.session = session
+        self.lane = lane
+        self.view = view
+        self.input_id = view.id if view is not None else None
+        self.transcript = Where(owned.path)
+        self._sequence = 0
+        self._entry_ids: dict[int, tuple[Entry, str]] = {}
+        self._lines: list[Line] | None = None
+        self._story: list[tuple[int, str, str, dict[str, Any]]] = []
+        self._final: tuple[MessageEntry, str] | None = None
+        self.on_cancel: Callable[[], object] | None = None
+        self._salvaged_state: str | None = None
+        self._salvaged: Outcome | None = None
+        self.outcome: Outcome | None = None
+        self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
+        self.note("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt, process=hf.process_id)
+        for finding in owned.findings:
+            self.note("turn.found", detail=finding)
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._owned.epoch
+
+    @property
+    def attempt(self) -> int:
+        return self._owned.attempt
+
+    @property
+    def lost(self) -> Verdict | None:
+        """Why the turn is lost; None while it is ours as far as is known. A lost turn stays lost."""
+        return self._owned.lost
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def append(self, entry: Entry, *, durable: bool | None = None, final: bool | None = None) -> str:
+        """Write one entry at the end of the active branch. Returns its id.
+
+        Args:
+            durable: None: by the rules (a line with tool calls is synced before this returns; the final line with the
+                settlement; others not at all). True: synced before this returns.
+            final: whether this answers the turn's inputs for good. None: an assistant message that ended by itself and
+                calls no tool does.
+
+        Raises:
+            SessionTakeoverError: somebody else owns or has written the session; nothing was written. A final entry has
+                been kept (see `salvage`).
+            OwnershipLostError: the turn was lost before.
+            ResourceError: the disk refused; nothing of the entry is in the file.
+
+        Cancelled: the entry is there whole or not at all; appending the same object again writes nothing twice.
+        """
+        return await self._append_as(self._id_for(entry), entry, durable=durable, final=final)
+
+    async def append_input(self, messages: list[dict[str, Any]]) -> None:
+        """Write the input's own lines: their ids follow from the input alone, so a re-run writes none of them twice."""
+        for index, message in enumerate(messages):
+            is_last = index == len(messages) - 1
+            if self.input_id is None:
+                await self.append(MessageEntry(message=message))
+            else:
+                entry_id = (
+                    ids.input_line_id(self.input_id) if is_last else ids.derived_id("input", self.input_id, index)
+                )
+                await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
+        self._sequence = max(self._sequence, 1)
+
+    async def _append_as(self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None) -> str:
+        is_final = _is_final(entry) if final is None else final
+        known = self._owned.has_landed(entry_id)
+        build = self._builder(entry, entry_id, final=is_final)
+        sync = durable if durable is not None else (_calls_tools(entry) and not is_final)
+        try:
+            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync)
+        except OwnershipLostError:
+            if is_final:
+                await self.salvage(entry)
+            raise
+        if verdict.kind not in ("unchanged", "advanced"):
+            self.note("turn.window", verdict=verdict.kind, detail=verdict.detail)
+        if self._lines is not None and not known:
+            self._lines.append(read_line(build(self._lines[-1].id if self._lines else None)))
+        if is_final and isinstance(entry, MessageEntry):
+            self._final = (entry, entry_id)
+        return entry_id
+
+    def _id_for(self, entry: Entry) -> str:
+        """The same object keeps its id, so that appending it again is recognised."""
+        known = self._entry_ids.get(id(entry))
+        if known is not None:
+            return known[1]
+        if self.input_id is not None and self._sequence == 0 and _role(entry) == "user":
+            entry_id = ids.input_line_id(self.input_id)
+        else:
+            entry_id = ids.entry_id(self.input_id or self.id, str(self.epoch), self._sequence)
+        self._sequence += 1
+        self._entry_ids[id(entry)] = (entry, entry_id)
+        return entry_id
+
+    def _builder(
+        self, entry: Entry, entry_id: str, *, final: bool, writer: str = "turn"
+    ) -> Callable[[str | None], bytes]:
+        origin = Origin(
+            store=self._hf.store.store_id, turn=self.id, epoch=self.epoch.number, lane=self.lane, writer=writer,
+            inputs=[self.input_id] if self.input_id is not None else [], final=final,
+        )  # fmt: skip
+        now = self._hf.clock.now()
+        if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
+            entry.message["timestamp"] = epoch_ms(now)
+        encode_line(
+            stamped(entry, id=entry_id, parent=None, timestamp=iso(now), origin=origin)
+        )  # refuses before the lock
+        return lambda parent: encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))
+
+    async def inspect(self) -> Verdict:
+        """Look at the fence without writing.
+
+        Raises:
+            SessionTakeoverError, OwnershipLostError: the turn is lost.
+        """
+        return await self._hf.store.inspect(self._owned)
+
+    async def check(self) -> None:
+        """Raise unless the session is still ours and nobody asked the turn to stop. Before each tool starts."""
+        await self.inspect()
+        await self.raise_if_cancelled()
+
+    def prompt_window(self) -> PromptWindow:
+        """The span in which the model is asked; the write lock is not held in it."""
+        return PromptWindow(self)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def branch(self) -> list[Line]:
+        """The active branch, oldest first, as far back as the newest compaction or the reading limit reaches."""
+        if self._lines is None:
+            lines = await self._hf.store.read_tail(self._owned)
+            self._lines = list(active_branch(lines).lines)
+        return self._lines
+
+    async def context(self) -> list[dict[str, Any]]:
+        """v3 messages for the model: the branch from the newest compaction, calls paired, the turn's own input last."""
+        lines = await self.branch()
+        return plan(lines, inputs=[self.input_id] if self.input_id else [], turn=self.id).messages
+
+    async def branch_before_input(self) -> list[dict[str, Any]]:
+        """v3 messages of the branch without what this very input (in any attempt) has added to it."""
+        mine = {self.input_id}
+        lines = [line for line in await self.branch() if line.origin is None or not mine & set(line.origin.inputs)]
+        return plan(lines).messages
+
+    async def pending_calls(self) -> list[dict[str, Any]]:
+        """Tool calls on the branch that an earlier, dead attempt left without a result."""
+        open_calls: dict[str, dict[str, Any]] = {}
+        for line in await self.branch():
+            if line.type != "message" or line.origin is None:
+                continue
+            message = line.value()["message"]
+            if message["role"] == "assistant" and isinstance(message["content"], list):
+                open_calls.update({p["id"]: p for p in message["content"] if p.get("type") == "toolCall"})
+            elif message["role"] == "toolResult":
+                open_calls.pop(message["toolCallId"], None)
+        return list(open_calls.values())
+
+    async def append_interrupted(self, call: dict[str, Any]) -> None:
+        """Pair a call of a dead attempt with a result that says so; it is not repeated silently."""
+        await self.append(MessageEntry(message=interrupted_result(call)))
+
+    # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, by: str) -> None:
+        """Ask the turn to stop. It does at its next step, or at once if what runs can be interrupted."""
+        if self.cancelled_by is None:
+            self.cancelled_by = by
+            self.note("turn.cancel_requested", by=by)
+            if self.on_cancel is not None:
+                self.on_cancel()
+
+    async def raise_if_cancelled(self) -> None:
+        """Raises TurnCancelledError if somebody asked this turn (or its input) to stop."""
+        if self.cancelled_by is not None:
+            raise TurnCancelledError(self.cancelled_by)
+
+    # ── losing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def salvage(self, entry: Entry) -> None:
+        """Keep a finished answer of a lost turn: one line for people after `superseded`, else a file beside the transcript.
+
+        If the input is still open and nobody has claimed it again, this also settles it as `superseded`, and the answer is
+        delivered with a note. Called again for the same turn it does nothing.
+        """
+        if self._salvaged is not None:
+            return
+        text = entry_text(entry)
+        kept = made.custom(
+            "holdfast:salvage", {"turn": self.id, "input": self.input_id, "text": text, "message": _message(entry)}
+        )
+        entry_id = ids.entry_id(self.input_id or self.id, str(self.epoch), -1)
+        build = self._builder(kept, entry_id, final=False, writer="salvage")
+        where = await self._hf.store.salvage_line(self._owned, entry_id, build)
+        self.note("turn.salvaged", where=where)
+        why = self.lost.kind if self.lost is not None else "lost"
+        detail = f"the conversation had moved on ({why}); the answer is kept in {where}"
+        result = {"message": _message(entry), "finish": "stop", "usage": None, "entry_id": entry_id}
+        self._salvaged = Outcome("superseded", answer=text, result=result, detail=detail, notice=MOVED_ON_NOTE)
+        if self.input_id is not None:
+            self._salvaged_state = await self._hf.store.settle_salvaged(self.input_id, self.epoch, self._salvaged)
+
+    async def keep_finished(self, answer: Any) -> None:
+        """Salvage what a prompt window was told is finished: text, a v3 message or an entry."""
+        await self.salvage(_as_entry(answer))
+
+    # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def close(self, exc: BaseException | None) -> str | None:
+        """Settle, exactly once, whatever happened. Returns the state the input is in now, None without one.
+
+        Raises:
+            ResourceError: the settlement could not be recorded. The kernel keeps trying; a final line in the transcript
+                settles the input in any case.
+        """
+        outcome, how, detail = self._how_it_ended(exc)
+        if outcome is None and self.input_id is not None:
+            charge = how == "taken_over"
+            state = self._salvaged_state
+            if state is None:
+                await self._hf.store.requeue(self._owned, detail or how, charge=charge)
+                state = "queued"
+            else:
+                await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
+        else:
+            self.note("turn.settled", state=outcome.state if outcome else how, detail=detail)
+            state = await self._hf.store.settle(self._owned, outcome, how, detail, self._take_story())
+        settled = outcome or self._salvaged
+        self._publish(
+            "turn.settled", state=state or how, detail=detail, answer=settled.answer if settled else None,
+            result=settled.result if settled else None,
+        )  # fmt: skip
+        return state
+
+    def _how_it_ended(self, exc: BaseException | None) -> tuple[Outcome | None, str, str | None]:
+        """(outcome of the input or None to put it back, outcome of the turn, detail)."""
+        if self.lost is not None:
+            return None, "taken_over", f"{self.lost.kind}: {self.lost.detail}"
+        if self._final is not None:  # a final line in the file wins over whatever came after it
+            return self.outcome or answered(*self._final), "answered", None
+        if exc is None:
+            if self.outcome is not None:
+                return self.outcome, self.outcome.state, self.outcome.detail
+            if self.input_id is None:
+                return None, "done", None
+            return Outcome("failed", detail="the turn ended without an answer", error="NoAnswer"), "failed", "no answer"
+        if isinstance(exc, TurnCancelledError):
+            return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
+        if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
+            return None, "interrupted", "the process was asked to end"
+        if isinstance(exc, CoordinationError) and self.input_id is not None:
+            return None, "coordination", str(exc)
+        name = type(exc).__name__
+        return (
+            Outcome("failed", detail=str(exc)[:2000] or name, error=name, notice=explain(exc)),
+            "failed",
+            f"{name}: {exc}"[:2000],
+        )
+
+    # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def note(self, kind: str, **data: Any) -> None:
+        """One line of the story for `why`, and an event for whoever watches."""
+        self._story.append((epoch_ms(self._hf.clock.now()), self.session, kind, data))
+        if kind != "turn.settled":
+            self._publish(kind, **data)
+
+    def publish(self, kind: str, **data: Any) -> None:
+        """An event for whoever watches now; not part of the story (streamed text)."""
+        self._publish(kind, **data)
+
+    def _publish(self, kind: str, **data: Any) -> None:
+        at_ms = epoch_ms(self._hf.clock.now())
+        self._hf.events.publish(TurnEvent(kind, self.session, at_ms, self.input_id, self.id, data))
+
+    def _take_story(self) -> list[tuple[int, str, str, dict[str, Any]]]:
+        story, self._story = self._story, []
+        return story
+
+    def flush_story(self) -> None:
+        """Hand the story so far to the ledger, so that `why` can tell of a turn that is still running."""
+        if self._story:
+            rows = [(at, session, self.input_id, self.id, kind, data) for at, session, kind, data in self._take_story()]
+            self._hf.store.note_events(rows)
+
+
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answered(entry: MessageEntry, entry_id: str) -> Outcome:
+    """The outcome that a final assistant entry stands for."""
+    message = entry.message
+    finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
+    result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": entry_id}
+    return Outcome("answered", answer=entry_text(entry), result=result)
+
+
+def explain(exc: BaseException) -> str:
+    """What the user is told when a turn fails: what happened and what to do, without insides."""
+    if isinstance(exc, ResourceError):
+        return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
+    if isinstance(exc, HoldfastError):
+        return f"This message could not be answered: {exc}"
+    return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."
+
+
+def entry_text(entry: Entry) -> str:
+    """The text of a message, or an empty string."""
+    if not isinstance(entry, MessageEntry):
+        return ""
+    content = entry.message.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content or [] if part.get("type") == "text")
+
+
+def _message(entry: Entry) -> dict[str, Any] | None:
+    return entry.message if isinstance(entry, MessageEntry) else None
+
+
+def _role(entry: Entry) -> str | None:
+    return entry.message.get("role") if isinstance(entry, MessageEntry) else None
+
+
+def _calls_tools(entry: Entry) -> bool:
+    message = _message(entry)
+    content = message.get("content") if message is not None else None
+    return isinstance(content, list) and any(part.get("type") == "toolCall" for part in content)
+
+
+def _is_final(entry: Entry) -> bool:
+    message = _message(entry)
+    return (
+        message is not None
+        and message.get("role") == "assistant"
+        and message.get("stopReason") in ("stop", "length")
+        and not _calls_tools(entry)
+        and message.get("provider") != made.MIRROR_PROVIDER
+    )
+
+
+def _as_entry(answer: Any) -> Entry:
+    if isinstance(answer, str):
+        return made.assistant(answer, model="holdfast/unknown")
+    if isinstance(answer, dict):
+        return MessageEntry(message=answer)
+    if isinstance(answer, MessageEntry):
+        return answer
+    text = getattr(answer, "output", None) or getattr(answer, "text", None)
+    if isinstance(text, str):
+        return made.assistant(text, model="holdfast/unknown")
+    raise InputError(f"cannot keep a {type(answer).__name__}: give text, a v3 message or an entry to window.finished()")
+
+
+__all__ = ["SessionTakeoverError", "Turn", "Where", "answered", "current_turn", "entry_text", "explain"]
