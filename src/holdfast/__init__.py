@@ -8,53 +8,57 @@
                 window.finished(answer)
             await turn.append(holdfast.assistant(answer, model="demo/demo"))
 
-Follow a message from top to bottom: `inbound`, `lane`, `turn`, `context`, `model`, `session`, `outbox`, `channel`. What is
-promised is in the README; where it is kept, in `store`.
+Follow a message from top to bottom: `inbound`, `lane`, `turn`, `context`, `model`, `session`, `outbox`, `channel`. What
+is promised is in the README; where it is kept, in `store`.
 """
 
-from holdfast.errors import (
-    ConfigError,
-    CoordinationError,
-    DrainingError,
-    HoldfastError,
-    InputConflictError,
-    InputError,
-    InputTooLargeError,
-    OwnershipLostError,
-    ProviderError,
-    ResourceError,
-    SessionBusyError,
-    SessionTakeoverError,
-    SessionWriteLockTimeoutError,
-    StateVersionError,
-    StoreStoppedError,
-    TranscriptFormatError,
-    TranscriptUnsettledError,
-    TurnCancelledError,
-    TurnLimitError,
-    UnknownInputError,
-    UnknownSessionError,
-    WaitRingError,
-)
-from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
-from holdfast.kernel import Holdfast, Session
-from holdfast.opening import open  # noqa: A004  # `holdfast.open` is the name people look for
-from holdfast.outbox.message import Outcome
-from holdfast.session.entries import (
-    assistant,
-    custom,
-    custom_message,
-    label,
-    mirror,
-    model_change,
-    session_info,
-    tool_result,
-    user,
-)
-from holdfast.session.fence import Verdict
-from holdfast.turn.turn import Turn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from holdfast.version import __version__
+
+if TYPE_CHECKING:
+    from holdfast.errors import (
+        ConfigError,
+        CoordinationError,
+        DrainingError,
+        HoldfastError,
+        InputConflictError,
+        InputError,
+        InputTooLargeError,
+        OwnershipLostError,
+        ProviderError,
+        ResourceError,
+        SessionBusyError,
+        SessionTakeoverError,
+        SessionWriteLockTimeoutError,
+        StateVersionError,
+        StoreStoppedError,
+        TranscriptFormatError,
+        TranscriptUnsettledError,
+        TurnCancelledError,
+        TurnLimitError,
+        UnknownInputError,
+        UnknownSessionError,
+        WaitRingError,
+    )
+    from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
+    from holdfast.kernel import Holdfast, Session
+    from holdfast.opening import open  # noqa: A004  # `holdfast.open` is the name people look for
+    from holdfast.outbox.message import Outcome
+    from holdfast.session.entries import (
+        assistant,
+        custom,
+        custom_message,
+        label,
+        mirror,
+        model_change,
+        session_info,
+        tool_result,
+        user,
+    )
+    from holdfast.session.fence import Verdict
+    from holdfast.turn.turn import Turn
 
 __all__ = [
     "Accepted",
@@ -101,3 +105,62 @@ __all__ = [
     "tool_result",
     "user",
 ]
+
+# Loaded when first asked for, so that `holdfast --version` and a program that needs only the errors pay for nothing
+# else (asyncio, msgspec and SQLite are most of the 150 ms). tests/promises holds the three lists together.
+_HOMES = {
+    "holdfast.errors": (
+        "ConfigError",
+        "CoordinationError",
+        "DrainingError",
+        "HoldfastError",
+        "InputConflictError",
+        "InputError",
+        "InputTooLargeError",
+        "OwnershipLostError",
+        "ProviderError",
+        "ResourceError",
+        "SessionBusyError",
+        "SessionTakeoverError",
+        "SessionWriteLockTimeoutError",
+        "StateVersionError",
+        "StoreStoppedError",
+        "TranscriptFormatError",
+        "TranscriptUnsettledError",
+        "TurnCancelledError",
+        "TurnLimitError",
+        "UnknownInputError",
+        "UnknownSessionError",
+        "WaitRingError",
+    ),
+    "holdfast.inbound.event": ("Accepted", "Duplicate", "InboundEvent", "LaneFull", "Route"),
+    "holdfast.kernel": ("Holdfast", "Session"),
+    "holdfast.opening": ("open",),
+    "holdfast.outbox.message": ("Outcome",),
+    "holdfast.session.entries": (
+        "assistant",
+        "custom",
+        "custom_message",
+        "label",
+        "mirror",
+        "model_change",
+        "session_info",
+        "tool_result",
+        "user",
+    ),
+    "holdfast.session.fence": ("Verdict",),
+    "holdfast.turn.turn": ("Turn",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
