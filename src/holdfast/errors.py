@@ -6,6 +6,7 @@
     │   │   └── SessionTakeoverError     the fence found somebody else; carries `.verdict`
     │   ├── SessionBusyError         somebody else's turn lasted longer than we wait; try again
     │   ├── SessionWriteLockTimeoutError   the write lock was not granted; nothing was written; try again
+    │   ├── SessionMovedError        the session key names another transcript now; try again
     │   ├── WaitRingError            waiting would wait for itself; refused at once
     │   ├── TranscriptUnsettledError the end of the file is unclear; wait for the next turn to judge it
     │   └── DrainingError            the process is going away; send it elsewhere or later
@@ -94,6 +95,10 @@ class SessionWriteLockTimeoutError(CoordinationError):
             f"session file locked (timeout {timeout_ms}ms): {holder} {path}; if that process is stopped, continue it "
             f"(kill -CONT) or end it, then try again"
         )
+
+
+class SessionMovedError(CoordinationError):
+    """The session key was bound to another transcript while we asked for it. Nothing was claimed; ask again."""
 
 
 class WaitRingError(CoordinationError):

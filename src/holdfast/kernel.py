@@ -180,7 +180,6 @@ class Holdfast:
     ) -> Turn | Busy:
         """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both."""
         transcript = await self.store.transcript_of(session)
-        view = await self.store.input(input_id) if input_id is not None else None
         turn_id = ids.new_id("turn")
         request = ClaimRequest(
             turn_id, session, transcript, self.store.process, lane, ids.nonce(), input_id, parent=current_turn.get()
@@ -188,7 +187,7 @@ class Holdfast:
         owned = await self.store.claim(request, wait_s=wait_s, fence_mode=self.fence_mode)
         if isinstance(owned, Busy):
             return owned
-        turn = Turn(self, owned, turn_id=turn_id, session=session, lane=lane, view=view)
+        turn = Turn(self, owned, turn_id=turn_id, session=session, lane=lane, view=self.store.view_of(owned))
         self._live[turn_id] = turn
         self._start_beating(turn, owned)
         return turn

@@ -90,7 +90,7 @@ class Reads:
     async def input(self, input_id: str) -> InputView:
         def question(conn: sqlite3.Connection) -> InputView | None:
             row = inbox.by_id(conn, input_id)
-            return None if row is None else view_of_input(conn, row)
+            return None if row is None else view_of_input(row, _position(conn, row))
 
         view = await self.ask(question)
         if view is None:
@@ -106,7 +106,7 @@ class Reads:
                 " order by seq desc limit :limit",
                 {"session": session, "state": state, "limit": limit},
             ).fetchall()
-            return [view_of_input(conn, row) for row in rows]
+            return [view_of_input(row, _position(conn, row)) for row in rows]
 
         return await self.ask(question)
 
@@ -182,13 +182,17 @@ class Reads:
         return [{**dict(row), "data": _decode(row["data"])} for row in rows]
 
 
-def view_of_input(conn: sqlite3.Connection, row: sqlite3.Row) -> InputView:
-    position = None
-    if row["state"] == "queued":
-        position = conn.execute(
-            "select count(*) from inputs where transcript=? and state in ('queued','running') and seq<?",
-            (row["transcript"], row["seq"]),
-        ).fetchone()[0]
+def _position(conn: sqlite3.Connection, row: sqlite3.Row) -> int | None:
+    if row["state"] != "queued":
+        return None
+    return conn.execute(
+        "select count(*) from inputs where transcript=? and state in ('queued','running') and seq<?",
+        (row["transcript"], row["seq"]),
+    ).fetchone()[0]
+
+
+def view_of_input(row: sqlite3.Row, position: int | None = None) -> InputView:
+    """An input's row as readers see it."""
     return InputView(
         id=row["id"], session=row["session"], lane=row["lane"], source=row["source"], state=row["state"],
         accepted_at_ms=row["accepted_at_ms"], payload=_decode(row["payload"]), position=position,

@@ -44,7 +44,10 @@ create table inputs(
   cancel_by text, detail text, error text, answer text, result blob
 ) strict;
 create unique index inputs_dedupe on inputs(source, account, dedupe_key) where dedupe_key is not null;
+-- SQLite uses a partial index only where the query says the very same condition, so there is one for each.
 create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
+create index inputs_queued on inputs(transcript, seq) where state='queued';
+create index inputs_running on inputs(transcript, solo) where state='running';
 create index inputs_session on inputs(session, seq);
 
 create table turns(

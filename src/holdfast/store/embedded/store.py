@@ -25,6 +25,7 @@ from holdfast.errors import (
     CoordinationError,
     OwnershipLostError,
     ResourceError,
+    SessionMovedError,
     SessionTakeoverError,
     TranscriptUnsettledError,
 )
@@ -42,7 +43,7 @@ from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
 from holdfast.store.embedded.holding import Claim, NeedsProof, Position, Synced, TranscriptFile, iter_lines
 from holdfast.store.embedded.record_file import boot_id
-from holdfast.store.embedded.reads import Reads
+from holdfast.store.embedded.reads import Reads, view_of_input
 from holdfast.store.embedded.sentinel import Sentinel, describe
 from holdfast.store.embedded.state_dir import StateDir, open_state_dir
 from holdfast.store.embedded.writer import Job, LedgerWriter
@@ -99,6 +100,7 @@ class EmbeddedStore:
         self.slot_freed = asyncio.Event()
         self._coarse = durable.has_coarse_clock(state.fence)
         self._files: dict[str, TranscriptFile] = {}
+        self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="holdfast-store")
         self._register()
 
@@ -173,16 +175,20 @@ class EmbeddedStore:
 
         def run(conn: sqlite3.Connection) -> Admission:
             transcript = self._transcript_of(conn, event.session, now_ms)
-            admission = inbox.accept(conn, event, transcript, self.options.limits, now_ms, digest)
-            return admission
+            return inbox.accept(conn, event, transcript, self.options.limits, now_ms, digest)
 
         return await self.writer.submit(Job(run, durable=True))
 
     async def transcript_of(self, key: str) -> str:
         """The transcript id behind a session key; registers the key if it is new."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
         validate_key(key)
         now_ms = self.now_ms()
-        return await self.writer.submit(Job(lambda conn: self._transcript_of(conn, key, now_ms)))
+        transcript = await self.writer.submit(Job(lambda conn: self._transcript_of(conn, key, now_ms)))
+        self._known[key] = transcript
+        return transcript
 
     def _transcript_of(self, conn: sqlite3.Connection, key: str, now_ms: int) -> str:
         row = conn.execute("select transcript from sessions where key=?", (key,)).fetchone()
@@ -250,6 +256,10 @@ class EmbeddedStore:
     async def read_tail(self, owned: OwnedTurn) -> list[Line]:
         """The newest lines, up to `CONTEXT_BYTES_MAX` bytes back."""
         return await self._in_thread(_read_lines, owned.file.path, CONTEXT_BYTES_MAX)
+
+    def view_of(self, owned: OwnedTurn) -> InputView | None:
+        """The input that a claimed turn answers, as it was claimed."""
+        return None if owned.input_row is None else view_of_input(owned.input_row)
 
     async def input(self, input_id: str) -> InputView:
         return await self.reads.input(input_id)
@@ -346,6 +356,12 @@ class EmbeddedStore:
 
         def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline]:
             row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
+            bound = conn.execute("select transcript from sessions where key=?", (request.session,)).fetchone()
+            if bound is None or bound[0] != request.transcript:
+                self._known.pop(request.session, None)
+                raise SessionMovedError(
+                    f"session {request.session!r} was bound to another transcript meanwhile; try again"
+                )
             base = baseline.take_baseline(file, _facts(row), self.clock)
             self._close_if_answered_before(conn, file, request, row, base, now_ms)
             granted = claims.claim(
