@@ -39,7 +39,7 @@ class SystemClock:
 
 def iso(at: datetime) -> str:
     """`2026-05-22T10:00:00.000Z`: the form of time stamps in transcripts (formats.md §2)."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch_ms(at: datetime) -> int:

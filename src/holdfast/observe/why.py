@@ -39,6 +39,8 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
             f"inputs:{view.id}",
         )
     ]  # fmt: skip
+    for turn in await store.turns_of(view.id):
+        lines.extend(_turn_lines(turn))
     for event in await store.events(input_id=view.id):
         lines.append(WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}"))
     if view.state == "queued":
@@ -51,7 +53,7 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
     for delivery in await store.deliveries(state=None, limit=1000):
         if delivery.input_id == view.id:
             lines.append(WhyLine(delivery.updated_at_ms, _delivered(delivery), f"outbox:{delivery.id}"))
-    lines.sort(key=lambda line: line.at_ms)
+    lines.sort(key=lambda line: line.at_ms)  # stable: what happened in the same millisecond stays as listed
     return WhyReport(view.id, "input", view.session, view.state, lines)
 
 
@@ -67,6 +69,15 @@ async def _of_turn(store: Store, turn: TurnView) -> WhyReport:
     return WhyReport(turn.id, "turn", turn.session, turn.outcome or turn.state, lines)
 
 
+def _turn_lines(turn: TurnView) -> list[WhyLine]:
+    began = f"turn {turn.id} took the session: epoch {turn.epoch}, lane {turn.lane}, process {turn.process}"
+    lines = [WhyLine(turn.started_at_ms, began, f"turns:{turn.id}")]
+    if turn.ended_at_ms is not None:
+        because = f" ({turn.detail})" if turn.detail else ""
+        lines.append(WhyLine(turn.ended_at_ms, f"the turn ended: {turn.outcome}{because}", f"turns:{turn.id}"))
+    return lines
+
+
 def describe_event(kind: str, data: dict[str, Any]) -> str:
     """One event of a turn's story in words. Kinds without words of their own are shown as they are."""
     words = _WORDS.get(kind)
@@ -77,9 +88,6 @@ def describe_event(kind: str, data: dict[str, Any]) -> str:
 
 
 _WORDS = {
-    "turn.started": lambda d: (
-        f"turn started: epoch {d['epoch']}, lane {d['lane']}, attempt {d['attempt']}, process {d['process']}"
-    ),
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",
     "turn.model": lambda d: f"asked {d['model']} (step {d['step']}); write lock released",
     "turn.window": lambda d: (
@@ -92,7 +100,6 @@ _WORDS = {
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
-    "turn.settled": lambda d: f"settled: {d['state']}" + (f" ({d['detail']})" if d.get("detail") else ""),
 }
 
 

@@ -284,6 +284,14 @@ def branch_summary(from_id: str, summary: str) -> BranchSummary:
     return BranchSummary(from_id=_named(from_id, 'a branch summary needs an entry id, or "root"'), summary=summary)
 
 
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a v3 message, without thinking and calls."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content or () if part.get("type") == "text")
+
+
 def _parts(content: str | Sequence[Part], allowed: tuple[str, ...]) -> list[Part]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []

@@ -21,6 +21,10 @@ Build = Callable[[str | None], bytes]
 """Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
 
 
+StoryLine = tuple[int, str, str | None, str | None, str, dict[str, Any]]
+"""at_ms, session, input, turn, kind, data."""
+
+
 class SessionStore(Protocol):
     """Transcripts, who may extend them, and the fence."""
 
@@ -59,7 +63,7 @@ class InboxStore(Protocol):
     async def accept(self, event: InboundEvent) -> Admission: ...
 
     async def settle(
-        self, owned: Any, outcome: Outcome | None, turn_outcome: str, detail: str | None, events: list[tuple[Any, ...]]
+        self, owned: Any, outcome: Outcome | None, turn_outcome: str, detail: str | None, events: list[StoryLine]
     ) -> str | None: ...
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
@@ -100,11 +104,13 @@ class OutboxStore(Protocol):
 class StoryStore(Protocol):
     """What people ask about."""
 
-    def note_events(self, events: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]]) -> None: ...
+    def note_events(self, events: list[StoryLine]) -> None: ...
 
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]: ...
 
     async def turn(self, turn_id: str) -> TurnView | None: ...
+
+    async def turns_of(self, input_id: str) -> list[TurnView]: ...
 
     async def turns(self, *, session: str | None, limit: int) -> list[TurnView]: ...
 

@@ -26,7 +26,7 @@ from holdfast.errors import (
 from holdfast.outbox.message import MOVED_ON_NOTE, Outcome
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
-from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
+from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped, text_of
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line, read_line
 from holdfast.session.ownership import Owned
@@ -73,14 +73,14 @@ class Turn:
         self._sequence = 0
         self._entry_ids: dict[int, tuple[Entry, str]] = {}
         self._lines: list[Line] | None = None
-        self._story: list[tuple[int, str, str, dict[str, Any]]] = []
+        self._story: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]] = []
         self._final: tuple[MessageEntry, str] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self._salvaged_state: str | None = None
         self._salvaged: Outcome | None = None
         self.outcome: Outcome | None = None
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
-        self.note("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt, process=hf.process_id)
+        self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
         for finding in owned.findings:
             self.note("turn.found", detail=finding)
 
@@ -295,7 +295,6 @@ class Turn:
             else:
                 await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
         else:
-            self.note("turn.settled", state=outcome.state if outcome else how, detail=detail)
             state = await self._hf.store.settle(self._owned, outcome, how, detail, self._take_story())
         settled = outcome or self._salvaged
         self._publish(
@@ -333,9 +332,8 @@ class Turn:
 
     def note(self, kind: str, **data: Any) -> None:
         """One line of the story for `why`, and an event for whoever watches."""
-        self._story.append((epoch_ms(self._hf.clock.now()), self.session, kind, data))
-        if kind != "turn.settled":
-            self._publish(kind, **data)
+        self._story.append((epoch_ms(self._hf.clock.now()), self.session, self.input_id, self.id, kind, data))
+        self._publish(kind, **data)
 
     def publish(self, kind: str, **data: Any) -> None:
         """An event for whoever watches now; not part of the story (streamed text)."""
@@ -345,15 +343,14 @@ class Turn:
         at_ms = epoch_ms(self._hf.clock.now())
         self._hf.events.publish(TurnEvent(kind, self.session, at_ms, self.input_id, self.id, data))
 
-    def _take_story(self) -> list[tuple[int, str, str, dict[str, Any]]]:
+    def _take_story(self) -> list[tuple[int, str, str | None, str | None, str, dict[str, Any]]]:
         story, self._story = self._story, []
         return story
 
     def flush_story(self) -> None:
         """Hand the story so far to the ledger, so that `why` can tell of a turn that is still running."""
         if self._story:
-            rows = [(at, session, self.input_id, self.id, kind, data) for at, session, kind, data in self._take_story()]
-            self._hf.store.note_events(rows)
+            self._hf.store.note_events(self._take_story())
 
 
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,10 +377,7 @@ def entry_text(entry: Entry) -> str:
     """The text of a message, or an empty string."""
     if not isinstance(entry, MessageEntry):
         return ""
-    content = entry.message.get("content")
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content or [] if part.get("type") == "text")
+    return text_of(entry.message)
 
 
 def _message(entry: Entry) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from holdfast.lane.policy import LaneLimits
-from holdfast.session.fence import Epoch, Fingerprint, Verdict, next_epoch_number
+from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.holding import Claim, TranscriptFile
@@ -82,6 +82,7 @@ def owner_of(conn: sqlite3.Connection, transcript: str) -> Epoch | None:
 def claim(
     conn: sqlite3.Connection,
     request: ClaimRequest,
+    row: sqlite3.Row,
     *,
     limits: LaneLimits,
     now_ms: int,
@@ -93,11 +94,11 @@ def claim(
     """Grant the transcript to a turn, closing its dead or lapsed predecessor first; or say who is in the way.
 
     Args:
+        row: of the transcript, as this transaction found it.
         known_numbers: epoch numbers seen in the record and in the transcript.
         end: size of the transcript now; kept as the input's first offset at its first claim.
         close: settles or re-queues the predecessor's input from what the transcript says.
     """
-    row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
     closed: list[Predecessor] = []
     number = next_epoch_number(row["epoch_number"], *known_numbers)
     raised: Epoch | None = None
@@ -137,12 +138,12 @@ def claim(
     granted = Granted(epoch, closed=closed)
     if taken is not None:
         granted.attempt = taken["attempts"] + 1
+        granted.input_row = taken
         conn.execute(
             "update inputs set state='running', attempts=attempts+1, epoch_number=?, epoch_nonce=?, turn=?,"
             " first_offset=coalesce(first_offset, ?) where id=?",
             (*epoch, request.turn, end, taken["id"]),
         )
-        granted.input_row = inbox.by_id(conn, taken["id"])
     return granted
 
 
@@ -156,9 +157,17 @@ def _take_input(conn: sqlite3.Connection, request: ClaimRequest, now_ms: int) ->
     head = inbox.head_of_line(conn, request.transcript, now_ms)
     if head != request.input_id:
         return Busy("not next", f"input {head} is before it")
-    if row["solo"] and conn.execute("select 1 from inputs where state='running' and solo=1 limit 1").fetchone():
+    if row["solo"] and is_solo_running(conn):
         return Busy("solo", "another input that is re-run alone")
     return row
+
+
+def is_solo_running(conn: sqlite3.Connection) -> bool:
+    """Whether an input that is re-run alone is running."""
+    row = conn.execute(
+        "select 1 from inputs where state in ('queued', 'running') and state='running' and solo=1 limit 1"
+    ).fetchone()
+    return row is not None
 
 
 def _slots_taken(conn: sqlite3.Connection, request: ClaimRequest) -> int:
@@ -172,7 +181,7 @@ def predecessor_of(conn: sqlite3.Connection, row: sqlite3.Row) -> Predecessor:
     """The turn the ledger still calls the owner, as seen by whoever comes next."""
     epoch = Epoch(row["epoch_number"], row["epoch_nonce"])
     of = conn.execute(
-        "select id, first_offset from inputs where transcript=? and state='running' and epoch_nonce=?",
+        "select id, first_offset from inputs where transcript=? and state in ('queued', 'running') and epoch_nonce=?",
         (row["id"], epoch.nonce),
     ).fetchone()
     return Predecessor(
@@ -188,29 +197,26 @@ def end_turn(conn: sqlite3.Connection, turn: str, outcome: str, detail: str | No
     )
 
 
-def release(conn: sqlite3.Connection, transcript: str, epoch: Epoch) -> bool:
-    """Give the transcript up, if it is still ours."""
-    cursor = conn.execute(
-        "update transcripts set owner_turn=null, owner_process=null, owner_lane=null, owner_lent=0"
-        " where id=? and epoch_number=? and epoch_nonce=?",
-        (transcript, *epoch),
-    )
+def release(conn: sqlite3.Connection, transcript: str, epoch: Epoch, durable: Record | None = None) -> bool:
+    """Give the transcript up, if it is still ours. `durable`: what of it is synced, kept for after a power loss."""
+    if durable is None:
+        cursor = conn.execute(
+            "update transcripts set owner_turn=null, owner_process=null, owner_lane=null, owner_lent=0"
+            " where id=? and epoch_number=? and epoch_nonce=?",
+            (transcript, *epoch),
+        )
+    else:
+        at = durable.fingerprint
+        cursor = conn.execute(
+            "update transcripts set owner_turn=null, owner_process=null, owner_lane=null, owner_lent=0, boot=?,"
+            " synced_end=?, synced_link=?, anchor=?, anchor_digest=?, fingerprint=?, dev=?, ino=?"
+            " where id=? and epoch_number=? and epoch_nonce=?",
+            (
+                durable.boot, durable.end, durable.link, durable.anchor, durable.anchor_digest,
+                msgspec.msgpack.encode(at), at.dev, at.ino, transcript, *epoch,
+            ),
+        )  # fmt: skip
     return cursor.rowcount == 1
-
-
-def note_synced(
-    conn: sqlite3.Connection, transcript: str, *, boot: str, end: int, link: bytes, anchor: int,
-    anchor_digest: bytes | None, fingerprint: Fingerprint,
-) -> None:  # fmt: skip
-    """What is known to be durable of a transcript, for after a power loss."""
-    conn.execute(
-        "update transcripts set boot=?, synced_end=?, synced_link=?, anchor=?, anchor_digest=?, fingerprint=?, dev=?, ino=?"
-        " where id=?",
-        (
-            boot, end, link, anchor, anchor_digest, msgspec.msgpack.encode(fingerprint), fingerprint.dev, fingerprint.ino,
-            transcript,
-        ),
-    )  # fmt: skip
 
 
 def lend_slot(conn: sqlite3.Connection, turn: str, lent: bool) -> None:

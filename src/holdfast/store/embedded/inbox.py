@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -77,14 +78,15 @@ def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms:
         return False
     state = states.move("input", row["state"], states.OUTCOME_EVENT[outcome.state])
     conn.execute(
-        "update inputs set state=?, settled_at_ms=?, detail=?, error=?, answer=?, result=?, turn=coalesce(?, turn),"
+        "update inputs set state=?, settled_at_ms=?, detail=?, error=?, result=?, turn=coalesce(?, turn),"
         " epoch_nonce='' where id=?",
         (
-            state, now_ms, outcome.detail, outcome.error, outcome.answer,
+            state, now_ms, outcome.detail, outcome.error,
             None if outcome.result is None else _to_json(outcome.result), turn, row["id"],
         ),
     )  # fmt: skip
-    for delivery in plan_deliveries(row["id"], route_of(row), outcome):
+    route = route_of(row)
+    for delivery in plan_deliveries(row["id"], route, outcome) if route is not None else ():
         conn.execute(
             "insert or ignore into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
             " values(?,?,?,?,?,?,'pending',?,?)",
@@ -123,7 +125,7 @@ def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None
     where = "" if transcript is None else " and i.transcript = :transcript"
     rows = conn.execute(
         "select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked"
-        f" from inputs i join transcripts t on t.id = i.transcript where i.state='queued'{where}",
+        f" from inputs i join transcripts t on t.id = i.transcript where i.state in ('queued', 'running') and i.state='queued'{where}",
         {"transcript": transcript},
     )
     return [
@@ -157,12 +159,16 @@ def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int
     return "requested"
 
 
-def note_event(
-    conn: sqlite3.Connection, at_ms: int, session: str, kind: str, data: dict[str, Any],
-    *, input_id: str | None = None, turn: str | None = None,
-) -> None:  # fmt: skip
-    """One line of the story that `why` tells."""
-    conn.execute(
+StoryLine = tuple[int, str, str | None, str | None, str, dict[str, Any]]
+"""at_ms, session, input, turn, kind, data."""
+
+
+def note_events(conn: sqlite3.Connection, story: Iterable[StoryLine]) -> None:
+    """Lines of the story that `why` tells."""
+    conn.executemany(
         "insert into events(at_ms, session, input, turn, kind, data) values(?,?,?,?,?,?)",
-        (at_ms, session, input_id, turn, kind, _to_json(data).decode()),
+        (
+            (at, session, input_id, turn, kind, _to_json(data).decode())
+            for at, session, input_id, turn, kind, data in story
+        ),
     )

@@ -14,6 +14,7 @@ import msgspec
 
 from holdfast.errors import UnknownInputError
 from holdfast.lane.policy import Waiting
+from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
 from holdfast.store.embedded import claims, inbox, schema
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
@@ -82,8 +83,7 @@ class Reads:
                 "select owner_lane, count(*) from transcripts where owner_turn is not null and owner_lent=0 group by 1"
             )
             running = {row[0]: row[1] for row in rows}
-            solo = conn.execute("select 1 from inputs where state='running' and solo=1 limit 1").fetchone() is not None
-            return inbox.waiting(conn, now_ms), running, solo
+            return inbox.waiting(conn, now_ms), running, claims.is_solo_running(conn)
 
         return await self.ask(question)
 
@@ -131,6 +131,15 @@ class Reads:
             lambda c: c.execute(
                 "select * from turns where (:s is null or session=:s) order by started_at_ms desc, id desc limit :n",
                 {"s": session, "n": limit},
+            ).fetchall()
+        )
+        return [_view_of_turn(row) for row in rows]
+
+    async def turns_of(self, input_id: str) -> list[TurnView]:
+        """The turns that ran an input, oldest first."""
+        rows = await self.ask(
+            lambda c: c.execute(
+                "select * from turns where input=? order by started_at_ms, epoch_number", (input_id,)
             ).fetchall()
         )
         return [_view_of_turn(row) for row in rows]
@@ -193,11 +202,13 @@ def _position(conn: sqlite3.Connection, row: sqlite3.Row) -> int | None:
 
 def view_of_input(row: sqlite3.Row, position: int | None = None) -> InputView:
     """An input's row as readers see it."""
+    result = _decode(row["result"]) if row["result"] else None
+    message = (result or {}).get("message")
     return InputView(
         id=row["id"], session=row["session"], lane=row["lane"], source=row["source"], state=row["state"],
         accepted_at_ms=row["accepted_at_ms"], payload=_decode(row["payload"]), position=position,
         attempts=row["attempts"], settled_at_ms=row["settled_at_ms"], turn_id=row["turn"], detail=row["detail"],
-        error=row["error"], answer=row["answer"], result=_decode(row["result"]) if row["result"] else None,
+        error=row["error"], answer=None if message is None else text_of(message), result=result,
         cancel_requested_by=row["cancel_by"], model=row["model"],
         route=f"{row['route_channel']}:{row['route_target']}" if row["route_channel"] else None,
     )  # fmt: skip

@@ -41,13 +41,11 @@ create table inputs(
   state text not null, accepted_at_ms integer not null, settled_at_ms integer,
   attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
   epoch_number integer not null default 0, epoch_nonce text not null default '', turn text, first_offset integer,
-  cancel_by text, detail text, error text, answer text, result blob
+  cancel_by text, detail text, error text, result blob
 ) strict;
 create unique index inputs_dedupe on inputs(source, account, dedupe_key) where dedupe_key is not null;
--- SQLite uses a partial index only where the query says the very same condition, so there is one for each.
+-- SQLite uses a partial index only where a query repeats its condition to the letter, so the queries do.
 create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
-create index inputs_queued on inputs(transcript, seq) where state='queued';
-create index inputs_running on inputs(transcript, solo) where state='running';
 create index inputs_session on inputs(session, seq);
 
 create table turns(
@@ -56,7 +54,9 @@ create table turns(
   started_at_ms integer not null, ended_at_ms integer, outcome text, detail text
 ) strict;
 create index turns_session on turns(session, started_at_ms);
-create index turns_started on turns(started_at_ms);
+create index turns_process on turns(process);
+create index turns_input on turns(input) where input is not null;
+create index turns_parent on turns(parent) where parent is not null;
 
 create table outbox(
   id text primary key, input text not null, channel text not null, target text not null, part integer not null,

@@ -267,6 +267,9 @@ class EmbeddedStore:
     async def turn(self, turn_id: str) -> TurnView | None:
         return await self.reads.turn(turn_id)
 
+    async def turns_of(self, input_id: str) -> list[TurnView]:
+        return await self.reads.turns_of(input_id)
+
     async def inputs(self, *, session: str | None, state: str | None, limit: int) -> list[InputView]:
         return await self.reads.inputs(session=session, state=state, limit=limit)
 
@@ -367,6 +370,7 @@ class EmbeddedStore:
             granted = claims.claim(
                 conn,
                 request,
+                row,
                 limits=self.options.limits,
                 now_ms=now_ms,
                 life_of=self.sentinel.life_of,
@@ -476,9 +480,8 @@ class EmbeddedStore:
                 charge = alone or bool(row["solo"])
                 state = inbox.requeue(conn, row, charge=charge, solo=not alone, why=detail, now_ms=now_ms)
                 log.warning("input %s of %s: its turn died (%s); now %s", row["id"], row["session"], detail, state)
-            inbox.note_event(
-                conn, now_ms, row["session"], "turn.died", {"detail": detail}, input_id=row["id"], turn=predecessor.turn
-            )
+            died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
+            inbox.note_events(conn, [died])
         claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
         claims.release(conn, transcript, predecessor.epoch)
 
@@ -626,7 +629,7 @@ class EmbeddedStore:
         outcome: Outcome | None,
         turn_outcome: str,
         detail: str | None,
-        events: list[tuple[Any, ...]],
+        events: list[inbox.StoryLine],
     ) -> str | None:
         """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
 
@@ -642,21 +645,14 @@ class EmbeddedStore:
             if row is not None and outcome is not None:
                 current = inbox.by_id(conn, row["id"])
                 assert current is not None
-                if current["epoch_nonce"] == claim.epoch.nonce and current["state"] == "running":
-                    inbox.settle(conn, current, outcome, now_ms, claim.turn)
-                    current = inbox.by_id(conn, row["id"])
-                    assert current is not None
                 state = current["state"]
-            for at_ms, session, kind, data in events:
-                input_id = row["id"] if row is not None else None
-                inbox.note_event(conn, at_ms, session, kind, data, input_id=input_id, turn=claim.turn)
+                if current["epoch_nonce"] == claim.epoch.nonce and state == "running":
+                    inbox.settle(conn, current, outcome, now_ms, claim.turn)
+                    state = outcome.state
+            if events:
+                inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
-            if claims.release(conn, owned.transcript, claim.epoch) and claim.lost is None:
-                rec = claim.record
-                claims.note_synced(
-                    conn, owned.transcript, boot=rec.boot, end=rec.end, link=rec.link, anchor=rec.anchor,
-                    anchor_digest=rec.anchor_digest, fingerprint=rec.fingerprint,
-                )  # fmt: skip
+            claims.release(conn, owned.transcript, claim.epoch, claim.record if claim.lost is None else None)
             return state
 
         def finish(committed: bool, result: Any) -> Any:
@@ -748,14 +744,9 @@ class EmbeddedStore:
             Job(lambda conn: inbox.request_cancel(conn, input_id, by, now_ms), durable=True)
         )
 
-    def note_events(self, events: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]]) -> None:
-        """Story lines for `why`; nobody waits for them. Each: at_ms, session, input, turn, kind, data."""
-
-        def run(conn: sqlite3.Connection) -> None:
-            for at_ms, session, input_id, turn, kind, data in events:
-                inbox.note_event(conn, at_ms, session, kind, data, input_id=input_id, turn=turn)
-
-        self.writer.post(run)
+    def note_events(self, events: list[inbox.StoryLine]) -> None:
+        """Story lines for `why`; nobody waits for them."""
+        self.writer.post(lambda conn: inbox.note_events(conn, events))
 
     async def _in_thread(self, act: Callable[..., T], *args: Any) -> T:
         """On a pool thread; if the caller is cancelled the work still ends as if it had not been."""
