@@ -6,11 +6,15 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigError, InputError
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
+
+if TYPE_CHECKING:
+    from holdfast.store.embedded.faults import Faults
 
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
@@ -29,6 +33,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     beat_term_s: float = 90.0,
     turn_max_s: float = 172_800.0,
     kind: str = "library",
+    faults: Faults | None = None,
 ) -> AsyncIterator[Holdfast]:
     """Open a state directory (made if needed) and yield the handle.
 
@@ -40,6 +45,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         max_hold_ms: a holder past it is reported; None: `HOLDFAST_SESSION_WRITE_LOCK_MAX_HOLD_MS`, else 300,000.
         beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as lapsed.
         kind: what this process is, for people ("library", "gateway", "cli").
+        faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
 
     Raises:
         ResourceError: the folder cannot be used; the message says why. StateVersionError: written by a newer release.
@@ -50,6 +56,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     where = os.fspath(state)
     if "://" in where:
         raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+    from holdfast.store.embedded.faults import no_faults
     from holdfast.store.embedded.store import EmbeddedStore, StoreOptions
 
     clock = clock or SystemClock()
@@ -61,6 +68,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         beat_term_s=beat_term_s,
         turn_max_s=turn_max_s,
         kind=kind,
+        faults=faults or no_faults,
     )
     hf = Holdfast(EmbeddedStore.open(Path(where), clock, options), clock=clock, fence_mode=fence_mode)
     await hf.start()

@@ -33,6 +33,7 @@ from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Ve
 from holdfast.session.branch import leaf_after
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
+from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.kernel_lock import KernelLock
 from holdfast.store.embedded.record_file import RecordFile, boot_id
 
@@ -95,6 +96,7 @@ class TranscriptFile:
         self.failed: OSError | None = None
         self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
         self.coarse_clock = False
+        self.faults: Faults = no_faults
 
     # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -376,10 +378,12 @@ class TranscriptFile:
         """Intent, write, landed where planned?, record. Any failure leaves the file as it was."""
         self.record.write(replace(rec, intent=Intent(rec.end, len(data), zlib.crc32(data), data[:64])))
         try:
+            self.faults("append.after_intent")
             durable.write_all(self.fd, data)
         except OSError as exc:
             self._take_back(rec)
             raise ResourceError(f"{self.path}: could not append {len(data)} bytes: {exc}") from exc
+        self.faults("append.after_write")
         landed_at = os.lseek(self.fd, 0, os.SEEK_CUR) - len(data)
         if landed_at != rec.end:
             slipped = Verdict("foreign_turn", f"somebody wrote at {rec.end} while our line went to {landed_at}")
@@ -393,6 +397,7 @@ class TranscriptFile:
         at_end = self._fingerprint_of_open_file()
         after = replace(rec, end=rec.end + len(data), link=link, leaf=leaf, fingerprint=at_end, writer=writer)
         self.record.write(after)
+        self.faults("append.after_record")
         return after
 
     def _take_back(self, rec: Record) -> None:
@@ -411,10 +416,12 @@ class TranscriptFile:
         if self.failed is not None:
             raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
         try:
+            self.faults("transcript.before_sync")
             durable.sync_data(self.fd)
         except OSError as exc:
             self.failed = exc
             raise ResourceError(f"{self.path}: sync failed: {exc}; unknown what of it is durable") from exc
+        self.faults("transcript.after_sync")
         return upto
 
     def note_synced(self, upto: Synced) -> None:

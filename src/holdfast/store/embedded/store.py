@@ -41,6 +41,7 @@ from holdfast.store.embedded import baseline, claims, durable, inbox, waiting
 from holdfast.store.embedded.baseline import LedgerFacts
 from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
+from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import Claim, NeedsProof, Position, Synced, TranscriptFile, iter_lines
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.reads import Reads, view_of_input
@@ -65,6 +66,7 @@ class StoreOptions:
         max_hold_ms: a holder of the write lock past this is reported, never robbed.
         beat_s, beat_term_s: how often a turn shows life; how long its beat is watched standing still before it lapses.
         turn_max_s: no turn is renewed for longer.
+        faults: called at named points; for tests (`faults.py`).
     """
 
     limits: LaneLimits = field(default_factory=LaneLimits)
@@ -74,6 +76,7 @@ class StoreOptions:
     beat_term_s: float = 90.0
     turn_max_s: float = 172_800.0
     kind: str = "library"
+    faults: Faults = no_faults
 
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
@@ -92,7 +95,7 @@ class EmbeddedStore:
         self.clock = clock
         self.options = options
         self.sentinel = Sentinel(state.processes)
-        self.writer = LedgerWriter(state.path, state.store_id)
+        self.writer = LedgerWriter(state.path, state.store_id, options.faults)
         self.reads = Reads(state.path)
         self.beater = Beater(clock, options.beat_s)
         self.watch = BeatWatch(clock, options.beat_term_s)
@@ -175,9 +178,13 @@ class EmbeddedStore:
 
         def run(conn: sqlite3.Connection) -> Admission:
             transcript = self._transcript_of(conn, event.session, now_ms)
-            return inbox.accept(conn, event, transcript, self.options.limits, now_ms, digest)
+            admission = inbox.accept(conn, event, transcript, self.options.limits, now_ms, digest)
+            self.options.faults("accept.before_commit")
+            return admission
 
-        return await self.writer.submit(Job(run, durable=True))
+        admission = await self.writer.submit(Job(run, durable=True))
+        self.options.faults("accept.after_commit")
+        return admission
 
     async def transcript_of(self, key: str) -> str:
         """The transcript id behind a session key; registers the key if it is new."""
@@ -242,6 +249,7 @@ class EmbeddedStore:
             durable.sync_folder(path.parent.parent)
         file = TranscriptFile(transcript, path, self.state.fence, self.process)
         file.coarse_clock = self._coarse
+        file.faults = self.options.faults
         file.ledger_epoch = lambda: self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
         self._files[transcript] = file
         return file
@@ -385,6 +393,7 @@ class EmbeddedStore:
                 if not committed:
                     return None
                 granted, base = result
+                self.options.faults("claim.after_commit")
                 if isinstance(granted, Granted):
                     return self._enter(file, request, granted, base, fence_mode)
                 if granted.raised is not None:
@@ -414,6 +423,7 @@ class EmbeddedStore:
         if granted.attempt > 1 and granted.input_row is not None:
             claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
         file.record.beat(granted.epoch.nonce, 0)
+        self.options.faults("claim.after_record")
         return OwnedTurn(
             file,
             claim,
@@ -655,13 +665,20 @@ class EmbeddedStore:
             claims.release(conn, owned.transcript, claim.epoch, claim.record if claim.lost is None else None)
             return state
 
+        def sync_first() -> None:
+            self.options.faults("settle.before_sync")
+            owned.file.sync()
+            self.options.faults("settle.after_sync")
+
         def finish(committed: bool, result: Any) -> Any:
+            if committed:
+                self.options.faults("settle.after_commit")
             if owned.dirty and committed and claim.lost is None:
                 self._note_synced(owned.file, upto)
             self._leave_line(owned)
             return result
 
-        sync = owned.file.sync if owned.dirty and claim.lost is None else None
+        sync = sync_first if owned.dirty and claim.lost is None else None
         job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
         try:
             return await asyncio.shield(asyncio.ensure_future(self.writer.submit(job)))

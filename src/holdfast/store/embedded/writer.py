@@ -30,6 +30,7 @@ from typing import Any
 from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, StoreStoppedError
 from holdfast.store.embedded import durable as disk
 from holdfast.store.embedded import schema
+from holdfast.store.embedded.faults import Faults, no_faults
 
 BATCH_MAX = 128
 RESERVE_BYTES = 64 * 1024
@@ -68,8 +69,9 @@ class WriterFigures:
 class LedgerWriter:
     """The ledger's writing connection and its thread. Safe to call from any thread and loop of this process."""
 
-    def __init__(self, folder: Path, store_id: str) -> None:
+    def __init__(self, folder: Path, store_id: str, faults: Faults = no_faults) -> None:
         self._path = folder / schema.LEDGER_NAME
+        self._faults = faults
         self._reserve = folder / "reserve"
         self._lock_fd = os.open(folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.figures = WriterFigures()
@@ -231,6 +233,7 @@ class LedgerWriter:
             try:
                 for job in jobs:
                     self._run_in_savepoint(job)
+                self._faults("ledger.before_commit")
                 self._connection.execute("commit")
             except BaseException:
                 if self._connection.in_transaction:
@@ -238,6 +241,7 @@ class LedgerWriter:
                 raise
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        self._faults("ledger.after_commit")
         figures = self.figures
         figures.jobs += len(jobs)
         figures.commits += 1

@@ -1,0 +1,39 @@
+"""Named points at which a test may kill, stop or hinder this process. Nothing happens at them otherwise.
+
+A fault is a callable that is handed in through `holdfast.open(..., faults=…)` and called with the name of each point as it
+is passed, on whatever thread passes it. It may end or stop the process, block, or raise what the disk could raise there:
+`OSError` at the points of a transcript, `sqlite3.OperationalError` at `ledger.before_commit`. `testing/faults.py` has the
+usual ones. A point with the default costs one call (40 ns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+Point = Literal[
+    "accept.before_commit",  # the input's row is written, its transaction is open
+    "accept.after_commit",  # durable, not acknowledged yet
+    "claim.after_commit",  # the ledger has granted the turn, the fence record does not know
+    "claim.after_record",  # the record knows too; the turn has not begun
+    "append.after_intent",  # the record names what will be written; the transcript is untouched
+    "append.after_write",  # the lines are in the file, the record still has the intent
+    "append.after_record",  # the record has them; still under the write lock
+    "transcript.before_sync",  # before any sync of a transcript
+    "transcript.after_sync",
+    "settle.before_sync",  # the final line is written and not synced
+    "settle.after_sync",  # the final line is durable, the ledger does not know
+    "settle.after_commit",  # input, outbox and claim are settled; nobody has been told
+    "delivery.after_started",  # `started` is durable, nothing has gone to the channel
+    "delivery.after_send",  # the channel has taken it, the ledger does not know
+    "ledger.before_commit",  # before any commit of the ledger, inside its transaction
+    "ledger.after_commit",  # after any commit, before anybody hears of it
+]
+
+POINTS: tuple[Point, ...] = get_args(Point)
+
+Faults = Callable[[Point], None]
+
+
+def no_faults(point: Point) -> None:  # noqa: ARG001  # the shape of every fault
+    """The default: nothing happens."""
