@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.context.repair import INTERRUPTED
 from holdfast.errors import InputError
 from holdfast.inbound.chat import align, new_messages, offered_tools
 from holdfast.inbound.openai_messages import read_messages, read_tools, to_text, to_tool_calls, to_usage
@@ -162,6 +163,12 @@ ROWS: dict[str, tuple[list[Message], list[Message], list[Message], str]] = {
         [result("c2"), result("c1")],
         "aligned",
     ),
+    "a made-up result does not stand for the client's own": (
+        [kept("u1"), calls("c1", "c2"), result("c1", INTERRUPTED), result("c2", INTERRUPTED)],
+        [said("u1"), calls("c1", "c2"), result("c2"), result("c1")],
+        [result("c2"), result("c1")],
+        "aligned",
+    ),
     "a second round of a client's tools": (
         [kept("u1"), calls("c1"), result("c1"), calls("c2")],
         [said("u1"), calls("c1"), result("c1"), calls("c2"), result("c2")],
@@ -305,7 +312,10 @@ def call_with(arguments: Any) -> Message:
         ([{"role": "user", "content": [{"type": "text", "text": " "}]}], "messages[0]: the message is empty"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}], "messages[0].content[0]"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}], "nothing is"),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/"}}]}],
+            "nothing is fetched",
+        ),
         ([{"role": "system", "content": "only a prompt"}], "the last message"),
         ([{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}], "the last message"),
         ([call_with("not json"), {"role": "user", "content": "u"}], "messages[0].tool_calls[0].function.arguments"),
@@ -340,7 +350,7 @@ def test_tools_are_read_with_an_empty_schema_where_none_is_given() -> None:
     ],
 )
 def test_faulty_tools_are_refused(tools: Any) -> None:
-    with pytest.raises(InputError, match="^tools"):
+    with pytest.raises(InputError, match=r"^tools"):
         read_tools(tools)
 
 

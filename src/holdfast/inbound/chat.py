@@ -3,9 +3,9 @@
 Chat clients send the whole conversation with every request; the session has its own. Only what follows the last stored
 answer is appended, so that a transcript never holds a conversation twice, whatever a client remembers of it.
 
-A chat payload (`InboundEvent.payload`) is `{"messages", "system"?, "tools"?, "settings"?}`. Its messages are v3 messages
-without a time (`inbound/openai_messages.py` makes them), system prompts taken out; the last one is from the user or a
-tool. Read `align` first.
+A chat payload (`InboundEvent.payload`) is `{"messages", "system"?, "tools"?, "settings"?}`. Its messages are v3
+messages without a time (`inbound/openai_messages.py` makes them), system prompts taken out; the last one is from the
+user or a tool. Read `align` first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.context.repair import FAILED_STOPS
+from holdfast.context.repair import FAILED_STOPS, INTERRUPTED
 from holdfast.model.client import ToolSpec
 from holdfast.session.entries import MIRROR_MODELS, MIRROR_PROVIDER
 
@@ -40,7 +40,7 @@ class Alignment:
 
     @property
     def history(self) -> str:
-        """The value of the header `X-Holdfast-History`: "aligned", "appended" (no history was sent) or "diverged: where"."""
+        """As in the header `X-Holdfast-History`: "aligned", "appended" (no history was sent) or "diverged: where"."""
         if self.divergence is not None:
             return f"diverged: {self.divergence}"
         return "aligned" if self.continues else "appended"
@@ -73,8 +73,8 @@ def offered_tools(payload: dict[str, Any]) -> list[ToolSpec]:
 def align(client_messages: Sequence[Message], stored_messages: Sequence[Message]) -> Alignment:
     """Find the last stored answer in the client's messages; what follows it is new.
 
-    Messages are the same if role and text are (white space aside), or for calls and results their call ids; thinking and
-    times do not count. Rules:
+    Messages are the same if role and text are (white space aside), or for calls and results their call ids; thinking
+    and times do not count. Rules:
 
     - Nothing is answered yet in the session: all is new but what is stored already and waits for an answer.
     - The last stored answer is found: what follows it is new. If older messages differ, `divergence` names the newest.
@@ -103,11 +103,13 @@ def align(client_messages: Sequence[Message], stored_messages: Sequence[Message]
 
 
 def _is_spoken(message: Message) -> bool:
-    """Whether a client can have seen it: mirrors, failed answers, notes and summaries are not part of its view."""
+    """Whether a client can have seen it: not mirrors, failed answers, made-up results, notes and summaries."""
     if message["role"] == "assistant":
         is_mirror = message.get("provider") == MIRROR_PROVIDER and message.get("model") in MIRROR_MODELS
         return not is_mirror and message.get("stopReason") not in FAILED_STOPS
-    return message["role"] in ("user", "toolResult")
+    if message["role"] == "toolResult":
+        return _squeezed(message) != "".join(INTERRUPTED.split())
+    return message["role"] == "user"
 
 
 def _answers_to_find(stored: Sequence[Message]) -> list[int]:
@@ -208,7 +210,7 @@ def _is_bare(client: Sequence[Message]) -> bool:
 
 
 def _trailing(client: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
-    """What follows the client's last answer; with that answer itself if its calls are not stored but their results come."""
+    """What follows the client's last answer; with it, if the results of its calls come and the calls are not stored."""
     at = max(i for i, message in enumerate(client) if message["role"] == "assistant")
     known = {id for message in stored for id in _call_ids(message)}
     returned = {message["toolCallId"] for message in client[at + 1 :] if message["role"] == "toolResult"}
@@ -216,7 +218,7 @@ def _trailing(client: Sequence[Message], stored: Sequence[Message]) -> list[Mess
 
 
 def _overlap(stored: Sequence[Message], client: Sequence[Message]) -> int:
-    """How many of the client's first messages are the newest that the user has stored: for clients that keep no answers."""
+    """How many of the client's first messages are the newest stored questions: for clients that keep no answers."""
     asked = [message for message in stored if message["role"] == "user"]
     for length in range(min(len(asked), len(client) - 1), 0, -1):
         if all(_is_same(a, b) for a, b in zip(asked[-length:], client, strict=False)):

@@ -38,8 +38,8 @@ def read_messages(messages: Any) -> Conversation:
     """v3 messages, without times, of a request's `messages`.
 
     Raises:
-        InputError: not a conversation that can be answered: nothing in it, an unknown role or part, an image that is not
-            a data URL (nothing is fetched on a client's behalf), or a last message that is not from the user or a tool.
+        InputError: not a conversation that can be answered: nothing in it, an unknown role or part, an image that is
+            not a data URL (nothing is fetched for a client), or a last message neither from the user nor a tool.
     """
     if not isinstance(messages, list) or not messages:
         raise InputError("messages: must be a list with at least one message")

@@ -1,0 +1,197 @@
+"""The one place that knows all parts: from a configuration to a handle, models, a worker and an HTTP application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holdfast.clock import Clock
+from holdfast.kernel import Holdfast
+from holdfast.lane.worker import Worker
+from holdfast.model import catalog
+from holdfast.model.client import ModelClient
+from holdfast.model.clients import ModelClients
+from holdfast.opening import open as open_state
+from holdfast.session.key import parse_key
+from holdfast.store.views import InputView
+from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
+from holdfast.turn.tools import Tool, Toolbox, built_in_tools
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from holdfast.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What stands in for the usual parts: tests, and programs that bring tools or models of their own.
+
+    models: clients by provider name. tools: over the built-in ones. env: where API keys are looked up.
+    """
+
+    clock: Clock | None = None
+    models: Mapping[str, ModelClient] = field(default_factory=dict)
+    tools: Iterable[Tool] = ()
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+USUAL = Parts()
+
+
+@asynccontextmanager
+async def open_handle(
+    config: Config, state: str | os.PathLike[str], *, kind: str, parts: Parts = USUAL
+) -> AsyncIterator[Holdfast]:
+    """The state, opened as the configuration says.
+
+    Args:
+        kind: what this process is, for people: "gateway" or "cli".
+
+    Raises:
+        as `holdfast.open`.
+    """
+    async with open_state(
+        state,
+        fence_mode=config.session.fence_mode,
+        clock=parts.clock,
+        limits=config.lanes.limits(),
+        acquire_timeout_ms=config.session.write_lock.acquire_timeout_ms,
+        max_hold_ms=config.session.write_lock.max_hold_ms,
+        beat_s=config.turn.beat_s,
+        beat_term_s=config.turn.beat_term_s,
+        turn_max_s=config.turn.max_s,
+        kind=kind,
+    ) as hf:
+        yield hf
+
+
+@asynccontextmanager
+async def open_worker(
+    hf: Holdfast, config: Config, *, parts: Parts = USUAL
+) -> AsyncIterator[tuple[Worker, ModelClients]]:
+    """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it."""
+    providers = config.models.settings()
+    async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
+        runner = Runner(
+            hf,
+            client_for=models.client_for,
+            agent_for=_agents(config),
+            toolbox=Toolbox([*built_in_tools(hf.clock), *parts.tools]),
+            limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
+            context_window=models.context_window,
+        )
+        yield Worker(hf, runner.run, limits=config.lanes.limits()), models
+
+
+def _agents(config: Config) -> Callable[[str], AgentSettings]:
+    def agent_for(session: str) -> AgentSettings:
+        agent = config.agent(parse_key(session).agent)
+        return AgentSettings(agent.model or config.models.default, agent.fallbacks or (), agent.system_prompt)
+
+    return agent_for
+
+
+async def run_until_settled(
+    hf: Holdfast, config: Config, input_id: str, *, timeout_s: float | None = None, parts: Parts = USUAL
+) -> InputView:
+    """Run inputs in this process until `input_id` is settled, by us or by anybody; its view then, or after `timeout_s`.
+
+    What waits before it in its session is run first. Turns of other sessions that were begun meanwhile get the drain
+    time of the configuration, then go back to their place in line.
+
+    Raises:
+        UnknownInputError: no such input. StoreStoppedError: the ledger failed.
+    """
+    async with open_worker(hf, config, parts=parts) as (worker, _):
+        working = asyncio.create_task(worker.run(), name="worker")
+        settled = asyncio.create_task(hf.wait_input(input_id, timeout_s), name=f"wait for {input_id}")
+        try:
+            await asyncio.wait({working, settled}, return_when=asyncio.FIRST_COMPLETED)
+            if not settled.done():
+                await working  # it ended by itself: its error says why
+            view = await settled
+            await worker.stop(config.gateway.drain_s if view.settled else 0.0)
+            return view
+        finally:
+            settled.cancel()
+            await _end(worker, working)
+            await asyncio.gather(settled, return_exceptions=True)
+
+
+async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
+    """Interrupt what runs and let the worker's loop end; then what that loop may have begun in its last look."""
+    await worker.stop(0.0)
+    await asyncio.gather(working, return_exceptions=True)
+    await worker.stop(0.0)
+
+
+class Gateway:
+    """A running gateway without its socket.
+
+    Attributes:
+        hf: the handle.
+        app: the ASGI application.
+        working: the worker's task; it ends by itself only if the store has failed.
+    """
+
+    def __init__(self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], closing: asyncio.Event):
+        self.hf = hf
+        self.app = app
+        self.working = working
+        self._worker = worker
+        self._closing = closing
+
+    async def drain(self, budget_s: float) -> None:
+        """Take no new input; give running turns `budget_s`, then put their inputs back in line; send callers away.
+
+        Cancelled or called again with less: the shorter time counts. The application goes on answering what it can.
+        """
+        self.hf.drain()
+        await self._worker.stop(budget_s)
+        self._closing.set()
+
+
+@asynccontextmanager
+async def build_gateway(
+    config: Config, hf: Holdfast, *, token: str, host: str, parts: Parts = USUAL
+) -> AsyncIterator[Gateway]:
+    """Start the worker and make the application. Leaving stops the worker at once.
+
+    Args:
+        token: the bearer token of the application.
+        host: the address it will listen on; callers may address it by this name and, on loopback, by localhost.
+    """
+    from holdfast.gateway.guard import LOOPBACK_NAMES  # the web framework, which `run_until_settled` does without
+    from holdfast.gateway.http import create_app
+    from holdfast.gateway.openai_api import Models
+
+    async with open_worker(hf, config, parts=parts) as (worker, models):
+        closing = asyncio.Event()
+        names = Models(_model_names(config), check=models.client_for)
+        hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
+        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing)
+        working = asyncio.create_task(worker.run(), name="worker")
+        try:
+            yield Gateway(hf, app, worker, working, closing)
+        finally:
+            await _end(worker, working)
+
+
+def is_loopback(config: Config, host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    return config.gateway.model_copy(update={"host": host}).is_loopback
+
+
+def _model_names(config: Config) -> list[str]:
+    """What `/v1/models` lists: agents, and every model that the configuration names."""
+    agents = [config.agent(name) for name in config.agents]
+    refs = [config.models.default, *config.models.fallbacks]
+    refs += [ref for agent in agents for ref in (agent.model or "", *(agent.fallbacks or ()))]
+    names = [f"holdfast/{name}" for name in config.agents]
+    demo = f"{catalog.DEMO}/demo"
+    return list(dict.fromkeys([*names, *(ref for ref in refs if ref), demo]))

@@ -1,0 +1,115 @@
+"""The gateway's outer wall, in ASGI: who may ask at all. Runs before any route is looked up.
+
+Order: the name the caller used for us (DNS rebinding), where a browser says the request comes from (CSRF), the token.
+Source: threat table of the project's reliability notes; bearer tokens, RFC 6750.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+
+from holdfast.gateway.address import account_of
+from holdfast.gateway.replies import Refusal
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """Refuses what must not reach the application, and puts the security headers on every answer.
+
+    Args:
+        token: the bearer token. Only digests of equal length are compared, in constant time.
+        hosts: names, without port, by which callers may address us; None: any (bound to more than loopback).
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str] | None = LOOPBACK_NAMES) -> None:
+        self._app = app
+        self._digest = _digest(token.encode())
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send_hardened)
+            return
+        await self._app(scope, receive, send_hardened)
+
+    def _check(self, scope: Scope) -> None:
+        host = self._checked_host(_values(scope, b"host"))
+        if scope["method"] not in _READING:
+            _check_origin(scope, host)
+        if scope["path"] not in OPEN_PATHS:
+            scope.setdefault("state", {})["account"] = self._checked_account(_values(scope, b"authorization"))
+
+    def _checked_host(self, values: list[bytes]) -> str:
+        host = values[0].decode("latin-1").lower() if len(values) == 1 else ""
+        if self._hosts is not None and _without_port(host) not in self._hosts:
+            raise Refusal(421, f"this gateway does not go by the name {host!r}; use localhost", code="unknown_host")
+        return host
+
+    def _checked_account(self, values: list[bytes]) -> str:
+        """The account of the token that was used."""
+        scheme, _, credentials = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+        token = credentials.strip()
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(_digest(token), self._digest):
+            raise Refusal(
+                401,
+                "a bearer token is needed: send 'Authorization: Bearer TOKEN'; it is in the file 'token' of the state",
+                "authentication_error",
+                "invalid_token",
+                {"www-authenticate": "Bearer"},
+            )
+        return account_of(token)
+
+
+def _check_origin(scope: Scope, host: str) -> None:
+    """Browsers say where a changing request comes from; it must be our own page. Other programs do not say."""
+    origins = _values(scope, b"origin")
+    allowed = (f"http://{host}".encode("latin-1"), f"https://{host}".encode("latin-1"))
+    is_foreign = any(origin.lower() not in allowed for origin in origins) or len(origins) > 1
+    sites = _values(scope, b"sec-fetch-site")
+    if is_foreign or any(site in (b"cross-site", b"same-site") for site in sites):
+        raise Refusal(403, "changes are not accepted from pages of another origin", code="foreign_origin")
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host

@@ -1,0 +1,233 @@
+"""The HTTP application: its routes outside `/v1`, and what is true for all of them.
+
+Every request but the two health checks carries the bearer token; nothing is changed by GET; bodies are bounded; what
+cannot be done is said as JSON with a status of its own (`replies.py`). Read `create_app` first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import fields
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, Response
+
+from holdfast.errors import DrainingError, HoldfastError, InputError
+from holdfast.gateway.body import read_object
+from holdfast.gateway.docs_page import docs_page
+from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
+from holdfast.gateway.events_api import EventStreams
+from holdfast.gateway.following import follow
+from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
+from holdfast.gateway.openai_api import ChatApi, Models, still_running
+from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
+from holdfast.inbound.event import InboundEvent
+from holdfast.inbound.openai_messages import read_user
+from holdfast.kernel import Holdfast
+from holdfast.session.key import validate_key
+from holdfast.store.views import InputView
+from holdfast.turn.events import Subscription
+from holdfast.version import __version__
+
+WAIT_S = 30.0  # semantics of the re-imagined system: waiting on a run takes 30 s unless said otherwise
+WAIT_S_MAX = 600.0
+LIST_MAX = 1000
+GONE_STATUS = 499  # nobody reads it; the number proxies log for a caller who left
+
+Limit = Annotated[int, Query(ge=1, le=LIST_MAX)]
+
+
+def create_app(
+    hf: Holdfast,
+    *,
+    token: str,
+    models: Models,
+    hosts: Iterable[str] | None = LOOPBACK_NAMES,
+    closing: asyncio.Event | None = None,
+) -> Guard:
+    """The gateway as an ASGI application.
+
+    Args:
+        hf: an open handle, of the event loop that serves.
+        token: the bearer token.
+        models: what callers may name as model.
+        hosts: names by which callers may address it (loopback); None: any.
+        closing: set when waiting callers and watchers are to be sent away; None: never.
+    """
+    closing = closing or asyncio.Event()
+    app = FastAPI(title="Holdfast gateway", version=__version__, docs_url=None, redoc_url=None)
+    door = Door(hf)
+    app.include_router(ChatApi(hf, door, models, closing).router())
+    _Api(hf, door, EventStreams(hf, closing), closing).add_to(app)
+    _add_errors(app)
+    return Guard(app, token=token, hosts=hosts)
+
+
+class _Api:
+    """Routes outside `/v1`."""
+
+    def __init__(self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event) -> None:
+        self._hf = hf
+        self._door = door
+        self._streams = streams
+        self._closing = closing
+
+    def add_to(self, app: FastAPI) -> None:
+        routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
+            ("POST", "/api/sessions/{key:path}/messages", self.post_message),
+            ("GET", "/api/sessions", self.list_sessions),
+            ("GET", "/api/inputs", self.list_inputs),
+            ("GET", "/api/inputs/{id}", self.get_input),
+            ("POST", "/api/inputs/{id}/cancel", self.cancel),
+            ("GET", "/api/turns", self.list_turns),
+            ("POST", "/api/turns/{id}/cancel", self.cancel),
+            ("GET", "/api/why/{id:path}", self.get_why),
+            ("GET", "/api/events", self.watch),
+            ("GET", "/healthz", self.health),
+            ("GET", "/readyz", self.readiness),
+        ]
+        for method, path, handler in routes:
+            app.add_api_route(path, handler, methods=[method], response_model=None, operation_id=f"{method} {path}")
+        page = HTMLResponse(docs_page(app.openapi()))
+
+        async def docs() -> Response:
+            return page
+
+        app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
+
+    async def post_message(
+        self,
+        request: Request,
+        key: str,
+        wait: bool = False,
+        timeout: Annotated[float, Query(gt=0, le=WAIT_S_MAX)] = WAIT_S,  # noqa: ASYNC109 - a query parameter
+    ) -> Response:
+        """Say something in a session: `{"text" or "content", "lane"?, "model"?}`.
+
+        202 with `{"id", "state", "ahead"}` once it is stored. With `?wait=1`: 200 with the settled input, or 409 after
+        `timeout` seconds (30, at most 600); the input goes on.
+        """
+        event = _read_message(validate_key(key), await read_object(request), waits=wait)
+        asked = Asked.of(request)
+        with self._hf.events.subscribe(session=event.session) as events, await self._door.admit(event, asked) as stay:
+            headers = {"x-holdfast-input": stay.view.id}
+            headers |= {"x-holdfast-joined": stay.view.id} if stay.joined else {}
+            if not wait:
+                stay.given()
+                stored = {"id": stay.view.id, "state": stay.view.state, "ahead": stay.ahead}
+                return json_response(stored, 202, headers)
+            view = await unless_gone(request, self._settled(events, stay.view, timeout))
+            if not view.settled:
+                raise still_running(view.id, timeout)
+            stay.given()
+            return json_response(_shown(view), headers=headers)
+
+    async def _settled(self, events: Subscription, view: InputView, timeout_s: float) -> InputView:
+        """The input's view when it is settled, after `timeout_s`, or when the gateway closes."""
+        deadline_mono = self._hf.clock.mono() + timeout_s
+        async for happening in follow(self._hf, events, view.id, look_first=True):
+            if isinstance(happening, InputView):
+                view = happening
+                if self._closing.is_set() or self._hf.clock.mono() >= deadline_mono:
+                    break
+        return view
+
+    async def list_sessions(self, prefix: str = "", limit: Limit = 100) -> Response:
+        """Sessions, the latest used first."""
+        return json_response({"sessions": await self._hf.sessions(limit=limit, prefix=prefix)})
+
+    async def list_inputs(self, session: str | None = None, state: str | None = None, limit: Limit = 100) -> Response:
+        """Inputs, newest first, without what was said: that is shown for each alone."""
+        views = await self._hf.inputs(session=session, state=state, limit=limit)
+        return json_response({"inputs": [_shown(view, without=("payload", "result")) for view in views]})
+
+    async def get_input(self, id: str) -> Response:
+        """What became of an input: state, answer, reason."""
+        return json_response(_shown(await self._hf.input(id)))
+
+    async def list_turns(self, session: str | None = None, limit: Limit = 100) -> Response:
+        """Turns, newest first."""
+        return json_response({"turns": await self._hf.turns(session=session, limit=limit)})
+
+    async def get_why(self, id: str) -> Response:
+        """The chain from an input, a turn or a session to its outcome."""
+        return json_response(await self._hf.why(id))
+
+    async def cancel(self, request: Request, id: str) -> Response:
+        """Ask an input, or a running turn, to stop: 202 `requested`, 200 `cancelled` or `already <state>`."""
+        client = request.client.host if request.client else "unknown"
+        result = await self._hf.cancel(id, by=f"http ({client})")
+        return json_response({"id": id, "result": result}, 202 if result == "requested" else 200)
+
+    async def watch(self, session: str | None = None, input: str | None = None) -> Response:  # noqa: A002
+        """Server-sent events of one session or input, or of all."""
+        return self._streams.open(session=session, input_id=input)
+
+    async def health(self) -> Response:
+        """The process answers, and for which store: whoever finds its address in a file can tell that it is the one."""
+        return json_response({"status": "ok", "store_id": self._hf.store.store_id})
+
+    async def readiness(self) -> Response:
+        """New input is accepted and the ledger can be read."""
+        if self._hf.draining:
+            raise DrainingError(RETRY_AFTER_S)
+        await self._hf.inputs(limit=1)
+        return json_response({"status": "ready"})
+
+
+def _read_message(session: str, body: dict[str, Any], *, waits: bool) -> InboundEvent:
+    content = body.get("text", body.get("content"))
+    if "text" in body and not isinstance(content, str):
+        raise InputError("text: must be a string")
+    for key in ("lane", "model"):
+        if not isinstance(body.get(key, ""), str | None):
+            raise InputError(f"{key}: must be a string")
+    message = read_user(content, "text" if "text" in body else "content")
+    payload = {"content": message["content"]}
+    return InboundEvent(session, payload, lane=body.get("lane") or "main", waits=waits, model=body.get("model") or None)
+
+
+def _shown(view: InputView, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """An input as JSON, with what a reader would otherwise have to know the states for."""
+    shown = {field.name: getattr(view, field.name) for field in fields(view) if field.name not in without}
+    return shown | {"settled": view.settled}
+
+
+def _add_errors(app: FastAPI) -> None:
+    """One place where errors become answers. What is not ours stays a fault of the program: 500, with a traceback."""
+
+    async def refused(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, Refusal)
+        return exc.response()
+
+    async def ours(_: Request, exc: Exception) -> Response:
+        refusal = refusal_of(exc)
+        return (refusal or Refusal(500, str(exc), "server_error", type(exc).__name__)).response()
+
+    async def routing(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        return Refusal(exc.status_code, str(exc.detail), headers=exc.headers).response()
+
+    async def invalid(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, RequestValidationError)
+        faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in exc.errors()]
+        return Refusal(400, "; ".join(faults), code="invalid_input").response()
+
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=GONE_STATUS)
+
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        return Refusal(500, "the gateway failed; its log has the reason", "server_error", "internal_error").response()
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(HoldfastError, ours)
+    app.add_exception_handler(HTTPException, routing)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(CallerGoneError, gone)
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(Exception, unforeseen)

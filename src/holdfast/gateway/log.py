@@ -1,0 +1,84 @@
+"""Log lines, as text for people and `grep` or as JSON for programs; known secrets are taken out of both.
+
+Lines name their facts as `key=value`. The text form keeps the line as it was written, because operators search for it;
+the JSON form carries the same facts as fields besides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from holdfast.clock import iso
+
+FORMATS = ("text", "json")
+REDACTED = "[redacted]"
+SECRET_CHARS_MIN = 8  # shorter ones stand in ordinary words; no key or token of anybody is that short
+_TAG = re.compile(r"\[([a-z/-]+)\] ")
+_FACT = re.compile(r'(?<!\S)(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
+
+
+def configure(stream: TextIO, *, form: str, secrets: Iterable[str], level: int = logging.INFO) -> None:
+    """Send all log lines of this process to `stream`. Called again, it replaces what was set before.
+
+    Args:
+        form: one of `FORMATS`.
+        secrets: values that must never be seen: the token, API keys.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(secrets) if form == "json" else TextFormatter(secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)  # libraries speak up only when something is wrong
+    logging.getLogger("holdfast").setLevel(level)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-05-22T10:00:00.000Z WARNING holdfast.lane: …`"""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._secret = _pattern(secrets)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's names
+        return iso(datetime.fromtimestamp(record.created, UTC))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _redact(super().format(record), self._secret)
+
+
+class JsonFormatter(TextFormatter):
+    """One object per line: at, level, logger, message, tag (`diagnostic`, …), the line's facts, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        line: dict[str, Any] = {
+            "at": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": message,
+        }
+        tag = _TAG.match(message)
+        if tag:
+            line["tag"] = tag[1]
+        for name, value in _FACT.findall(message):
+            line.setdefault(name, value[1:-1] if value.startswith('"') else value)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _redact(json.dumps(line, ensure_ascii=False), self._secret)
+
+
+def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    """What matches a secret as it is and as JSON writes it, the longest first."""
+    known = {secret.strip() for secret in secrets}
+    known = {secret for secret in known if len(secret) >= SECRET_CHARS_MIN}
+    known |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in known}
+    return re.compile("|".join(re.escape(secret) for secret in sorted(known, key=len, reverse=True))) if known else None
+
+
+def _redact(text: str, secret: re.Pattern[str] | None) -> str:
+    return text if secret is None else secret.sub(REDACTED, text)

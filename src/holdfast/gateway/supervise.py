@@ -1,0 +1,245 @@
+"""`holdfast up`: from a free port to a clean exit. One process, one event loop, uvicorn inside it.
+
+Signals: the first SIGTERM or SIGINT drains (new input is refused, running turns get their time), the second ends the
+waiting, the third ends the process as the system does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from holdfast.clock import iso
+from holdfast.gateway import address, log
+from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
+from holdfast.gateway.connection import BoundedHttp
+from holdfast.model import catalog
+
+if TYPE_CHECKING:
+    from holdfast.config import Config
+
+EXIT_DONE, EXIT_FAILED, EXIT_PORT_TAKEN = 0, 1, 69
+GOODBYE_S = 3.0  # for replies that are being written when everything else has ended
+CONNECTIONS_MAX = 2000
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GREETING = """
+Try it, in another terminal:
+
+  holdfast --state {state} send agent:main:main "hello"
+  holdfast --state {state} why agent:main:main
+
+  curl -N {url}/v1/chat/completions -H "Authorization: Bearer $(cat {token_file})" \\
+       -H "Content-Type: application/json" -H "X-Holdfast-Session: agent:main:main" \\
+       -d '{{"model": "holdfast", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key=open("{token_file}").read().strip())
+  client.chat.completions.create(model="holdfast", user="me", messages=[{{"role": "user", "content": "hello"}}])
+"""
+logger = logging.getLogger("holdfast.gateway")
+
+
+def run_gateway(
+    config: Config,
+    state: str | os.PathLike[str],
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    log_format: str = "text",
+    say: Callable[[str], None] | None = None,
+    parts: Parts = USUAL,
+) -> int:
+    """Serve until a signal. Returns the exit code: 0 after a signal, 69 if the port is taken, 1 if the store failed.
+
+    Args:
+        host, port: over the configuration's. Port 0: one that is free.
+        log_format: "text" or "json"; log lines go to standard error.
+        say: takes what people read, a line at a time; None: standard output.
+
+    Raises:
+        as `holdfast.open`; ResourceError: the address cannot be listened on, or the token file cannot be used.
+    """
+    say = say or _to_stdout
+    host = host or config.gateway.host
+    folder = Path(state)
+    log.configure(sys.stderr, form=log_format, secrets=_api_keys(config, parts))
+    try:
+        listener = address.listen(host, config.gateway.port if port is None else port, folder)
+    except address.PortTakenError as exc:
+        logger.error("%s", exc)
+        return EXIT_PORT_TAKEN
+    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, folder, host, listener, log_format, say, parts))
+
+
+async def _serve(
+    config: Config,
+    state: Path,
+    host: str,
+    listener: socket.socket,
+    log_format: str,
+    say: Callable[[str], None],
+    parts: Parts,
+) -> int:
+    """Everything between the socket and the exit code."""
+    _raise_file_limit()
+    with _signals() as asked_to_end:
+        async with open_handle(config, state, kind="gateway", parts=parts) as hf:
+            token_file = Path(config.gateway.token_file or state / "token")
+            token, is_new = address.load_token(token_file)
+            log.configure(sys.stderr, form=log_format, secrets=[token, *_api_keys(config, parts)])
+            async with (
+                build_gateway(config, hf, token=token, host=host, parts=parts) as gateway,
+                Server(gateway, listener) as server,
+            ):
+                here = server.reachable_at(host)
+                address.write_address(state, here)
+                try:
+                    _greet(say, here, state, token_file, token if is_new else None)
+                    return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)
+                finally:
+                    address.remove_address(state, here)
+
+
+async def _until_asked(gateway: Gateway, asked_to_end: asyncio.Queue[signal.Signals], drain_s: float) -> int:
+    """Wait for a signal, or for the end of the worker; then drain."""
+    asked = asyncio.ensure_future(asked_to_end.get())
+    await asyncio.wait({asked, gateway.working}, return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        asked.cancel()
+        logger.error("the worker has ended: %s", gateway.working.exception())
+        return EXIT_FAILED
+    logger.info("%s: draining; running turns get %g s", asked.result().name, drain_s)
+    draining = asyncio.ensure_future(gateway.drain(drain_s))
+    again = asyncio.ensure_future(asked_to_end.get())
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        logger.warning("%s: ending now; interrupted turns are queued again", again.result().name)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await gateway.drain(0.0)
+    again.cancel()
+    await asyncio.gather(draining, again, return_exceptions=True)
+    logger.info("drained")
+    return EXIT_DONE
+
+
+class Server(uvicorn.Server):
+    """uvicorn as a context: serving inside, finished after it. Signals are ours."""
+
+    def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        super().__init__(
+            uvicorn.Config(
+                gateway.app,
+                http=BoundedHttp,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them
+                timeout_graceful_shutdown=int(GOODBYE_S),
+                limit_concurrency=min(CONNECTIONS_MAX, max(64, soft // 2)),  # the other half is for files
+            )
+        )
+        self._gateway = gateway
+        self._listener = listener
+        self._serving: asyncio.Task[None] | None = None
+        self._is_up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_up.set()
+
+    def reachable_at(self, host: str) -> address.Address:
+        """What to tell those who look for the gateway."""
+        port = self._listener.getsockname()[1]
+        url, now = address.url_of(host, port), iso(self._gateway.hf.clock.now())
+        return address.Address(url, host, port, os.getpid(), self._gateway.hf.store.store_id, now)
+
+    async def __aenter__(self) -> Server:
+        self._serving = asyncio.create_task(self.serve([self._listener]), name="http")
+        up = asyncio.ensure_future(self._is_up.wait())
+        await asyncio.wait({self._serving, up}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if self._serving.done():
+            self._serving.result()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._serving is not None
+        self.should_exit = True
+        await asyncio.gather(self._serving, return_exceptions=True)
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Queue[signal.Signals]]:
+    """SIGTERM and SIGINT as items of a queue while inside."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, asked.put_nowait, number)
+    try:
+        yield asked
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None  # not there on every platform; only slower
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system lets us have: sockets, transcripts and locks all take one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as exc:
+            logger.info("the limit of open files stays at %d: %s", soft, exc)
+
+
+def _api_keys(config: Config, parts: Parts) -> list[str]:
+    """Every API key that this process can know of."""
+    settings = config.models.settings().values()
+    variables = {name for provider in catalog.PROVIDERS.values() for name in provider.key_env}
+    variables |= {one.api_key_env for one in settings if one.api_key_env}
+    return [one.api_key for one in settings if one.api_key] + [parts.env[v] for v in variables if parts.env.get(v)]
+
+
+def _greet(
+    say: Callable[[str], None], here: address.Address, state: Path, token_file: Path, new_token: str | None
+) -> None:
+    if new_token is not None:
+        say(f"token, shown this once and kept in {token_file}: {new_token}")
+    say(f"Holdfast is ready at {here.address} (pid {here.pid}, state {state})")
+    say(GREETING.format(state=state, url=here.address, token_file=token_file))
+
+
+def _to_stdout(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
