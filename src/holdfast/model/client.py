@@ -51,8 +51,8 @@ class ThinkingDelta:
 class ModelAnswer:
     """A finished answer: the last item of every good stream.
 
-    `content` holds v3 parts (`text`, `thinking`, `toolCall`); `stop_reason` is "stop", "length" or "toolUse", always the
-    provider's own word translated, never made up; `usage` is the v3 usage object.
+    `content` holds v3 parts (`text`, `thinking`, `toolCall`); `stop_reason` is "stop", "length" or "toolUse", always
+    the provider's own word translated, never made up; `usage` is the v3 usage object.
     """
 
     content: list[dict[str, Any]]

@@ -1,0 +1,214 @@
+"""Which provider a model reference names, how that provider is reached, and how much its models can read.
+
+A reference is `provider/model`; the provider is the text before the first slash, everything after it is the model's id
+(`openrouter/deepseek/deepseek-chat` is model `deepseek/deepseek-chat` of provider `openrouter`). The tables are data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from holdfast.errors import InputError, ProviderError
+
+# The names of the interfaces are those that transcripts carry in `api` (formats of session files, version 3).
+OPENAI = "openai-completions"
+ANTHROPIC = "anthropic-messages"
+BEDROCK = "bedrock-converse-stream"
+GOOGLE = "google-generative-ai"
+DEMO = "demo"
+APIS = (OPENAI, ANTHROPIC, BEDROCK, GOOGLE, DEMO)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider that needs no configuration but its key.
+
+    Args:
+        api: one of `APIS`.
+        base_url: None: the SDK's own.
+        key_env: environment variables that may hold the key, first one set wins.
+        keyless: works without a key (local servers; AWS, whose own credential chain is used).
+    """
+
+    api: str
+    base_url: str | None = None
+    key_env: tuple[str, ...] = ()
+    keyless: bool = False
+
+
+PROVIDERS: dict[str, Provider] = {
+    "demo": Provider(DEMO, keyless=True),
+    "openai": Provider(OPENAI, "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
+    "anthropic": Provider(ANTHROPIC, None, ("ANTHROPIC_API_KEY",)),
+    "amazon-bedrock": Provider(BEDROCK, None, ("AWS_BEARER_TOKEN_BEDROCK",), keyless=True),
+    "google": Provider(GOOGLE, None, ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
+    "openrouter": Provider(OPENAI, "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
+    "groq": Provider(OPENAI, "https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
+    "mistral": Provider(OPENAI, "https://api.mistral.ai/v1", ("MISTRAL_API_KEY",)),
+    "deepseek": Provider(OPENAI, "https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",)),
+    "xai": Provider(OPENAI, "https://api.x.ai/v1", ("XAI_API_KEY",)),
+    "together": Provider(OPENAI, "https://api.together.xyz/v1", ("TOGETHER_API_KEY",)),
+    "fireworks": Provider(OPENAI, "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",)),
+    "cerebras": Provider(OPENAI, "https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",)),
+    "moonshot": Provider(OPENAI, "https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",)),
+    "zai": Provider(OPENAI, "https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",)),
+    "nvidia": Provider(OPENAI, "https://integrate.api.nvidia.com/v1", ("NVIDIA_API_KEY",)),
+    "huggingface": Provider(OPENAI, "https://router.huggingface.co/v1", ("HF_TOKEN",)),
+    "ollama": Provider(OPENAI, "http://127.0.0.1:11434/v1", ("OLLAMA_API_KEY",), keyless=True),
+    "vllm": Provider(OPENAI, "http://127.0.0.1:8000/v1", ("VLLM_API_KEY",), keyless=True),
+    "lmstudio": Provider(OPENAI, "http://127.0.0.1:1234/v1", ("LMSTUDIO_API_KEY",), keyless=True),
+    "litellm": Provider(OPENAI, "http://127.0.0.1:4000/v1", ("LITELLM_API_KEY",), keyless=True),
+}
+ALIASES = {"bedrock": "amazon-bedrock", "gemini": "google", "x-ai": "xai", "lm-studio": "lmstudio", "z-ai": "zai"}
+
+# What an unknown name is treated as once its `api` is configured.
+_BY_API = {ANTHROPIC: PROVIDERS["anthropic"], BEDROCK: PROVIDERS["amazon-bedrock"], GOOGLE: PROVIDERS["google"]}
+
+# Tokens a model can read, by the beginning of its id; the longest match wins. Published figures; a configured one wins.
+CONTEXT_WINDOWS: dict[str, int] = {
+    "claude": 200_000,
+    "gpt-4o": 128_000,
+    "gpt-4.1": 1_047_576,
+    "gpt-5": 272_000,  # of 400,000, the rest is kept for output
+    "gpt-oss": 131_072,
+    "o1": 200_000,
+    "o3": 200_000,
+    "o4": 200_000,
+    "gemini": 1_048_576,
+    "deepseek": 131_072,
+    "grok": 256_000,
+    "kimi": 262_144,
+    "glm": 200_000,
+    "llama-3": 131_072,
+    "llama3": 131_072,
+    "mistral-large": 131_072,
+    "qwen3": 131_072,
+    "amazon.nova": 300_000,
+}
+CONTEXT_WINDOW_DEFAULT = 128_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What a user configured for one provider; all of it optional for the known ones.
+
+    Args:
+        api: one of `APIS`; default: the known provider's, else OpenAI-compatible chat completions.
+        base_url: where it is reached; needed for an unknown provider.
+        api_key: the key itself (better: name the variable that holds it).
+        api_key_env: environment variable that holds the key.
+        region: AWS region, for Bedrock.
+        context_windows: tokens by model id, over the table's.
+    """
+
+    api: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    api_key_env: str | None = None
+    region: str | None = None
+    context_windows: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    """Where one model is: everything a client needs. The key is never shown in its repr."""
+
+    provider: str
+    model: str
+    api: str
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    region: str | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+def split_ref(ref: str) -> tuple[str, str]:
+    """`provider/model` as (provider, model).
+
+    Raises:
+        InputError: no provider or no model in it.
+    """
+    provider, slash, model = ref.strip().partition("/")
+    if not slash or not provider or not model:
+        raise InputError(f"model reference {ref!r} must be provider/model, such as openai/gpt-5 or demo/demo")
+    return provider.lower(), model
+
+
+def resolve(
+    ref: str, providers: Mapping[str, ProviderSettings] | None = None, env: Mapping[str, str] | None = None
+) -> ModelTarget:
+    """Where the model `ref` is reached, from the configuration, the environment and the table of known providers.
+
+    Args:
+        providers: configuration by provider name.
+        env: environment; None: the process's own.
+
+    Raises:
+        InputError: not a reference, an unknown provider without a base URL, an unknown api. Configure it.
+        ProviderError: (reason "auth", nothing was sent) the provider needs a key and none was found.
+    """
+    name, model = split_ref(ref)
+    settings = _settings(name, providers or {})
+    env = os.environ if env is None else env
+    known = PROVIDERS.get(ALIASES.get(name, name)) or _BY_API.get(settings.api or "")
+    if known is None and settings.base_url is None and settings.api in (None, OPENAI):
+        raise InputError(
+            f"unknown model provider {name!r} in {ref!r}: set providers.{name}.base_url to its OpenAI-compatible URL, "
+            f"or use one of {', '.join(sorted(PROVIDERS))}"
+        )
+    api = settings.api or (known.api if known else OPENAI)
+    if api not in APIS:
+        raise InputError(f"providers.{name}.api is {api!r}; it must be one of {', '.join(APIS)}")
+    return ModelTarget(
+        provider=name,
+        model=model,
+        api=api,
+        base_url=settings.base_url or (known.base_url if known else None),
+        api_key=_key(name, model, settings, known, env),
+        region=(settings.region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")) if api == BEDROCK else None,
+    )
+
+
+def context_window(ref: str, providers: Mapping[str, ProviderSettings] | None = None) -> int:
+    """Tokens the model can read: configured, else by the longest matching beginning of its id, else 128,000."""
+    name, model = split_ref(ref)
+    configured = _settings(name, providers or {}).context_windows
+    if model in configured:
+        return configured[model]
+    # "anthropic/claude-…" behind a router and "us.anthropic.claude-…" on Bedrock are read by their last part.
+    candidates = (model, model.rpartition("/")[2], model.rpartition("anthropic.")[2])
+    matches = [prefix for prefix in CONTEXT_WINDOWS if any(name.startswith(prefix) for name in candidates)]
+    return CONTEXT_WINDOWS[max(matches, key=len)] if matches else CONTEXT_WINDOW_DEFAULT
+
+
+def _settings(name: str, providers: Mapping[str, ProviderSettings]) -> ProviderSettings:
+    """What is configured under this name or under the name it is an alias of."""
+    return providers.get(name) or providers.get(ALIASES.get(name, name)) or ProviderSettings()
+
+
+def _key(
+    name: str, model: str, settings: ProviderSettings, known: Provider | None, env: Mapping[str, str]
+) -> str | None:
+    if settings.api_key:
+        return settings.api_key
+    names = (settings.api_key_env,) if settings.api_key_env else (known.key_env if known else ())
+    key = next((env[variable] for variable in names if env.get(variable)), None)
+    # A server of one's own is asked without a key unless one was named for it.
+    needed = bool(settings.api_key_env) or (known is not None and not known.keyless and settings.base_url is None)
+    if key is None and needed:
+        variables = " or ".join(names)
+        raise ProviderError(
+            f"No API key found for provider {name!r}: set the environment variable {variables}, "
+            f"or providers.{name}.api_key in the configuration",
+            code="no_api_key",
+            provider=name,
+            model=model,
+            reason="auth",
+            sent=False,
+        )
+    return key

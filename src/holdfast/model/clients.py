@@ -1,0 +1,67 @@
+"""One client per model target, made when first asked for and kept until closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.model import catalog
+from holdfast.model.catalog import ModelTarget, ProviderSettings
+from holdfast.model.client import ModelClient
+from holdfast.model.demo import DemoModel
+
+
+class ModelClients:
+    """The clients of a process. Must be used from one event loop.
+
+    Args:
+        providers: configuration by provider name.
+        env: environment for API keys; None: the process's own.
+        instead: clients by provider name that stand in for the real ones (tests, custom adapters).
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, ProviderSettings] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        instead: Mapping[str, ModelClient] | None = None,
+    ) -> None:
+        self._providers = dict(providers or {})
+        self._env = env
+        self._instead = dict(instead or {})
+        self._demo = DemoModel(clock or SystemClock())
+        self._clients: dict[ModelTarget, ModelClient] = {}
+
+    def client_for(self, ref: str) -> ModelClient:
+        """The client that reaches `ref`. No SDK is imported and nothing is sent before its first request.
+
+        Raises:
+            InputError: `ref` names nothing that is known or configured.
+            ProviderError: (reason "auth") its key is missing.
+        """
+        provider, _ = catalog.split_ref(ref)
+        if provider in self._instead:
+            return self._instead[provider]
+        target = catalog.resolve(ref, self._providers, self._env)
+        if target.api == catalog.DEMO:
+            return self._demo
+        client = self._clients.get(target)
+        if client is None:
+            from holdfast.model.pydantic_ai import PydanticAIModel
+
+            client = self._clients[target] = PydanticAIModel(target)
+        return client
+
+    def context_window(self, ref: str) -> int:
+        """Tokens that `ref` can read."""
+        return catalog.context_window(ref, self._providers)
+
+    async def aclose(self) -> None:
+        """Close every connection. Streams that still run break off with a ProviderError. May be called twice."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            aclose = getattr(client, "aclose", None)
+            if aclose is not None:
+                await aclose()

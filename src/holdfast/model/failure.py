@@ -1,0 +1,173 @@
+"""What kind of failure an error is: one class, from type, status, code and text. Pure; the tables are `failure_rules`.
+
+The order of belief:
+
+1. A coordination error anywhere makes the whole one of coordination, unless some error in the chain carries explicit
+   evidence of the provider's (a status, one of its codes, a class the raiser already knew).
+2. Explicit evidence, outermost error first.
+3. Text, outermost first; then the name of the class.
+
+A plain timeout is a timeout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.model import failure_rules as rules
+from holdfast.model.facts import Facts, walk
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """The class of a failure.
+
+    Args:
+        reason: one of `failure_rules.REASONS`, or None when nothing is known.
+        coordination: who may write was in question; no model failed, and no candidate may be used up.
+        evidence: what the class was read from, for people: "status 429", "code insufficient_quota", "text …".
+    """
+
+    reason: str | None
+    coordination: bool
+    evidence: str
+
+
+def classify(error: BaseException | Mapping[str, Any] | str, *, provider: str | None = None) -> FailureClass:
+    """The class of an exception, of a mapping in the form of `holdfast classify`, or of a bare message.
+
+    Args:
+        provider: the provider that was asked, if the error itself does not say.
+    """
+    chain = walk(error)
+    asked = next((facts.provider for facts in chain if facts.provider), provider)
+    coordination = next((found for facts in chain if (found := _coordination(facts))), None)
+    if coordination is not None:
+        for facts in chain:
+            if not _coordination(facts) and (found := _provider_evidence(facts, asked)):
+                return found
+        return FailureClass(None, True, coordination)
+    for finder in (_explicit, _weak, _by_name):
+        for index, facts in enumerate(chain):
+            found = finder(facts, chain[index + 1 :], asked)
+            if found is not None:
+                return found
+    return FailureClass(None, False, "nothing known")
+
+
+# ── one error ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _coordination(facts: Facts) -> str | None:
+    if facts.coordination or facts.name in rules.COORDINATION_NAMES:
+        return f"type {facts.name}"
+    code = next((code for code in (*facts.codes, *facts.text_codes) if _key(code) in rules.COORDINATION_CODES), None)
+    if code is not None:
+        return f"code {code}"
+    if not facts.from_provider and rules.COORDINATION_TEXT.search(facts.message):
+        return f"text {_cut(facts.message)!r}"
+    return None
+
+
+def _provider_evidence(facts: Facts, provider: str | None) -> FailureClass | None:
+    """Evidence strong enough to stand beside a coordination error: what only a provider says."""
+    found = _explicit(facts, (), provider, transport=False)
+    if found is None and facts.from_provider:
+        reason = next((reason for reason, _ in _texts(facts, provider) if reason != "timeout"), None)
+        found = FailureClass(reason, False, "ProviderError") if reason else None
+    return found if found is not None and found.reason is not None else None
+
+
+def _explicit(
+    facts: Facts, inside: Sequence[Facts], provider: str | None, *, transport: bool = True
+) -> FailureClass | None:
+    """The class by what is written in fields: a reason already found, status, code."""
+    if facts.reason in rules.REASONS and facts.reason != "unclassified":
+        return FailureClass(facts.reason, False, "the raiser's own reason")
+    if facts.status is not None and facts.status in rules.STATUSES:
+        return _by_status(facts.status, facts, inside, provider)
+    return _by_code(facts.codes, facts, provider, transport)
+
+
+def _by_code(codes: tuple[str, ...], facts: Facts, provider: str | None, transport: bool = True) -> FailureClass | None:
+    for code in codes:
+        key = _key(code)
+        if key in rules.PROVIDER_CODES:
+            return _more_exact(FailureClass(rules.PROVIDER_CODES[key], False, f"code {code}"), facts, provider)
+        if transport and key in rules.TRANSPORT_CODES:
+            return FailureClass(rules.TRANSPORT_CODES[key], False, f"code {code}")
+    return None
+
+
+def _by_status(status: int, facts: Facts, inside: Sequence[Facts], provider: str | None) -> FailureClass:
+    rule = rules.STATUSES[status]
+    if rule.reason == "format" and _says_nothing(facts, inside):
+        return FailureClass(None, False, f"status {status} without a body")
+    for said in (facts, *(near for near in inside if near.depth == facts.depth + 1)):
+        for reason, evidence in (*_texts(said, provider, status), *_coded(said)):
+            if reason in rule.unless:
+                return FailureClass(reason, False, f"status {status}, {evidence}")
+            if reason == rule.reason:
+                break
+    return FailureClass(rule.reason, False, f"status {status}")
+
+
+def _says_nothing(facts: Facts, inside: Sequence[Facts]) -> bool:
+    """Whether the body is empty, as said by what is inside (`.error` stands before `.cause`), else by the text."""
+    said = next((near.message for near in inside if near.message and near.depth == facts.depth + 1), facts.message)
+    return bool(rules.NO_BODY.search(said))
+
+
+def _more_exact(found: FailureClass, facts: Facts, provider: str | None) -> FailureClass:
+    """A quota's text is believed over a rate limit's code: some providers send used-up credits as a rate limit."""
+    if found.reason == "rate_limit":
+        for reason, evidence in _texts(facts, provider, 429):
+            if reason in ("billing", "rate_limit"):
+                return FailureClass(reason, False, f"{found.evidence}, {evidence}") if reason == "billing" else found
+    return found
+
+
+def _weak(facts: Facts, inside: Sequence[Facts], provider: str | None) -> FailureClass | None:
+    """The class by the text: a status it opens with, then codes in its JSON, then its words."""
+    status = facts.text_status
+    if status is not None and status in rules.STATUSES:
+        return _by_status(status, facts, inside, provider)
+    if found := _by_code(facts.text_codes, facts, provider):
+        return found
+    for reason, evidence in _texts(facts, provider):
+        return FailureClass(reason, False, evidence)
+    return None
+
+
+def _by_name(facts: Facts, _inside: Sequence[Facts], _provider: str | None) -> FailureClass | None:
+    reason = rules.NAMES.get(facts.name)
+    return FailureClass(reason, False, f"type {facts.name}") if reason else None
+
+
+def _texts(facts: Facts, provider: str | None, status: int | None = None) -> Iterator[tuple[str, str]]:
+    """Every class the words of this error speak of, most telling first, with the words."""
+    for rule in rules.TEXTS:
+        if rule.provider is not None and rule.provider != provider:
+            continue
+        if rule.status is not None and rule.status != status:
+            continue
+        match = rule.pattern.search(facts.message)
+        if match:
+            yield rule.reason, f"text {_cut(match[0])!r}"
+
+
+def _coded(facts: Facts) -> Iterator[tuple[str, str]]:
+    for code in (*facts.codes, *facts.text_codes):
+        if reason := rules.PROVIDER_CODES.get(_key(code)):
+            yield reason, f"code {code}"
+
+
+def _key(code: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", code.lower())
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

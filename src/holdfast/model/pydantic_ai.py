@@ -1,0 +1,192 @@
+"""Real providers, through pydantic-ai's model classes (not its agent): one request, one stream, no retries inside.
+
+The only witness that a stream ended as its provider meant it to is the provider's own finish reason. Over OpenAI's
+interface pydantic-ai makes one up when it is missing, so `response.provider_details` is looked at, not `finish_reason`.
+Nothing is imported from pydantic-ai or an SDK before the first request; then in a thread, for it takes seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import ProviderError
+from holdfast.model import catalog
+from holdfast.model.catalog import ModelTarget
+from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ThinkingDelta
+from holdfast.model.errors import translate
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.models import StreamedResponse
+
+    from holdfast.model.pydantic_builders import Adapter
+
+log = logging.getLogger(__name__)
+
+# The provider's word for how it ended, in lower case, as the transcript's `stopReason`.
+STOP_REASONS: dict[str, str] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "toolUse",
+    "tool_use": "toolUse",
+    "function_call": "toolUse",
+}
+# Words for an answer that was withheld.
+WITHHELD = frozenset(
+    {
+        "content_filter",
+        "content_filtered",
+        "refusal",
+        "safety",
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "image_safety",
+        "guardrail_intervened",
+    }
+)
+
+
+class PydanticAIModel:
+    """A `ModelClient` for one target. Must be used from one event loop; requests may overlap."""
+
+    def __init__(self, target: ModelTarget) -> None:
+        self.target = target
+        # By the longest silence, where the client knows no limit per request (Bedrock); elsewhere there is one.
+        self._adapters: dict[float | None, Adapter] = {}
+        self._building = asyncio.Lock()
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+        """Ask once; see `ModelClient.stream`.
+
+        Silence is measured on the connection: a provider that sends keep-alives is alive. `timeout_s` bounds the wait
+        for its first and for each further byte; connecting has its own, shorter limit.
+
+        Raises:
+            ProviderError, InputError (a missing extra, a request that cannot be put in this provider's form),
+            ResourceError (this machine is out of handles).
+
+        Cancelled: the connection is closed, so that the provider stops generating. Over Bedrock, whose client blocks in
+        a thread, that can take up to `timeout_s` if the server had announced that it will close the connection.
+        """
+        adapter = await self._ready(request.timeout_s)
+        call = adapter.encode(request)
+        said: list[str] = []
+        streamed: StreamedResponse | None = None
+        try:
+            async with adapter.model.request_stream(*call) as streamed:
+                async for event in streamed:
+                    delta = _delta(event)
+                    if isinstance(delta, TextDelta):
+                        said.append(delta.text)
+                    if delta is not None:
+                        yield delta
+            response = streamed.get()
+        except Exception as error:
+            response = streamed.get() if streamed is not None else None
+            if response is None or finish_word(response) is None:
+                raise self._translated(error, "".join(said)) from error
+            # The provider had said how it ended; what broke off afterwards was bookkeeping (usage, the closing event).
+            log.warning("%s: the connection failed after the answer was complete: %r", self.target.ref, type(error))
+        yield self._answer(response, "".join(said))
+
+    async def aclose(self) -> None:
+        """Close the connections. Requests that still run fail."""
+        adapters, self._adapters = list(self._adapters.values()), {}
+        for adapter in adapters:
+            await adapter.aclose()
+
+    async def _ready(self, timeout_s: float) -> Adapter:
+        key = timeout_s if self.target.api == catalog.BEDROCK else None
+        async with self._building:
+            if key not in self._adapters:
+                try:
+                    self._adapters[key] = await asyncio.to_thread(_build, self.target, timeout_s)
+                except Exception as error:
+                    raise self._translated(error, "") from error
+            return self._adapters[key]
+
+    def _translated(self, error: Exception, partial: str) -> Exception:
+        target = self.target
+        return translate(
+            error,
+            provider=target.provider,
+            model=target.model,
+            partial=partial,
+            secrets=[target.api_key] if target.api_key else [],
+        )
+
+    def _answer(self, response: ModelResponse, said: str) -> ModelAnswer:
+        from holdfast.model.pydantic_messages import to_content, to_usage
+
+        word = finish_word(response)
+        stop_reason = STOP_REASONS.get(word or "")
+        if word is None:
+            raise self._refused("no_finish_reason", "the stream ended without the provider's finish reason", said)
+        if word in WITHHELD:
+            raise self._refused("content_filter", f"the answer was withheld (finish_reason: {word})", said)
+        if stop_reason is None:
+            raise self._refused(f"finish_reason_{word}", f"Provider finish_reason: {word}", said)
+        content = to_content(response.parts, self.target, cut=stop_reason == "length")
+        calls = any(part["type"] == "toolCall" for part in content)
+        if not content:
+            raise self._refused("empty_response", f"an empty answer (finish_reason: {word})", said)
+        if stop_reason == "stop" and calls:
+            stop_reason = "toolUse"  # Google's word for both, and that of some compatible servers
+        return ModelAnswer(
+            content=content,
+            stop_reason=stop_reason,
+            provider=self.target.provider,
+            model=self.target.model,
+            api=self.target.api,
+            usage=to_usage(response.usage),
+            response_id=response.provider_response_id,
+        )
+
+    def _refused(self, code: str, text: str, said: str) -> ProviderError:
+        target = self.target
+        return ProviderError(
+            f"{text} ({target.ref})", code=code, provider=target.provider, model=target.model, partial=said
+        )
+
+
+def finish_word(response: ModelResponse) -> str | None:
+    """The provider's own word for how the answer ended, in lower case; None if it never said."""
+    word = (response.provider_details or {}).get("finish_reason")
+    if word:
+        return str(word).lower()
+    # A refusal or a blocked prompt is told in a field of its own, which pydantic-ai reads as this.
+    return "content_filter" if response.finish_reason == "content_filter" else None
+
+
+def _build(target: ModelTarget, timeout_s: float) -> Adapter:
+    from holdfast.model.pydantic_builders import build
+
+    return build(target, timeout_s)
+
+
+def _delta(event: Any) -> TextDelta | ThinkingDelta | None:
+    """What an event adds to what can be seen, or None."""
+    from pydantic_ai import messages as pm
+
+    match event:
+        case pm.PartStartEvent(part=pm.TextPart(content=text)) if text:
+            return TextDelta(text)
+        case pm.PartStartEvent(part=pm.ThinkingPart(content=text)) if text:
+            return ThinkingDelta(text)
+        case pm.PartDeltaEvent(delta=pm.TextPartDelta(content_delta=text)) if text:
+            return TextDelta(text)
+        case pm.PartDeltaEvent(delta=pm.ThinkingPartDelta(content_delta=str(text))) if text:
+            return ThinkingDelta(text)
+        case _:
+            return None
