@@ -68,7 +68,8 @@ class SessionTakeoverError(OwnershipLostError):
         self.path = path
         by = f" (by {verdict.by})" if verdict.by else ""
         super().__init__(
-            f"session file changed while embedded prompt lock was released: {path}: {verdict.kind}{by}: {verdict.detail}"
+            "session file changed while embedded prompt lock was released: "
+            f"{path}: {verdict.kind}{by}: {verdict.detail}"
         )
 
 
@@ -191,7 +192,9 @@ class AllModelsFailedError(ProviderError):
 
 
 class ResourceError(HoldfastError):
-    """The machine could not do it: disk full, read-only, out of handles, input/output error. The turn stops, explained."""
+    """The machine could not do it: disk full, read-only, out of handles, input/output error. The turn stops,
+    explained.
+    """
 
     fault = "resource"
     again = True
@@ -227,7 +230,9 @@ class UnknownInputError(InputError):
 
 
 class TranscriptFormatError(InputError):
-    """The file is not a transcript (no valid header, a directory, a pipe, a link out of the state). Never overwritten."""
+    """The file is not a transcript (no valid header, a directory, a pipe, a link out of the state). Never
+    overwritten.
+    """
 
 
 class ConfigError(InputError):

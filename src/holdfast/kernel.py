@@ -1,4 +1,5 @@
-"""The library's handle: `async with holdfast.open(state) as hf`. A small session kernel that any agent framework can use.
+"""The library's handle: `async with holdfast.open(state) as hf`. A small session kernel that any agent framework can
+use.
 
 Read `Holdfast.turn` first. Everything that touches disk is behind `hf.store` (see `store/protocol.py`).
 """
@@ -80,8 +81,8 @@ class Holdfast:
         """The one door. When this returns `Accepted` or `Duplicate`, the input survives SIGKILL and power loss.
 
         Raises:
-            DrainingError: the process is going away. InputConflictError: same key, other body. InputError: a bad session
-            key or payload. ResourceError: it could not be stored; nothing was acknowledged.
+            DrainingError: the process is going away. InputConflictError: same key, other body. InputError: a bad
+            session key or payload. ResourceError: it could not be stored; nothing was acknowledged.
         """
         if self.draining:
             raise DrainingError()
@@ -301,7 +302,7 @@ class Session:
         """
         store, now = self._hf.store, self._hf.clock.now()
         entry_id = ids.derived_id("metadata", ids.nonce())
-        origin = Origin(store=store.store_id, turn="", epoch=0, lane="", writer="metadata", inputs=[], final=False)
+        origin = Origin(store=store.store_id, turn="", epoch=0, lane="", writer="metadata")
 
         def build(parent: str | None) -> bytes:
             return encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))

@@ -41,9 +41,11 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         state: a folder on a local disk.
         fence_mode: "strict": a foreign turn found in a prompt window stops ours; "warn": we go on after it, loudly.
         limits: lane widths and depths; all processes of a state should use the same.
-        acquire_timeout_ms: longest wait for the write lock; None: `HOLDFAST_SESSION_WRITE_LOCK_ACQUIRE_TIMEOUT_MS`, else 60,000.
+        acquire_timeout_ms: longest wait for the write lock; None: `HOLDFAST_SESSION_WRITE_LOCK_ACQUIRE_TIMEOUT_MS`,
+        else 60,000.
         max_hold_ms: a holder past it is reported; None: `HOLDFAST_SESSION_WRITE_LOCK_MAX_HOLD_MS`, else 300,000.
-        beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as lapsed.
+        beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as
+        lapsed.
         kind: what this process is, for people ("library", "gateway", "cli").
         faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
 

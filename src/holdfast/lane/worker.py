@@ -48,7 +48,9 @@ class Worker:
             await self._pause()
 
     async def stop(self, budget_s: float) -> None:
-        """Start nothing more; give running turns `budget_s`, then interrupt them (their inputs go back to their place)."""
+        """Start nothing more; give running turns `budget_s`, then interrupt them (their inputs go back to their
+        place).
+        """
         self._stopping = True
         self._hf.work_arrived.set()
         tasks = list(self._tasks.values())
@@ -120,7 +122,7 @@ class Worker:
             failure = TurnCancelledError(turn.cancelled_by) if turn.cancelled_by is not None else exc
             if turn.cancelled_by is not None:
                 task.uncancel()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # the edge of the turn: whatever it was, the turn is settled, then it goes on
             failure = exc
         finally:
             current_turn.reset(token)

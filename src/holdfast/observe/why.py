@@ -1,4 +1,6 @@
-"""`holdfast why`: the chain from input to outcome, in plain words, each line with its time and where it can be checked."""
+"""`holdfast why`: the chain from input to outcome, in plain words, each line with its time and where it can be
+checked.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,8 @@ async def build_report(store: Store, target: str) -> WhyReport:
 
 
 async def _of_input(store: Store, view: InputView) -> WhyReport:
-    lines = [
-        WhyLine(
-            view.accepted_at_ms, f"accepted from {view.source} for {view.session}, lane {view.lane}: {_said(view.payload)}",
-            f"inputs:{view.id}",
-        )
-    ]  # fmt: skip
+    accepted = f"accepted from {view.source} for {view.session}, lane {view.lane}: {_said(view.payload)}"
+    lines = [WhyLine(view.accepted_at_ms, accepted, f"inputs:{view.id}")]
     for turn in await store.turns_of(view.id):
         lines.extend(_turn_lines(turn))
     for event in await store.events(input_id=view.id):

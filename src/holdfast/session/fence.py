@@ -17,7 +17,9 @@ from holdfast.session.lines import Line, is_conversation, is_metadata, is_mirror
 Kind = Literal["superseded", "unchanged", "advanced", "adopted", "foreign_turn", "tampered"]
 
 STRENGTH: dict[str, int] = {"unchanged": 0, "advanced": 1, "adopted": 2, "foreign_turn": 3, "tampered": 4}
-"""Of several findings the strongest wins; `superseded` stands apart, since the epoch is compared before anything else."""
+"""Of several findings the strongest wins; `superseded` stands apart, since the epoch is compared before anything
+else.
+"""
 
 DETAIL_CHARS_MAX = 200
 
@@ -78,10 +80,10 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """The fence record: what Holdfast itself last made of the transcript. Needs no sync and may vanish.
 
-    `link` is the chain digest over the lines of [anchor, end): sha256(previous link + line). A file that was there before
-    Holdfast is anchored at its end; `anchor_digest` is sha256 of [0, anchor) once that has been read (None until then).
-    `synced` is the durable end and `synced_link` the digest there; `writer` is the process that wrote all that stands behind
-    it ("*": several did).
+    `link` is the chain digest over the lines of [anchor, end): sha256(previous link + line). A file that was there
+    before Holdfast is anchored at its end; `anchor_digest` is sha256 of [0, anchor) once that has been read (None
+    until then). `synced` is the durable end and `synced_link` the digest there; `writer` is the process that wrote all
+    that stands behind it ("*": several did).
     `unjudged` is the first offset that a metadata writer met and did not judge, -1 if there is none.
     `foreign` is the strongest foreign finding since the epoch was raised ("" if none).
     """

@@ -1,7 +1,7 @@
 """Asking for a session and holding it: what every backend understands by a claim.
 
-The right to extend a conversation is one claim per transcript, named by an epoch. Who asks says so in a `ClaimRequest`; the
-answer is an owned turn, opaque to all but its backend, or `Busy`.
+The right to extend a conversation is one claim per transcript, named by an epoch. Who asks says so in a
+`ClaimRequest`; the answer is an owned turn, opaque to all but its backend, or `Busy`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Busy:
     """Not now.
 
     Args:
-        why: "owned", "lane" (no free slot), "not next" (another input is before it), "solo" (another input that is re-run
+        why: "owned", "lane" (no free slot), "not next" (another input is before it), "solo" (another input that is
+        re-run
             alone is running) or "gone" (the input is not open any more).
         holder: who is in the way, in words.
         epoch: of the owner, when there is one.

@@ -1,7 +1,8 @@
 """The prompt window: the span in which the model is asked and the write lock is not held.
 
-Entering costs nothing: the owner's claim already remembers the record as of its last look. Leaving looks again, under the
-lock, and either gives a verdict to go on with or raises the takeover, after having put a finished answer into safety.
+Entering costs nothing: the owner's claim already remembers the record as of its last look. Leaving looks again, under
+the lock, and either gives a verdict to go on with or raises the takeover, after having put a finished answer into
+safety.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a backend has to do, one small protocol per concern. Two backends are held equal by one conformance suite.
 
-Who calls what, and in which order, is in `kernel.py` and `turn/turn.py`; the rules are DESIGN §3. `Owned` values are handed
-out by `claim` and handed back as they are.
+Who calls what, and in which order, is in `kernel.py` and `turn/turn.py`; the rules are DESIGN §3. `Owned` values are
+handed out by `claim` and handed back as they are.
 """
 
 from __future__ import annotations

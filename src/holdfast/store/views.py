@@ -38,7 +38,9 @@ class InputView:
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """One turn. `state`: "running" or "settled"; `outcome` as of its input, or "done"/"failed" for a turn without one."""
+    """One turn. `state`: "running" or "settled"; `outcome` as of its input, or "done"/"failed" for a turn without
+    one.
+    """
 
     id: str
     session: str

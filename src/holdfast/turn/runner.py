@@ -19,7 +19,7 @@ from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDe
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
-from holdfast.turn.tools import ToolCall, Toolbox
+from holdfast.turn.tools import Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 
 OUTPUT_TOKENS_RESERVED = 16_384
@@ -99,7 +99,7 @@ class Runner:
                 return
             await turn.append(entry)  # synced: the calls are on disk before a tool starts
             for call in calls:
-                await self._run_tool(turn, work, call)
+                await self._run_tool(turn, call)
         raise TurnLimitError("steps", f"stopped after {self._limits.steps_max} steps without a final answer")
 
     def _plan_work(self, view: InputView) -> _Work:
@@ -120,7 +120,7 @@ class Runner:
         for call in await turn.pending_calls():
             tool = self._toolbox.find(call["name"])
             if tool is not None and tool.restart_safe:
-                await self._run_tool(turn, work, call)
+                await self._run_tool(turn, call)
             else:
                 await turn.append_interrupted(call)
 
@@ -165,7 +165,7 @@ class Runner:
         tools = [*work.client_tools.values(), *(t for t in self._toolbox.specs() if t.name not in work.client_tools)]
         return ModelRequest(work.chain[0], fitted.messages, work.system, tools, work.settings)
 
-    async def _run_tool(self, turn: Turn, work: _Work, call: Mapping[str, Any]) -> None:
+    async def _run_tool(self, turn: Turn, call: Mapping[str, Any]) -> None:
         """Look at the epoch again, run, write the result. The write lock is free while the tool runs."""
         await turn.check()
         arguments = call.get("arguments") or {}

@@ -1,6 +1,8 @@
-"""Tools a model may call, and running one: with the turn held, the write lock free, and the epoch looked at just before.
+"""Tools a model may call, and running one: with the turn held, the write lock free, and the epoch looked at just
+before.
 
-A tool gets a `ToolCall` with the epoch as fencing token, so that what it touches can refuse a turn that lost its session.
+A tool gets a `ToolCall` with the epoch as fencing token, so that what it touches can refuse a turn that lost its
+session.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class Toolbox:
                 value = await tool.run(call)
         except TimeoutError:
             return ToolResult(f"tool {call.name} was stopped after {limit:g} s", is_error=True)
-        except Exception as exc:  # the edge of the tool: its errors are answers
+        except Exception as exc:  # noqa: BLE001  # the edge of the tool: its errors are answers
             return ToolResult(f"{type(exc).__name__}: {exc}", is_error=True)
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         return ToolResult(cut(text))

@@ -1,5 +1,5 @@
-"""One turn: from an input (or a caller of the library) to its outcome. Everything that extends a conversation goes through
-`Turn.append`; everything that ends one through `Turn.close`.
+"""One turn: from an input (or a caller of the library) to its outcome. Everything that extends a conversation goes
+through `Turn.append`; everything that ends one through `Turn.close`.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Turn:
     ) -> Callable[[str | None], bytes]:
         origin = Origin(
             store=self._hf.store.store_id, turn=self.id, epoch=self.epoch.number, lane=self.lane, writer=writer,
-            inputs=[self.input_id] if self.input_id is not None else [], final=final,
+            inputs=(self.input_id,) if self.input_id is not None else (), final=final,
         )  # fmt: skip
         now = self._hf.clock.now()
         if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
@@ -250,10 +250,11 @@ class Turn:
     # ── losing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def salvage(self, entry: Entry) -> None:
-        """Keep a finished answer of a lost turn: one line for people after `superseded`, else a file beside the transcript.
+        """Keep a finished answer of a lost turn: one line for people after `superseded`, else a file beside the
+        transcript.
 
-        If the input is still open and nobody has claimed it again, this also settles it as `superseded`, and the answer is
-        delivered with a note. Called again for the same turn it does nothing.
+        If the input is still open and nobody has claimed it again, this also settles it as `superseded`, and the
+        answer is delivered with a note. Called again for the same turn it does nothing.
         """
         if self._salvaged is not None:
             return

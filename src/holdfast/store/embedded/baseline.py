@@ -1,5 +1,5 @@
-"""What a new owner starts from. Between turns anything may have happened: whatever parses becomes the baseline, what nobody
-recorded is reported and not refused, and nothing that is there is damaged.
+"""What a new owner starts from. Between turns anything may have happened: whatever parses becomes the baseline, what
+nobody recorded is reported and not refused, and nothing that is there is damaged.
 
 Runs with the write lock held, inside the claim's transaction.
 """
@@ -213,7 +213,9 @@ def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]
 def _set_aside_from_first_bad_line(
     file: TranscriptFile, now: Fingerprint, synced_end: int, findings: list[str]
 ) -> Fingerprint:
-    """After a power loss: every line past the last synced offset is checked; from the first bad one on it is set aside."""
+    """After a power loss: every line past the last synced offset is checked; from the first bad one on it is set
+    aside.
+    """
     at = min(synced_end, now.size)
     for raw in iter_lines(file.fd, at, now.size):
         if not raw.endswith(b"\n") or read_line(raw).kind in ("malformed", "blank"):

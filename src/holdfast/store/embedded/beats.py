@@ -1,7 +1,8 @@
 """Signs of life of running turns: written for ours, watched for others'.
 
-A beat is no time but a number that moves. A live process's turn may be taken only by one that has watched it stand still
-for the whole term on its own monotonic clock. A watcher that was itself away (stopped, suspended) starts its watch anew.
+A beat is no time but a number that moves. A live process's turn may be taken only by one that has watched it stand
+still for the whole term on its own monotonic clock. A watcher that was itself away (stopped, suspended) starts its
+watch anew.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class _Beating:
 
 
 class Beater:
-    """One thread that renews this process's turns every `beat_s`. Only turns whose task still runs, none past its maximum.
+    """One thread that renews this process's turns every `beat_s`. Only turns whose task still runs, none past its
+    maximum.
 
     A thread and not a task, so that a blocked event loop loses nothing.
     """

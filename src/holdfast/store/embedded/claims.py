@@ -123,8 +123,8 @@ def claim(
         )
     epoch = Epoch(number, request.nonce)
     conn.execute(
-        "update transcripts set epoch_number=?, epoch_nonce=?, owner_turn=?, owner_process=?, owner_lane=?, owner_lent=0,"
-        " claimed_at_ms=? where id=?",
+        "update transcripts set epoch_number=?, epoch_nonce=?, owner_turn=?, owner_process=?, owner_lane=?,"
+        " owner_lent=0, claimed_at_ms=? where id=?",
         (*epoch, request.turn, request.process, request.lane, now_ms, request.transcript),
     )
     conn.execute(

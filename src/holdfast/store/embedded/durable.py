@@ -57,8 +57,8 @@ def has_coarse_clock(folder: Path) -> bool:
 def stamp_unique_mtime(fd: int) -> None:
     """Give our own write a modification time nobody else's write can have: the low digits are random.
 
-    Where the system's stamps are coarse, a later write by somebody else sets a coarse stamp, which then differs from ours
-    even within the same tick.
+    Where the system's stamps are coarse, a later write by somebody else sets a coarse stamp, which then differs from
+    ours even within the same tick.
     """
     now = time.time_ns()
     unique = now - now % 1_000_000 + 1 + secrets.randbelow(999_998)

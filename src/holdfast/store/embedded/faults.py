@@ -1,9 +1,9 @@
 """Named points at which a test may kill, stop or hinder this process. Nothing happens at them otherwise.
 
-A fault is a callable that is handed in through `holdfast.open(..., faults=…)` and called with the name of each point as it
-is passed, on whatever thread passes it. It may end or stop the process, block, or raise what the disk could raise there:
-`OSError` at the points of a transcript, `sqlite3.OperationalError` at `ledger.before_commit`. `testing/faults.py` has the
-usual ones. A point with the default costs one call (40 ns).
+A fault is a callable that is handed in through `holdfast.open(..., faults=…)` and called with the name of each point
+as it is passed, on whatever thread passes it. It may end or stop the process, block, or raise what the disk could raise
+there: `OSError` at the points of a transcript, `sqlite3.OperationalError` at `ledger.before_commit`.
+`testing/faults.py` has the usual ones. A point with the default costs one call (40 ns).
 """
 
 from __future__ import annotations
@@ -35,5 +35,5 @@ POINTS: tuple[Point, ...] = get_args(Point)
 Faults = Callable[[Point], None]
 
 
-def no_faults(point: Point) -> None:  # noqa: ARG001  # the shape of every fault
+def no_faults(point: Point) -> None:  # the shape of every fault
     """The default: nothing happens."""

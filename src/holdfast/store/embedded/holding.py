@@ -29,8 +29,8 @@ from holdfast.errors import (
     TranscriptUnsettledError,
 )
 from holdfast.session import fence
-from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Verdict
 from holdfast.session.branch import leaf_after
+from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Verdict
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.faults import Faults, no_faults
@@ -57,7 +57,7 @@ class Synced(NamedTuple):
     link: bytes
 
 
-class NeedsProof(Exception):
+class NeedsProofError(Exception):
     """The prefix has to be hashed outside the lock before a verdict can be given (internal; never leaves the store)."""
 
 
@@ -211,7 +211,7 @@ class TranscriptFile:
         """The fence: what happened since the owner last looked. Updates the claim's baseline, or marks it lost.
 
         Raises:
-            NeedsProof: let the lock go, call `prove`, and ask again with the result.
+            NeedsProofError: let the lock go, call `prove`, and ask again with the result.
         """
         claim.raise_if_lost(self.path)
         rec = self.look()
@@ -245,7 +245,7 @@ class TranscriptFile:
         if not rec.has_chain():
             return self._remember_foreign(rec, Verdict("foreign_turn", "changed before its prefix had been read once"))
         if proof is None or proof.fingerprint != now or proof.end != rec.end:
-            raise NeedsProof
+            raise NeedsProofError
         if proof.link != rec.link or proof.anchor_digest != rec.anchor_digest:
             return self._remember_foreign(rec, Verdict("tampered", f"bytes before offset {rec.end} were changed"))
         return self._judge_tail(claim, rec, now)
@@ -324,7 +324,7 @@ class TranscriptFile:
 
         Raises:
             SessionTakeoverError, OwnershipLostError: nothing was written (or, for "slipped in", it is named).
-            NeedsProof, ResourceError (nothing of it is left in the file).
+            NeedsProofError, ResourceError (nothing of it is left in the file).
         """
         verdict = self.inspect(claim, proof)
         if claim.lost is not None:
@@ -409,7 +409,8 @@ class TranscriptFile:
     # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def sync(self, upto: Synced | None = None) -> Synced | None:
-        """fdatasync; gives `upto` back, whose bytes are now durable. Any thread. A failed sync is final for this process.
+        """fdatasync; gives `upto` back, whose bytes are now durable. Any thread. A failed sync is final for this
+        process.
 
         Source: PostgreSQL 2018: after a failed sync the kernel may have dropped the pages; trying again proves nothing.
         """
@@ -433,7 +434,8 @@ class TranscriptFile:
     def restore_unsynced(self, rec: Record) -> Record:
         """Another process left bytes behind the synced end: verify them, write them again, sync them. Write lock held.
 
-        After a failed sync the kernel may show pages that will never reach the disk; writing them again makes them dirty.
+        After a failed sync the kernel may show pages that will never reach the disk; writing them again makes them
+        dirty.
 
         Raises:
             ResourceError: they are not what the chain says, which is damage; nothing may be built on them.

@@ -1,4 +1,6 @@
-"""Accepting, settling and finding inputs: the SQL of the inbox. Every function takes a connection inside a transaction."""
+"""Accepting, settling and finding inputs: the SQL of the inbox. Every function takes a connection inside a
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,10 @@ from holdfast.lane.policy import LaneLimits, Waiting, heads
 from holdfast.outbox.message import Outcome, plan_deliveries
 
 CHARGED_ATTEMPTS_MAX = 3
+_WAITING = """
+select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked
+from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running') and i.state='queued'"""
+_WAITING_ON = _WAITING + " and i.transcript=?"
 _to_json = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -57,8 +63,8 @@ def accept(
     input_id = ids.new_id("in")
     route = event.route or Route("", "")
     conn.execute(
-        "insert into inputs(id, source, account, dedupe_key, body_digest, session, transcript, lane, waits, payload, model,"
-        " route_channel, route_target, origin, state, accepted_at_ms) values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
+        "insert into inputs(id, source, account, dedupe_key, body_digest, session, transcript, lane, waits, payload,"
+        " model, route_channel, route_target, origin, state, accepted_at_ms) values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
         (
             input_id, event.source, event.account, event.key, digest, event.session, transcript, event.lane,
             int(event.waits), _to_json(event.payload), event.model, route.channel or None, route.target or None,
@@ -73,7 +79,9 @@ def route_of(row: sqlite3.Row) -> Route | None:
 
 
 def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms: int, turn: str | None = None) -> bool:
-    """Move an open input to a terminal state and queue its deliveries. False: it was terminal already; nothing changed."""
+    """Move an open input to a terminal state and queue its deliveries. False: it was terminal already; nothing
+    changed.
+    """
     if row["state"] in states.TERMINAL:
         return False
     state = states.move("input", row["state"], states.OUTCOME_EVENT[outcome.state])
@@ -122,12 +130,7 @@ def requeue(conn: sqlite3.Connection, row: sqlite3.Row, *, charge: bool, solo: b
 
 def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
     """Pictures of the queued inputs, for the policy."""
-    where = "" if transcript is None else " and i.transcript = :transcript"
-    rows = conn.execute(
-        "select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked"
-        f" from inputs i join transcripts t on t.id = i.transcript where i.state in ('queued', 'running') and i.state='queued'{where}",
-        {"transcript": transcript},
-    )
+    rows = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))
     return [
         Waiting(
             row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["accepted_at_ms"]) / 1000,

@@ -1,12 +1,12 @@
 """A kernel lock that tasks, threads and processes share fairly, with bounded and cancellable waits.
 
-Inside the process waiters stand in one line (first in, first out). Its head alone asks the kernel, through a *gate*: take
-the gate, take the lock, leave the gate; so a process that re-takes the lock in a loop cannot starve the others (with
-append + sync, 8 processes get equal shares). A wait that has to block does so on a thread of its own; if the waiter has
-left by then, the thread hands the lock to the next one or lets it go. Nobody is ever robbed, nothing polls.
+Inside the process waiters stand in one line (first in, first out). Its head alone asks the kernel, through a *gate*:
+take the gate, take the lock, leave the gate; so a process that re-takes the lock in a loop cannot starve the others
+(with append + sync, 8 processes get equal shares). A wait that has to block does so on a thread of its own; if the
+waiter has left by then, the thread hands the lock to the next one or lets it go. Nobody is ever robbed, nothing polls.
 
-Kernel locks (`flock`) belong to an open file description: they go when the process dies. They are released by unlocking,
-never by closing, because a forked child may still hold the description open.
+Kernel locks (`flock`) belong to an open file description: they go when the process dies. They are released by
+unlocking, never by closing, because a forked child may still hold the description open.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class KernelLock:
             return self._busy
 
     def request(self, on_grant: Callable[[], None]) -> Ticket:
-        """Stand in line; `on_grant` is called once, from any thread, when the lock is ours. `leave` gives the place up."""
+        """Stand in line; `on_grant` is called once, from any thread, when the lock is ours. `leave` gives the place
+        up.
+        """
         ticket = Ticket(on_grant)
         with self._mutex:
             if not self._busy and not self._line and self._try_kernel():
@@ -176,7 +178,9 @@ class KernelLock:
         threading.Thread(target=self._wait_for_kernel, name="holdfast-lock-wait", daemon=True).start()
 
     def _wait_for_kernel(self) -> None:
-        """Runs while `_busy` is set on behalf of the line. Works on duplicates, so that `close` cannot pull them away."""
+        """Runs while `_busy` is set on behalf of the line. Works on duplicates, so that `close` cannot pull them
+        away.
+        """
         with self._mutex:
             if self._closed:
                 return

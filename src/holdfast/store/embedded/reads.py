@@ -1,4 +1,6 @@
-"""Reading the ledger, on a thread and connection of its own. Readers never write and hold no lock that a writer needs."""
+"""Reading the ledger, on a thread and connection of its own. Readers never write and hold no lock that a writer
+needs.
+"""
 
 from __future__ import annotations
 
@@ -184,7 +186,8 @@ class Reads:
         """The story of one input or turn, oldest first."""
         rows = await self.ask(
             lambda c: c.execute(
-                "select seq, at_ms, kind, data, input, turn from events where (input=:i or turn=:t) order by seq limit 2000",
+                "select seq, at_ms, kind, data, input, turn from events where (input=:i or turn=:t)"
+                " order by seq limit 2000",
                 {"i": input_id, "t": turn},
             ).fetchall()
         )

@@ -5,8 +5,8 @@
     4096   beat     16 bytes of the owner's nonce, 8 bytes counter: one unlocked write, read without a lock
     4120   holder   8 bytes pid of whoever took the write lock last: for people only
 
-Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is void:
-what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
+Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is
+void: what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
 """
 
 from __future__ import annotations

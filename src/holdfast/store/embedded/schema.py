@@ -35,8 +35,8 @@ create table sessions(
 -- Inputs and their dedupe keys are never thrown away by running code.
 create table inputs(
   seq integer primary key autoincrement, id text not null unique,
-  source text not null, account text not null, dedupe_key text, body_digest blob not null, duplicates integer not null default 0,
-  session text not null, transcript text not null, lane text not null, waits integer not null,
+  source text not null, account text not null, dedupe_key text, body_digest blob not null, duplicates integer not null
+  default 0, session text not null, transcript text not null, lane text not null, waits integer not null,
   payload blob not null, model text, route_channel text, route_target text, origin blob not null,
   state text not null, accepted_at_ms integer not null, settled_at_ms integer,
   attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
@@ -83,7 +83,9 @@ LEDGER_NAME = "ledger.sqlite3"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """One connection, to be used by one thread. WAL, no implicit transactions, short busy wait (the flock does waiting)."""
+    """One connection, to be used by one thread. WAL, no implicit transactions, short busy wait (the flock does
+    waiting).
+    """
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
     )
@@ -128,7 +130,9 @@ def create_or_check(connection: sqlite3.Connection, store_id: str) -> None:
 
 
 def is_intact(path: Path) -> str | None:
-    """None if SQLite can read the ledger, else what it says. Cheap checks only: header, schema, quick look at each table."""
+    """None if SQLite can read the ledger, else what it says. Cheap checks only: header, schema, quick look at each
+    table.
+    """
     if os.path.getsize(path) == 0:
         return "empty file"
     try:

@@ -1,7 +1,7 @@
 """A process's sign of being alive that the kernel takes away with it.
 
-Each process holds an exclusive `flock` on a randomly named file of its own, never reused. Others probe with a shared lock:
-free means dead, at once; missing means unknown. PIDs play no part in the decision; the file's text is for people.
+Each process holds an exclusive `flock` on a randomly named file of its own, never reused. Others probe with a shared
+lock: free means dead, at once; missing means unknown. PIDs play no part in the decision; the file's text is for people.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from holdfast.store.embedded.sentinel import probe
 FORMAT = 1
 FOLDERS = ("processes", "sessions", "fence")
 SHARED_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs fuse.sshfs fuse.vmhgfs-fuse fuse.grpcfuse fuse.glusterfs afs ceph "
-    "fuse.ceph gfs2 ocfs2 lustre beegfs glusterfs davfs fuse.davfs2 fuse.s3fs fuse.rclone fuse.gcsfuse osxfs".split()
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "vboxsf", "vmhgfs", "fuse.sshfs", "fuse.vmhgfs-fuse"]
+    + ["fuse.grpcfuse", "fuse.glusterfs", "afs", "ceph", "fuse.ceph", "gfs2", "ocfs2", "lustre", "beegfs", "glusterfs"]
+    + ["davfs", "fuse.davfs2", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "osxfs"]
 )
 """Where kernel locks or time stamps do not hold between machines, or between a guest and its host."""
 
@@ -85,7 +86,8 @@ def open_state_dir(path: Path) -> StateDir:
             durable.sync_folder(path.parent)
     except OSError as exc:
         raise ResourceError(
-            f"cannot use {path} as a state directory: {exc.strerror or exc}; choose another with --state, or mend its permissions"
+            f"cannot use {path} as a state directory: {exc.strerror or exc}; "
+            "choose another with --state, or mend its permissions"
         ) from exc
     state = StateDir(path, store_id)
     return StateDir(path, store_id, tuple(_set_damaged_ledger_aside(state)))
@@ -149,17 +151,16 @@ def _store_of_ledger(path: Path) -> str | None:
 def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
     """A ledger that is missing or damaged is set aside and rebuilt only when nobody lives here; until then: refused."""
     ledger = state.path / schema.LEDGER_NAME
-    transcripts = [p for p in (state.path / "sessions").glob("*/*.jsonl")]
-    if not ledger.exists():
-        fault = "missing" if transcripts else None
-    else:
-        fault = schema.is_intact(ledger)
+    transcripts = list((state.path / "sessions").glob("*/*.jsonl"))
+    missing = "missing" if transcripts else None
+    fault = schema.is_intact(ledger) if ledger.exists() else missing
     if fault is None:
         return []
     living = state.living()
     if living:
         raise ResourceError(
-            f"ledger {ledger} is {fault}, and {len(living)} process(es) still use this state; stop them, then open it again"
+            f"ledger {ledger} is {fault}, and {len(living)} process(es) still use this state; "
+            "stop them, then open it again"
         )
     findings = []
     if ledger.exists():
@@ -172,8 +173,8 @@ def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
     else:
         findings.append(f"the ledger was missing although there are {len(transcripts)} transcript(s)")
     findings.append(
-        "a new ledger was begun: conversations are kept, but which accepted inputs were still open, which keys were used and "
-        "what was delivered cannot be known; senders who got no answer should send again"
+        "a new ledger was begun: conversations are kept, but which accepted inputs were still open, which keys were "
+        "used and what was delivered cannot be known; senders who got no answer should send again"
     )
     return findings
 

@@ -1,8 +1,8 @@
 """Waiting for a transcript: a place in its line, then the claim, which decides.
 
-The line is a kernel lock that a turn's process holds as long as the turn lasts, so release and death wake the next waiter
-at once, without polling. It is courtesy: a lapsed owner's turn is claimed without it. Everyone also looks once a second.
-A wait that fails, times out or is cancelled leaves nothing behind.
+The line is a kernel lock that a turn's process holds as long as the turn lasts, so release and death wake the next
+waiter at once, without polling. It is courtesy: a lapsed owner's turn is claimed without it. Everyone also looks once a
+second. A wait that fails, times out or is cancelled leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from holdfast.store.embedded.kernel_lock import Ticket
 from holdfast.store.embedded.writer import Job
 
 if TYPE_CHECKING:
-    from holdfast.store.embedded.store import EmbeddedStore
+    from holdfast.store.embedded.claiming import Claiming
 
 LOOK_S = 1.0
 
 
-async def wait_and_claim(
-    store: EmbeddedStore, request: ClaimRequest, *, wait_s: float, fence_mode: str
-) -> OwnedTurn | Busy:
+async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
     """Own the transcript within `wait_s` seconds.
 
     Returns: the owned turn; or, for a request with an input, `Busy` when that input is not open or not next.
@@ -53,7 +51,7 @@ async def wait_and_claim(
 
 
 async def _claim_with_line(
-    store: EmbeddedStore, file: TranscriptFile, request: ClaimRequest, fence_mode: str
+    store: Claiming, file: TranscriptFile, request: ClaimRequest, fence_mode: str
 ) -> OwnedTurn | Busy:
     """Claim while holding the line; it stays ours only if the claim is granted."""
     owned: OwnedTurn | Busy | None = None
@@ -71,7 +69,7 @@ class _Waiting:
     """One contended wait. Its row (only where a ring is possible) and its place in line end with it."""
 
     def __init__(
-        self, store: EmbeddedStore, file: TranscriptFile, request: ClaimRequest, wait_s: float, fence_mode: str
+        self, store: Claiming, file: TranscriptFile, request: ClaimRequest, wait_s: float, fence_mode: str
     ) -> None:
         self._store = store
         self._file = file
@@ -98,7 +96,8 @@ class _Waiting:
         ring = await self._store.writer.submit(Job(begin))
         if ring:
             raise WaitRingError(
-                f"turn {parent} would wait for session {self._request.session!r}, whose owner waits for it: {' -> '.join(ring)}"
+                f"turn {parent} would wait for session {self._request.session!r}, "
+                f"whose owner waits for it: {' -> '.join(ring)}"
             )
 
     async def __aexit__(self, *exc: object) -> None:

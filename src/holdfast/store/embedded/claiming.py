@@ -1,0 +1,280 @@
+"""Claims: one holding of the write lock, one ledger transaction, then the record; and the closing of whoever owned
+before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from holdfast.errors import (
+    SessionMovedError,
+)
+from holdfast.outbox.message import Outcome
+from holdfast.session.fence import Fingerprint
+from holdfast.session.ownership import Busy, ClaimRequest
+from holdfast.store.embedded import baseline, claims, inbox, waiting
+from holdfast.store.embedded.baseline import LedgerFacts
+from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.holding import Claim, TranscriptFile
+from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of
+from holdfast.store.embedded.sentinel import describe
+from holdfast.store.embedded.writer import Job
+
+log = logging.getLogger("holdfast.store")
+PROOFS_MAX = 6
+
+
+class _ContendedError(Exception):
+    """The write lock was not free at once (internal: the caller waits for it on a thread)."""
+
+
+class Claiming(StoreCore):
+    """Taking a transcript. Read `_claim_job` first."""
+
+    async def claim(self, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
+        """Own a transcript, waiting up to `wait_s` seconds for it; see `waiting.wait_and_claim`."""
+        self.refuse_if_forked()
+        return await waiting.wait_and_claim(self, request, wait_s=wait_s, fence_mode=fence_mode)
+
+    async def claim_once(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str) -> OwnedTurn | Busy:
+        """Try to take the transcript, once. Cancelled: if it was granted meanwhile, it is given back.
+
+        Raises:
+            TranscriptFormatError, ResourceError, SessionWriteLockTimeoutError: nothing was claimed.
+        """
+        task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, task: asyncio.Future[OwnedTurn | Busy]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            return
+        granted = task.result()
+        if isinstance(granted, OwnedTurn):
+            turn = granted.claim.turn
+            self.beater.stop(turn)
+            now_ms = self.now_ms()
+            self.writer.post(lambda conn: self._abandon(conn, granted, turn, now_ms))
+
+    def _abandon(self, conn: sqlite3.Connection, granted: OwnedTurn, turn: str, now_ms: int) -> None:
+        """A claim whose waiter had gone: the input goes back to its place, nothing is charged."""
+        row = inbox.by_id(conn, granted.input_row["id"]) if granted.input_row is not None else None
+        if row is not None and row["epoch_nonce"] == granted.epoch.nonce and row["state"] == "running":
+            inbox.requeue(conn, row, charge=False, solo=bool(row["solo"]), why="its claimer left", now_ms=now_ms)
+        claims.end_turn(conn, turn, "abandoned", "its claimer left", now_ms)
+        claims.release(conn, granted.transcript, granted.epoch)
+
+    async def _claim_holding_lock(
+        self, file: TranscriptFile, request: ClaimRequest, fence_mode: str
+    ) -> OwnedTurn | Busy:
+        try:
+            return await self.writer.submit(self._claim_job(file, request, fence_mode, lock_held=False))
+        except _ContendedError:
+            return await self.submit_holding(file, self._claim_job(file, request, fence_mode, lock_held=True))
+
+    def _claim_job(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, *, lock_held: bool) -> Job:
+        """One holding of the write lock: one ledger transaction, then the record."""
+        now_ms = self.now_ms()
+
+        def prepare() -> None:
+            if not lock_held and not file.try_hold():
+                raise _ContendedError
+
+        def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline]:
+            row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
+            bound = conn.execute("select transcript from sessions where key=?", (request.session,)).fetchone()
+            if bound is None or bound[0] != request.transcript:
+                self._known.pop(request.session, None)
+                raise SessionMovedError(
+                    f"session {request.session!r} was bound to another transcript meanwhile; try again"
+                )
+            base = baseline.take_baseline(file, facts_of(row), self.clock)
+            self._close_if_answered_before(conn, file, request, row, base, now_ms)
+            granted = claims.claim(
+                conn,
+                request,
+                row,
+                limits=self.options.limits,
+                now_ms=now_ms,
+                life_of=self.sentinel.life_of,
+                known_numbers=base.epoch_numbers,
+                end=base.record.end,
+                close=lambda c, predecessor: self.close_predecessor(c, file, request.transcript, predecessor, now_ms),
+            )
+            return granted, base
+
+        def finish(committed: bool, result: Any) -> OwnedTurn | Busy | None:
+            try:
+                if not committed:
+                    return None
+                granted, base = result
+                self.options.faults("claim.after_commit")
+                if isinstance(granted, Granted):
+                    return self._enter(file, request, granted, base, fence_mode)
+                if granted.raised is not None:
+                    file.record.write(replace(base.record, epoch=granted.raised, turn="", process=self.process))
+                return granted
+            finally:
+                file.release()
+
+        return Job(run, prepare=prepare, finish=finish)
+
+    def _enter(
+        self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
+    ) -> OwnedTurn:
+        """The ledger has granted: now the record (which decides from here on), then the first beat."""
+        if not file.record.exists():
+            file.record.reopen()
+        record = replace(
+            base.record, epoch=granted.epoch, turn=request.turn, process=self.process, foreign="", foreign_detail="",
+            unjudged=-1, intent=None,
+        )  # fmt: skip
+        file.record.write(record)
+        if base.needs_background_chain:
+            self._pool.submit(self._chain_prefix, file)
+        for finding in base.findings:
+            log.warning("session %s: %s (%s)", request.session, finding, file.path)
+        claim = Claim(request.turn, granted.epoch, record, fence_mode)
+        if granted.attempt > 1 and granted.input_row is not None:
+            claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
+        file.record.beat(granted.epoch.nonce, 0)
+        self.options.faults("claim.after_record")
+        return OwnedTurn(
+            file,
+            claim,
+            request.transcript,
+            granted.attempt,
+            granted.input_row,
+            bool(granted.closed),
+            list(base.findings),
+        )
+
+    def _chain_prefix(self, file: TranscriptFile) -> None:
+        """In the background: hash a large file's prefix, and note it if nobody else touched the file meanwhile."""
+        before = file.record.read()
+        if before is None or before.has_chain():
+            return
+        seen, digest = baseline.hash_prefix(file.path, before.anchor)
+        file.hold_blocking(self.options.acquire_timeout_ms)
+        try:
+            rec, now = file.look(), file.fingerprint()
+            if rec is None or now is None or rec.anchor != before.anchor or not now.same_file(seen):
+                return
+            if now == rec.fingerprint and rec.unjudged < 0 and not rec.foreign:
+                file.record.write(replace(rec, anchor_digest=digest))
+        finally:
+            file.release()
+
+    def _close_if_answered_before(
+        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, row: sqlite3.Row,
+        base: baseline.Baseline, now_ms: int,
+    ) -> None:  # fmt: skip
+        """A final line in the file wins over a ledger that does not know of it: looked for whenever the input may have
+        run before (an earlier attempt, or an older ledger was put back)."""
+        wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
+        if wanted is None or wanted["state"] != "queued":
+            return
+        ledger_is_older = max(base.epoch_numbers, default=0) > row["epoch_number"]
+        if not wanted["attempts"] and not ledger_is_older:
+            return
+        start = 0 if ledger_is_older else wanted["first_offset"] or 0
+        final = find_final(file.fd, start, self.store_id, wanted["id"])
+        if final is not None:
+            file.sync()
+            inbox.settle(conn, wanted, answered_from(final), now_ms)
+
+    def close_predecessor(
+        self, conn: sqlite3.Connection, file: TranscriptFile, transcript: str, predecessor: Predecessor, now_ms: int
+    ) -> None:
+        """Whoever takes over first closes the one before: final lines are synced and settled, the rest is queued
+        again.
+        """
+        detail = f"process {describe(self.state.processes, predecessor.process)} ended or lapsed"
+        if predecessor.input_id is not None:
+            row = inbox.by_id(conn, predecessor.input_id)
+            assert row is not None
+            final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
+            if final is not None:
+                file.sync()
+                inbox.settle(conn, row, answered_from(final), now_ms, predecessor.turn)
+            elif row["cancel_by"]:
+                done = Outcome(
+                    "cancelled", detail=f"cancelled by {row['cancel_by']}; its process died before it could stop"
+                )
+                inbox.settle(conn, row, done, now_ms, predecessor.turn)
+            else:
+                alone = _turns_lost_with(conn, predecessor.process) == 1
+                charge = alone or bool(row["solo"])
+                state = inbox.requeue(conn, row, charge=charge, solo=not alone, why=detail, now_ms=now_ms)
+                log.warning("input %s of %s: its turn died (%s); now %s", row["id"], row["session"], detail, state)
+            died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
+            inbox.note_events(conn, [died])
+        claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
+        claims.release(conn, transcript, predecessor.epoch)
+
+    async def recover_dead(self) -> int:
+        """Close the turns of processes that are dead; returns how many. Touches no live owner, and is safe to run
+        twice.
+        """
+        closed = 0
+        for transcript, process in await self.reads.owned_transcripts():
+            if self.sentinel.life_of(process) != "dead":
+                continue
+            file = await self.file_of(transcript)
+            closed += await self.submit_holding(file, self._recovery_job(file, transcript))
+        if closed:
+            self.slot_freed.set()
+        return closed
+
+    def _recovery_job(self, file: TranscriptFile, transcript: str) -> Job:
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> int:
+            row = conn.execute(
+                "select * from transcripts where id=? and owner_turn is not null", (transcript,)
+            ).fetchone()
+            if row is None or self.sentinel.life_of(row["owner_process"]) != "dead":
+                return 0
+            file.look()
+            self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
+            return 1
+
+        def finish(committed: bool, result: Any) -> Any:
+            file.release()
+            return result if committed else 0
+
+        return Job(run, durable=True, prepare=lambda: None, finish=finish)
+
+    def start_beating(self, owned: OwnedTurn, *, still_runs: Callable[[], bool]) -> None:
+        """Renew the turn from a thread, as long as `still_runs` and not past the turn's maximum."""
+        claim = owned.claim
+        self.beater.start(claim.turn, owned.file.record, claim.epoch.nonce, self.options.turn_max_s, still_runs)
+
+
+def _turns_lost_with(conn: sqlite3.Connection, process: str) -> int:
+    """How many turns a process took with it: those still open in its name and those closed as died."""
+    return conn.execute(
+        "select count(*) from turns where process=? and input is not null and (state='running' or outcome='died')",
+        (process,),
+    ).fetchone()[0]
+
+
+def facts_of(row: sqlite3.Row) -> LedgerFacts:
+    """What a transcript's row says about its file."""
+    raw = row["fingerprint"]
+    fingerprint = msgspec.msgpack.decode(raw, type=Fingerprint) if raw else None
+    return LedgerFacts(
+        row["boot"], row["synced_end"], row["synced_link"], row["anchor"], row["anchor_digest"], fingerprint,
+        row["epoch_number"], row["ino"],
+    )  # fmt: skip

@@ -1,0 +1,258 @@
+"""What all parts of the embedded store stand on: the state directory, the ledger, open files, threads and the write
+lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from holdfast import ids
+from holdfast.clock import Clock, epoch_ms
+from holdfast.errors import (
+    CoordinationError,
+    OwnershipLostError,
+)
+from holdfast.lane.policy import LaneLimits
+from holdfast.session.key import validate_key
+from holdfast.store.embedded import claims, durable, inbox
+from holdfast.store.embedded.beats import Beater, BeatWatch
+from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded.faults import Faults, no_faults
+from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
+from holdfast.store.embedded.reads import Reads
+from holdfast.store.embedded.record_file import boot_id
+from holdfast.store.embedded.sentinel import Sentinel
+from holdfast.store.embedded.state_dir import StateDir
+from holdfast.store.embedded.writer import Job, LedgerWriter
+
+log = logging.getLogger("holdfast.store")
+T = TypeVar("T")
+Build = Callable[[str | None], bytes]
+PROOFS_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Numbers of the embedded store (DESIGN §3; the write lock's from semantics.md 2.1).
+
+    Args:
+        acquire_timeout_ms: longest wait for the write lock.
+        max_hold_ms: a holder of the write lock past this is reported, never robbed.
+        beat_s, beat_term_s: how often a turn shows life; how long its beat is watched standing still before it lapses.
+        turn_max_s: no turn is renewed for longer.
+        faults: called at named points; for tests (`faults.py`).
+    """
+
+    limits: LaneLimits = field(default_factory=LaneLimits)
+    acquire_timeout_ms: int = 60_000
+    max_hold_ms: int = 300_000
+    beat_s: float = 15.0
+    beat_term_s: float = 90.0
+    turn_max_s: float = 172_800.0
+    kind: str = "library"
+    faults: Faults = no_faults
+
+
+class StoreCore:
+    """One process's hold on a state directory. All methods may be used from any task of one event loop."""
+
+    def __init__(self, state: StateDir, clock: Clock, options: StoreOptions) -> None:
+        self.state = state
+        self.clock = clock
+        self.options = options
+        self.sentinel = Sentinel(state.processes)
+        self.writer = LedgerWriter(state.path, state.store_id, options.faults)
+        self.reads = Reads(state.path)
+        self.beater = Beater(clock, options.beat_s)
+        self.watch = BeatWatch(clock, options.beat_term_s)
+        self.findings = list(state.findings)
+        self.slot_freed = asyncio.Event()
+        self._coarse = durable.has_coarse_clock(state.fence)
+        self._files: dict[str, TranscriptFile] = {}
+        self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
+        self._pool = ThreadPoolExecutor(32, thread_name_prefix="holdfast-store")
+        self._register()
+
+    @property
+    def store_id(self) -> str:
+        return self.state.store_id
+
+    @property
+    def process(self) -> str:
+        return self.sentinel.name
+
+    @property
+    def location(self) -> str:
+        return str(self.state.path)
+
+    @property
+    def stopped(self) -> bool:
+        return self.writer.stopped
+
+    def now_ms(self) -> int:
+        return epoch_ms(self.clock.now())
+
+    def _register(self) -> None:
+        """Note this process; the first one to open makes what it sees durable before acting on it."""
+        alone = self.state.living() == [self.sentinel.name]
+        row = (self.process, self.sentinel.pid, self.options.kind, self.now_ms(), boot_id())
+
+        def run(conn: sqlite3.Connection) -> None:
+            conn.execute("insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)", row)
+
+        self.writer.submit_blocking(Job(run, durable=alone))
+        if alone:
+            self._tidy_dead_sentinels()
+
+    def _tidy_dead_sentinels(self) -> None:
+        """Remove sentinels of dead processes that own nothing; those that do are needed to prove them dead."""
+
+        def run(conn: sqlite3.Connection) -> set[str]:
+            return {
+                row[0] for row in conn.execute("select owner_process from transcripts where owner_turn is not null")
+            }
+
+        needed = self.writer.submit_blocking(Job(run))
+        for name in os.listdir(self.state.processes):
+            if name != self.process and name not in needed and self.sentinel.life_of(name) == "dead":
+                (self.state.processes / name).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Finish the ledger's work and let go of everything. Turns still open in this process are lost."""
+        self.beater.close()
+        await asyncio.to_thread(self.writer.close)
+        self.reads.close()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        self._pool.shutdown(wait=False)
+        self.sentinel.close()
+
+    # ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def transcript_of(self, key: str) -> str:
+        """The transcript id behind a session key; registers the key if it is new."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        validate_key(key)
+        now_ms = self.now_ms()
+        transcript = await self.writer.submit(Job(lambda conn: self.register_session(conn, key, now_ms)))
+        self._known[key] = transcript
+        return transcript
+
+    def register_session(self, conn: sqlite3.Connection, key: str, now_ms: int) -> str:
+        row = conn.execute("select transcript from sessions where key=?", (key,)).fetchone()
+        if row is not None:
+            return row[0]
+        path = self.state.canonical(self.state.transcript_path(key))
+        transcript = self.find_by_file(conn, path)
+        if transcript is None:
+            transcript = ids.new_id("t")
+            conn.execute(
+                "insert into transcripts(id, path, boot) values(?,?,?)",
+                (
+                    transcript,
+                    str(path.relative_to(os.path.realpath(self.state.path))),
+                    "" if path.exists() else boot_id(),
+                ),
+            )
+        conn.execute(
+            "insert into sessions(key, transcript, created_at_ms, updated_at_ms) values(?,?,?,?)",
+            (key, transcript, now_ms, now_ms),
+        )
+        return transcript
+
+    def find_by_file(self, conn: sqlite3.Connection, path: Path) -> str | None:
+        """A path whose device and inode are already registered names the same transcript (links, second keys)."""
+        relative = str(path.relative_to(os.path.realpath(self.state.path)))
+        row = conn.execute("select id from transcripts where path=?", (relative,)).fetchone()
+        if row is not None or not path.exists():
+            return row[0] if row else None
+        here = os.stat(path)
+        for other in conn.execute("select id, path from transcripts"):
+            try:
+                there = os.stat(self.state.path / other["path"])
+            except OSError:
+                continue
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return other["id"]
+        return None
+
+    async def file_of(self, transcript: str) -> TranscriptFile:
+        """The open file of a transcript; opened once per process."""
+        file = self._files.get(transcript)
+        if file is None:
+            relative = await self.reads.transcript_path(transcript)
+            file = self._files.get(transcript) or self.open_file(transcript, self.state.path / relative)
+        return file
+
+    def open_file(self, transcript: str, path: Path) -> TranscriptFile:
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            durable.sync_folder(path.parent.parent)
+        file = TranscriptFile(transcript, path, self.state.fence, self.process)
+        file.coarse_clock = self._coarse
+        file.faults = self.options.faults
+        file.ledger_epoch = lambda: self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
+        self._files[transcript] = file
+        return file
+
+    # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def with_lock(self, file: TranscriptFile, act: Callable[[Any], T], owned: OwnedTurn | None) -> T:
+        """Run `act` holding the write lock: at once on this loop if it is free, else on a thread that waits."""
+        self.refuse_if_forked()
+        if file.try_hold():
+            try:
+                return act(None)
+            except NeedsProofError:
+                pass
+            finally:
+                file.release()
+        return await self.in_thread(self.with_lock_blocking, file, act, owned)
+
+    def with_lock_blocking(self, file: TranscriptFile, act: Callable[[Any], T], owned: OwnedTurn | None) -> T:
+        proof = None
+        for attempt in range(PROOFS_MAX):
+            with file.held(self.options.acquire_timeout_ms):
+                try:
+                    if attempt == PROOFS_MAX - 1 and owned is not None:
+                        proof = file.prove(owned.claim.record)
+                    return act(proof)
+                except NeedsProofError:
+                    rec = file.look()
+            proof = file.prove(rec) if rec is not None else None
+        raise CoordinationError(f"{file.path} changed {PROOFS_MAX} times while it was being read; try again")
+
+    def refuse_if_forked(self) -> None:
+        if not self.sentinel.is_ours():
+            raise OwnershipLostError("this process was forked from the one that owns the turn; it owns nothing")
+
+    async def submit_holding(self, file: TranscriptFile, job: Job) -> Any:
+        """Take the write lock on a thread, then submit a job whose `finish` lets it go. Cancelled: the job still
+        runs.
+        """
+
+        async def act() -> Any:
+            await self.in_thread(file.hold_blocking, self.options.acquire_timeout_ms)
+            return await self.writer.submit(job)
+
+        return await asyncio.shield(asyncio.ensure_future(act()))
+
+    async def in_thread(self, act: Callable[..., T], *args: Any) -> T:
+        """On a pool thread; if the caller is cancelled the work still ends as if it had not been."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._pool, act, *args))
+
+    def note_events(self, events: list[inbox.StoryLine]) -> None:
+        """Story lines for `why`; nobody waits for them."""
+        self.writer.post(lambda conn: inbox.note_events(conn, events))

@@ -1,0 +1,158 @@
+"""How turns end: settled with their deliveries, put back, or lost with the answer kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import (
+    CoordinationError,
+    ResourceError,
+)
+from holdfast.outbox.message import Outcome
+from holdfast.session.fence import Epoch
+from holdfast.store.embedded import claims, durable, inbox
+from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded.core import Build
+from holdfast.store.embedded.holding import Synced
+from holdfast.store.embedded.writer import Job
+from holdfast.store.embedded.writing import Writing
+
+log = logging.getLogger("holdfast.store")
+PROOFS_MAX = 6
+
+
+class Ending(Writing):
+    """Settling exactly once."""
+
+    async def settle(
+        self,
+        owned: OwnedTurn,
+        outcome: Outcome | None,
+        turn_outcome: str,
+        detail: str | None,
+        events: list[inbox.StoryLine],
+    ) -> str | None:
+        """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
+
+        Returns: the state its input is in now (None for a turn without one). It may differ from `outcome`: if the turn
+        had been taken over, whoever took over has settled the input.
+        """
+        claim, now_ms = owned.claim, self.now_ms()
+        upto = Synced(claim.record.end, claim.record.link)
+        row = owned.input_row
+
+        def run(conn: sqlite3.Connection) -> str | None:
+            state = None
+            if row is not None and outcome is not None:
+                current = inbox.by_id(conn, row["id"])
+                assert current is not None
+                state = current["state"]
+                if current["epoch_nonce"] == claim.epoch.nonce and state == "running":
+                    inbox.settle(conn, current, outcome, now_ms, claim.turn)
+                    state = outcome.state
+            if events:
+                inbox.note_events(conn, events)
+            claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
+            claims.release(conn, owned.transcript, claim.epoch, claim.record if claim.lost is None else None)
+            return state
+
+        def sync_first() -> None:
+            self.options.faults("settle.before_sync")
+            owned.file.sync()
+            self.options.faults("settle.after_sync")
+
+        def finish(committed: bool, result: Any) -> Any:
+            if committed:
+                self.options.faults("settle.after_commit")
+            if owned.dirty and committed and claim.lost is None:
+                self.note_synced(owned.file, upto)
+            self.leave_line(owned)
+            return result
+
+        sync = sync_first if owned.dirty and claim.lost is None else None
+        job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
+        try:
+            return await asyncio.shield(asyncio.ensure_future(self.writer.submit(job)))
+        finally:
+            self.beater.stop(claim.turn)
+            self.leave_line(owned)
+            self.slot_freed.set()
+
+    def leave_line(self, owned: OwnedTurn) -> None:
+        if owned.has_line:
+            owned.has_line = False
+            owned.file.line.release()
+
+    async def requeue(self, owned: OwnedTurn, why: str, *, charge: bool) -> None:
+        """Put the turn's input back in its place (the process goes away, or the turn yields) and end the turn."""
+        claim, now_ms = owned.claim, self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> None:
+            row = inbox.by_id(conn, owned.input_row["id"]) if owned.input_row is not None else None
+            if row is not None and row["epoch_nonce"] == claim.epoch.nonce and row["state"] == "running":
+                inbox.requeue(conn, row, charge=charge, solo=bool(row["solo"]), why=why, now_ms=now_ms)
+            claims.end_turn(conn, claim.turn, "requeued", why, now_ms)
+            claims.release(conn, owned.transcript, claim.epoch)
+
+        try:
+            await asyncio.shield(asyncio.ensure_future(self.writer.submit(Job(run, durable=True, essential=True))))
+        finally:
+            self.beater.stop(claim.turn)
+            self.leave_line(owned)
+            self.slot_freed.set()
+
+    async def salvage_line(self, owned: OwnedTurn, entry_id: str, build: Build) -> str:
+        """Keep a finished answer as one line for people, or, where the file is not ours to touch, beside it.
+
+        Returns: where it is kept, in words.
+        """
+        lost = owned.claim.lost
+        if lost is not None and lost.kind == "superseded":
+            try:
+                await self.with_lock(owned.file, lambda _: owned.file.append_unowned(entry_id, build), None)
+                await self.in_thread(owned.file.sync)
+                return f"{owned.file.path} (line {entry_id})"
+            except (CoordinationError, ResourceError) as exc:
+                log.warning("salvage of %s goes beside the transcript: %s", entry_id, exc)
+        return await self.in_thread(self._salvage_beside, owned.file.path, entry_id, build(None))
+
+    @staticmethod
+    def _salvage_beside(path: Path, entry_id: str, raw: bytes) -> str:
+        beside = path.with_name(f"{path.name}.kept-{entry_id[:16]}.jsonl")
+        fd = os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            durable.write_all(fd, raw)
+            durable.sync_data(fd)
+        finally:
+            os.close(fd)
+        durable.sync_folder(path.parent)
+        return str(beside)
+
+    async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str:
+        """One transaction asks whether the input is still open and not claimed by another; only then does it settle.
+
+        Returns: the state the input is in afterwards.
+        """
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> str:
+            row = inbox.by_id(conn, input_id)
+            assert row is not None
+            ours = row["state"] == "running" and row["epoch_nonce"] == epoch.nonce
+            if row["state"] == "queued" or ours:
+                inbox.settle(conn, row, outcome, now_ms)
+                return outcome.state
+            return row["state"]
+
+        return await self.writer.submit(Job(run, durable=True, essential=True))
+
+    async def request_cancel(self, input_id: str, by: str) -> str:
+        now_ms = self.now_ms()
+        return await self.writer.submit(
+            Job(lambda conn: inbox.request_cancel(conn, input_id, by, now_ms), durable=True)
+        )

@@ -1,0 +1,71 @@
+"""What readers ask the embedded store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.lane.policy import Waiting
+from holdfast.session.lines import Line
+from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.reads import view_of_input
+from holdfast.store.embedded.scan import read_file
+from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+
+PROOFS_MAX = 6
+
+
+CONTEXT_BYTES_MAX = 8 * 1024 * 1024
+"""How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
+ms).
+"""
+
+
+class Reading(StoreCore):
+    """Views. None of it writes or takes a lock that a writer needs."""
+
+    async def read_lines(self, transcript: str) -> list[Line]:
+        """All lines of the file as they are. Takes no lock; a line that is being written at this moment is left out."""
+        path = self.state.path / await self.reads.transcript_path(transcript)
+        return await self.in_thread(read_file, path, None)
+
+    async def read_tail(self, owned: OwnedTurn) -> list[Line]:
+        """The newest lines, up to `CONTEXT_BYTES_MAX` bytes back."""
+        return await self.in_thread(read_file, owned.file.path, CONTEXT_BYTES_MAX)
+
+    def view_of(self, owned: OwnedTurn) -> InputView | None:
+        """The input that a claimed turn answers, as it was claimed."""
+        return None if owned.input_row is None else view_of_input(owned.input_row)
+
+    async def input(self, input_id: str) -> InputView:
+        return await self.reads.input(input_id)
+
+    async def turn(self, turn_id: str) -> TurnView | None:
+        return await self.reads.turn(turn_id)
+
+    async def turns_of(self, input_id: str) -> list[TurnView]:
+        return await self.reads.turns_of(input_id)
+
+    async def inputs(self, *, session: str | None, state: str | None, limit: int) -> list[InputView]:
+        return await self.reads.inputs(session=session, state=state, limit=limit)
+
+    async def turns(self, *, session: str | None, limit: int) -> list[TurnView]:
+        return await self.reads.turns(session=session, limit=limit)
+
+    async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]:
+        return await self.reads.sessions(prefix=prefix, limit=limit, state_path=self.state.path)
+
+    async def deliveries(self, *, state: str | None, limit: int) -> list[DeliveryView]:
+        return await self.reads.deliveries(state=state, limit=limit)
+
+    async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
+        return await self.reads.events(input_id=input_id, turn=turn)
+
+    async def find_transcript(self, key: str) -> str | None:
+        return await self.reads.find_transcript(key)
+
+    async def find_join(self, session: str, join: str, since_ms: int) -> str | None:
+        return await self.reads.find_join(session, join, since_ms)
+
+    async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
+        return await self.reads.queue(self.now_ms())

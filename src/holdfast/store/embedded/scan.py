@@ -1,0 +1,71 @@
+"""Looking for lines in a transcript file: final ones, those of an input, all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from holdfast.outbox.message import Outcome
+from holdfast.session.entries import FORMAT_VERSION
+from holdfast.session.lines import Line, read_line
+from holdfast.store.embedded.baseline import read_tail
+from holdfast.store.embedded.holding import Position, iter_lines
+
+PROOFS_MAX = 6
+
+
+def read_file(path: Path, bytes_max: int | None) -> list[Line]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        size = os.fstat(fd).st_size
+        if bytes_max is not None and size > bytes_max:
+            return read_tail(fd, size, bytes_max)
+        raws = list(iter_lines(fd, 0, size))
+    finally:
+        os.close(fd)
+    if not raws:
+        return []
+    version = read_line(raws[0]).version or FORMAT_VERSION
+    return [read_line(raw.removesuffix(b"\n"), version=version) for raw in raws if raw.endswith(b"\n")]
+
+
+def find_final(fd: int, start: int, store_id: str, input_id: str) -> Line | None:
+    """The line that answers an input for good, if the transcript has it at or after `start`."""
+    needle = input_id.encode()
+    for raw in iter_lines(fd, start):
+        if needle not in raw or not raw.endswith(b"\n"):
+            continue
+        line = read_line(raw)
+        origin = line.origin
+        is_final = line.kind == "entry" and origin is not None and origin.final and origin.store == store_id
+        if is_final and origin is not None and input_id in origin.inputs:
+            return line
+    return None
+
+
+def find_lines_of(fd: int, start: int, input_id: str) -> dict[str, Position]:
+    """What earlier attempts at an input have written: id to position."""
+    needle = input_id.encode()
+    found: dict[str, Position] = {}
+    at = start
+    for raw in iter_lines(fd, start):
+        if needle in raw:
+            line = read_line(raw)
+            if line.id and line.origin is not None and input_id in line.origin.inputs:
+                found[line.id] = Position(at, len(raw), b"")
+        at += len(raw)
+    return found
+
+
+def answered_from(line: Line) -> Outcome:
+    """The outcome that a final line stands for."""
+    message = msgspec.json.decode(line.raw)["message"]
+    content = message.get("content")
+    text = (
+        content if isinstance(content, str) else "".join(p.get("text", "") for p in content if p.get("type") == "text")
+    )
+    finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
+    result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": line.id}
+    return Outcome("answered", answer=text, result=result, detail="settled from its final line")

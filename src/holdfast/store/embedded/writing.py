@@ -1,0 +1,92 @@
+"""Writing under a claim, or beside it: the owner's lines, metadata, and what of it is durable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.errors import (
+    SessionTakeoverError,
+    TranscriptUnsettledError,
+)
+from holdfast.session.fence import Verdict
+from holdfast.store.embedded import baseline
+from holdfast.store.embedded.claiming import facts_of
+from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded.core import Build, StoreCore
+from holdfast.store.embedded.holding import Position, Synced, TranscriptFile
+from holdfast.store.embedded.writer import Job
+
+PROOFS_MAX = 6
+
+
+class Writing(StoreCore):
+    """Appending. The one holding itself is `holding.py`."""
+
+    async def inspect(self, owned: OwnedTurn) -> Verdict:
+        """The fence, without writing. Raises SessionTakeoverError or OwnershipLostError when the turn is lost."""
+        verdict = await self.with_lock(owned.file, lambda proof: owned.file.inspect(owned.claim, proof), owned)
+        if owned.claim.lost is not None:
+            raise SessionTakeoverError(verdict, str(owned.file.path))
+        return verdict
+
+    async def append(
+        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool
+    ) -> tuple[Verdict, list[Position]]:
+        """Append the owner's lines in one holding; `sync`: durable before it returns.
+
+        Cancelled: the lines are there whole or not at all; appending the same ids again writes nothing twice.
+        """
+        owned.dirty = True
+        done = await self.with_lock(owned.file, lambda proof: owned.file.append_owned(owned.claim, lines, proof), owned)
+        if sync:
+            await self.sync(owned)
+        return done
+
+    async def sync(self, owned: OwnedTurn) -> None:
+        """Make what the turn has appended durable."""
+        upto = Synced(owned.claim.record.end, owned.claim.record.link)
+        await self.in_thread(owned.file.sync)
+        self.note_synced(owned.file, upto)
+        owned.dirty = owned.claim.record.end > upto.end
+
+    @staticmethod
+    def note_synced(file: TranscriptFile, upto: Synced) -> None:
+        """Best effort: if somebody holds the lock, the next claim syncs once more than needed."""
+        if file.try_hold():
+            try:
+                file.note_synced(upto)
+            finally:
+                file.release()
+
+    async def append_metadata(self, transcript: str, entry_id: str, build: Build, *, sync: bool) -> Position:
+        """Append one line that is not conversation. Needs the write lock and no turn."""
+        file = await self.file_of(transcript)
+        try:
+            position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+        except TranscriptUnsettledError:
+            if await self.reads.owner(transcript) is not None:
+                raise
+            await self._make_ready(file, transcript)
+            position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+        if sync:
+            await self.in_thread(file.sync)
+        return position
+
+    async def _make_ready(self, file: TranscriptFile, transcript: str) -> None:
+        """Nobody owns the transcript: a metadata writer may take the baseline that the next owner would take."""
+
+        def run(conn: sqlite3.Connection) -> None:
+            row = conn.execute("select * from transcripts where id=?", (transcript,)).fetchone()
+            if row["owner_turn"] is not None:
+                return
+            base = baseline.take_baseline(file, facts_of(row), self.clock)
+            if not file.record.exists():
+                file.record.reopen()
+            file.record.write(base.record)
+
+        def finish(_committed: bool, _result: Any) -> None:
+            file.release()
+
+        await self.submit_holding(file, Job(run, prepare=lambda: None, finish=finish))

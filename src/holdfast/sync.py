@@ -1,0 +1,420 @@
+"""The library without `async`: the same names, the same errors, over one event loop on a thread of its own per handle.
+
+    import holdfast.sync
+
+    with holdfast.sync.open("./state") as hf:
+        with hf.turn("agent:main:main", wait_s=30) as turn:
+            turn.append(holdfast.user("hello"))
+            with turn.prompt_window() as window:
+                answer = call_any_model(turn.context())
+                window.finished(answer)
+            turn.append(holdfast.assistant(answer, model="demo/demo"))
+
+What a method does, returns and raises stands at its namesake in `holdfast.kernel`, `holdfast.turn.turn` and
+`holdfast.session.prompt_window`. Handles, sessions and turns may be used from several threads at once; a `with` is
+left by the thread that entered it. Each call costs two thread switches, about 0.1 ms, over the asynchronous one.
+
+Ctrl-C: the call that waits is abandoned as if its task had been cancelled, and KeyboardInterrupt goes on; leaving a
+turn is finished first, so that its input goes back to its place. A forked child owns nothing: it opens its own handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import holdfast
+from holdfast.clock import Clock
+from holdfast.errors import InputError, OwnershipLostError
+from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.session import prompt_window as asynchronous_window
+from holdfast.session.entries import Entry
+from holdfast.session.fence import Epoch, Verdict
+from holdfast.session.lines import Line
+from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView, WhyReport
+from holdfast.turn.turn import Turn as AsyncTurn
+from holdfast.turn.turn import Where, current_turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Holdfast:
+    """The handle that `holdfast.sync.open` yields. Entering opens the state, leaving closes it and ends the thread."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[holdfast.Holdfast]) -> None:
+        self._loop = _LoopThread()
+        self._opened = opened
+
+    def __enter__(self) -> Holdfast:
+        self._hf = self._loop.start(self._opened)
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self._loop.stop()
+
+    # ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def turn(
+        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+    ) -> Iterator[Turn]:
+        """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class."""
+        asked = self._hf.turn(session, lane=lane, wait_s=wait_s, input_id=input_id)
+        with self._loop.held(asked) as inner:
+            token = current_turn.set(inner.id)  # turns begun on this thread, inside, are its children
+            try:
+                yield Turn(self._loop, inner)
+            finally:
+                current_turn.reset(token)
+
+    # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accept(self, event: InboundEvent) -> Admission:
+        """The one door: `Accepted`, `Duplicate` or `LaneFull`."""
+        return self._loop.run(self._hf.accept(event))
+
+    def input(self, input_id: str) -> InputView:
+        return self._loop.run(self._hf.input(input_id))
+
+    def wait_input(self, input_id: str, timeout_s: float | None = None) -> InputView:
+        """The input once it is settled, or as it is after `timeout_s`."""
+        return self._loop.run(self._hf.wait_input(input_id, timeout_s))
+
+    def find_join(self, event: InboundEvent, *, within_s: float = 3600.0) -> str | None:
+        return self._loop.run(self._hf.find_join(event, within_s=within_s))
+
+    def cancel(self, target: str, *, by: str) -> str:
+        return self._loop.run(self._hf.cancel(target, by=by))
+
+    def drain(self) -> None:
+        """Take no new input from now on; turns that run may end."""
+        self._hf.drain()
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def session(self, key: str) -> Session:
+        return Session(self._loop, self._hf.session(key))
+
+    def sessions(self, *, limit: int = 1000, prefix: str = "") -> list[SessionView]:
+        return self._loop.run(self._hf.sessions(limit=limit, prefix=prefix))
+
+    def inputs(self, *, session: str | None = None, state: str | None = None, limit: int = 100) -> list[InputView]:
+        return self._loop.run(self._hf.inputs(session=session, state=state, limit=limit))
+
+    def turns(self, *, session: str | None = None, limit: int = 100) -> list[TurnView]:
+        return self._loop.run(self._hf.turns(session=session, limit=limit))
+
+    def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
+        return self._loop.run(self._hf.deliveries(state=state, limit=limit))
+
+    def why(self, target: str) -> WhyReport:
+        return self._loop.run(self._hf.why(target))
+
+    @property
+    def state(self) -> str:
+        """The state directory or URL."""
+        return self._hf.state
+
+    @property
+    def process_id(self) -> str:
+        return self._hf.process_id
+
+    @property
+    def draining(self) -> bool:
+        return self._hf.draining
+
+    @property
+    def clock(self) -> Clock:
+        return self._hf.clock
+
+
+def _without_async(opener: Callable[P, AbstractAsyncContextManager[holdfast.Holdfast]]) -> Callable[P, Holdfast]:
+    def open(*args: P.args, **kwargs: P.kwargs) -> Holdfast:  # noqa: A001  # as `holdfast.open`
+        return Holdfast(opener(*args, **kwargs))
+
+    open.__doc__ = opener.__doc__
+    return open
+
+
+open = _without_async(holdfast.open)  # noqa: A001  # `holdfast.sync.open` stands for `holdfast.open`, arguments and all
+
+
+class Turn:
+    """The right to extend one conversation, while it lasts. See `holdfast.Turn`."""
+
+    def __init__(self, loop: _LoopThread, inner: AsyncTurn) -> None:
+        self._loop = loop
+        self._inner = inner
+        self.id: str = inner.id
+        self.session: str = inner.session
+        self.lane: str = inner.lane
+        self.input_id: str | None = inner.input_id
+        self.transcript: Where = inner.transcript
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._inner.epoch
+
+    @property
+    def attempt(self) -> int:
+        return self._inner.attempt
+
+    @property
+    def view(self) -> InputView | None:
+        """The accepted input it answers, as it was claimed."""
+        return self._inner.view
+
+    @property
+    def lost(self) -> Verdict | None:
+        return self._inner.lost
+
+    @property
+    def cancelled_by(self) -> str | None:
+        return self._inner.cancelled_by
+
+    def append(self, entry: Entry, *, durable: bool | None = None, final: bool | None = None) -> str:
+        """Write one entry at the end of the active branch. Returns its id."""
+        return self._loop.run(self._inner.append(entry, durable=durable, final=final))
+
+    def append_input(self, messages: list[dict[str, Any]]) -> None:
+        self._loop.run(self._inner.append_input(messages))
+
+    def prompt_window(self) -> PromptWindow:
+        """The span in which the model is asked; the write lock is not held in it."""
+        return PromptWindow(self._loop, self._inner.prompt_window())
+
+    def context(self) -> list[dict[str, Any]]:
+        return self._loop.run(self._inner.context())
+
+    def branch(self) -> list[Line]:
+        return self._loop.run(self._inner.branch())
+
+    def inspect(self) -> Verdict:
+        return self._loop.run(self._inner.inspect())
+
+    def check(self) -> None:
+        """Raise unless the session is still ours and nobody asked the turn to stop. Before each tool starts."""
+        self._loop.run(self._inner.check())
+
+    def raise_if_cancelled(self) -> None:
+        self._loop.run(self._inner.raise_if_cancelled())
+
+    def salvage(self, entry: Entry) -> None:
+        self._loop.run(self._inner.salvage(entry))
+
+    @property
+    def outcome(self) -> holdfast.Outcome | None:
+        """What the input ends as when the turn is left without a final line and without an exception; may be set."""
+        return self._inner.outcome
+
+    @outcome.setter
+    def outcome(self, outcome: holdfast.Outcome | None) -> None:
+        self._inner.outcome = outcome
+
+
+class PromptWindow:
+    """`with turn.prompt_window() as window:`; afterwards `window.verdict` says what was found."""
+
+    def __init__(self, loop: _LoopThread, inner: asynchronous_window.PromptWindow) -> None:
+        self._loop = loop
+        self._inner = inner
+
+    def __enter__(self) -> PromptWindow:
+        self._loop.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.run(self._inner.__aexit__(kind, exc, traceback))
+
+    def finished(self, answer: Any) -> None:
+        """The model has answered: text, a v3 message or an entry. It is salvaged if the window turns out lost."""
+        self._inner.finished(answer)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self._inner.verdict
+
+
+class Session:
+    """One session key, for reading and for lines that are not conversation."""
+
+    def __init__(self, loop: _LoopThread, inner: holdfast.Session) -> None:
+        self._loop = loop
+        self._inner = inner
+        self.key: str = inner.key
+
+    def lines(self) -> list[Line]:
+        return self._loop.run(self._inner.lines())
+
+    def entries(self) -> list[Any]:
+        return self._loop.run(self._inner.entries())
+
+    def path(self) -> str | None:
+        return self._loop.run(self._inner.path())
+
+    def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
+        """Write one line that is not conversation. Needs no turn. Returns its id."""
+        return self._loop.run(self._inner.append_metadata(entry, durable=durable))
+
+
+# ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _LoopThread:
+    """An event loop on a thread of its own, and the ways other threads hand it work."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._stopping = asyncio.Event()
+        self._holding: set[asyncio.Task[None]] = set()
+
+    def start(self, opened: AbstractAsyncContextManager[T]) -> T:
+        """Begin the thread and enter `opened` on it; `stop` leaves it. Once only."""
+        if self._thread is not None:
+            raise InputError("this handle was opened before; call holdfast.sync.open() again")
+        ready: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(opened, ready)), name="holdfast-sync", daemon=True
+        )
+        self._thread.start()
+        try:
+            return ready.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    async def _serve(self, opened: AbstractAsyncContextManager[T], ready: concurrent.futures.Future[T]) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._closed:
+            return  # whoever opened it was interrupted before we began
+        try:
+            async with opened as held:
+                ready.set_result(held)
+                await self._stopping.wait()
+                for task in self._holding:
+                    task.cancel()
+                await asyncio.gather(*self._holding, return_exceptions=True)
+        except BaseException as exc:
+            if ready.done():
+                raise
+            ready.set_exception(exc)
+
+    def stop(self) -> None:
+        """Interrupt what is still held, leave what was opened, end the thread. Calls fail from now on."""
+        self._closed = True
+        self._post(self._stopping.set)
+        if self._thread is not None:
+            self._thread.join()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for `work`, which runs on the loop with this thread's context variables."""
+        future = self._submit(work)
+        try:
+            return _result_of(future)
+        except BaseException:
+            future.cancel()  # only an interrupted wait leaves something to cancel
+            raise
+
+    @contextmanager
+    def held(self, opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter and leave an asynchronous context in one task, as the beat of a turn asks for."""
+        holding = _Holding(opened)
+        future = self._submit(self._hold(holding))
+        try:
+            inner = holding.ready.result()
+        except BaseException:
+            future.cancel()
+            raise
+        try:
+            yield inner
+        except BaseException as exc:
+            holding.failure = exc
+            raise
+        finally:
+            if os.getpid() == self._pid:
+                self._post(holding.leave.set)
+                _finish(future)
+
+    async def _hold(self, holding: _Holding[Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._holding.add(task)
+        try:
+            await holding.run()
+        finally:
+            self._holding.discard(task)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            if os.getpid() != self._pid:
+                raise OwnershipLostError("this process was forked from the one that opened the handle; open another")
+            if self._loop is None or self._closed:
+                raise InputError("this handle is not open; use it inside `with holdfast.sync.open(state) as hf`")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except BaseException:
+            work.close()
+            raise
+
+    def _post(self, act: Callable[[], None]) -> None:
+        """Have `act` called on the loop."""
+        if self._loop is None or os.getpid() != self._pid:
+            return
+        try:
+            self._loop.call_soon_threadsafe(act)
+        except RuntimeError:
+            return  # the loop has ended, and with it everything that could wait for this
+
+
+class _Holding(Generic[T]):
+    """An asynchronous context that another thread is in."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[T]) -> None:
+        self._opened = opened
+        self.ready: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.leave = asyncio.Event()
+        self.failure: BaseException | None = None  # what the other thread left it with
+
+    async def run(self) -> None:
+        try:
+            async with self._opened as held:
+                self.ready.set_result(held)
+                await self.leave.wait()
+                if self.failure is not None:
+                    raise self.failure
+        except BaseException as exc:
+            if not self.ready.done():
+                self.ready.set_exception(exc)
+            elif exc is not self.failure:  # its own thread goes on raising that one
+                raise
+
+
+def _result_of(future: concurrent.futures.Future[T]) -> T:
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError:
+        raise InputError("the handle was closed by another thread while this call waited") from None
+
+
+def _finish(future: concurrent.futures.Future[None]) -> None:
+    """Wait for the end of a turn even if Ctrl-C is pressed meanwhile; a second one is obeyed at once."""
+    try:
+        _result_of(future)
+    except KeyboardInterrupt:
+        if not future.done():
+            _result_of(future)
+        raise
+
+
+__all__ = ["Holdfast", "PromptWindow", "Session", "Turn", "open"]
