@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -19,8 +18,6 @@ from holdfast.errors import ResourceError
 TOKEN_BYTES = 32
 ADDRESS_FILE = "gateway.json"
 BACKLOG = 2048
-SOURCE = "http"
-"""Source of every input that came over HTTP; its account is `account_of` the token, its key the idempotency key."""
 
 
 class PortTakenError(Exception):
@@ -144,11 +141,6 @@ def load_token(path: Path) -> tuple[str, bool]:
     if not token:
         raise ResourceError(f"{path} is empty; remove it, and a new token is made")
     return token, made
-
-
-def account_of(token: bytes) -> str:
-    """A short name of a token: the same one for the same token, and the token does not follow from it."""
-    return hashlib.sha256(b"account:" + hashlib.sha256(token).digest()).hexdigest()[:16]
 
 
 def _make_token(path: Path) -> bool:

@@ -12,14 +12,13 @@ import hashlib
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from holdfast.clock import Clock, epoch_ms
+from holdfast.clock import epoch_ms
 from holdfast.errors import InputError
-from holdfast.gateway.address import SOURCE
 from holdfast.gateway.callers import GIVEN_S, Caller, Callers
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal
 from holdfast.ids import derived_id, nonce
@@ -27,10 +26,12 @@ from holdfast.inbound.event import Accepted, InboundEvent, LaneFull
 from holdfast.kernel import Holdfast
 from holdfast.session.key import validate_key
 from holdfast.store.views import InputView
+from holdfast.turn.events import TurnEvent
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+SOURCE = "http"
 T = TypeVar("T")
 
 
@@ -69,24 +70,29 @@ class Asked:
 class Stay:
     """One caller's wait for one input. Leave it when the connection ends, however it ends."""
 
-    def __init__(self, caller: Caller, view: InputView, *, joined: bool, ahead: int, clock: Clock) -> None:
+    def __init__(self, hf: Holdfast, caller: Caller, view: InputView, *, joined: bool, ahead: int) -> None:
+        self._hf = hf
         self._caller = caller
-        self._clock = clock
         self.view = view
         self.joined = joined
         self.ahead = ahead
-        self._left = False
+        self._is_here = True
+        self._has_answer = False
         caller.present += 1
 
     def given(self) -> None:
         """The whole answer, or the acknowledgement that was asked for, is on its way to the caller."""
-        self._caller.given_mono = self._clock.mono()
+        self._has_answer = True
+        self._caller.given_mono = self._hf.clock.mono()
 
     def leave(self) -> None:
         """The connection has ended. Leaving twice is leaving once."""
-        if not self._left:
-            self._left = True
-            self._caller.present -= 1
+        if not self._is_here:
+            return
+        self._is_here = False
+        self._caller.present -= 1
+        if not self._has_answer:
+            _tell(self._hf, "input.left", self.view, present=self._caller.present)
 
     def __enter__(self) -> Stay:
         return self
@@ -121,6 +127,7 @@ class Door:
         async with self._lines.setdefault(digest, asyncio.Lock()):
             twin = None if asked.key is not None else await self._twin(event, digest, is_retry=asked.retries > 0)
             if twin is not None:
+                _tell(self._hf, "input.joined", twin, retries=asked.retries)
                 return self._stay(twin, digest, joined=True)
             admission = await self._hf.accept(event)
             if isinstance(admission, LaneFull):
@@ -131,7 +138,7 @@ class Door:
 
     def _stay(self, view: InputView, digest: str, *, joined: bool, ahead: int = 0) -> Stay:
         caller = self._callers.of_input(view.id, digest)
-        return Stay(caller, view, joined=joined, ahead=ahead, clock=self._hf.clock)
+        return Stay(self._hf, caller, view, joined=joined, ahead=ahead)
 
     async def _twin(self, event: InboundEvent, digest: str, *, is_retry: bool) -> InputView | None:
         """The input that this request repeats, if it does. A failed one is no answer: a retry tries again."""
@@ -199,6 +206,10 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 async def _closed(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _tell(hf: Holdfast, kind: str, view: InputView, **data: Any) -> None:
+    hf.events.publish(TurnEvent(kind, view.session, epoch_ms(hf.clock.now()), view.id, data=data))
 
 
 def _digest(event: InboundEvent, account: str, session: str | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 
-from holdfast.gateway.address import account_of
+from holdfast.gateway.account import account_of
 from holdfast.gateway.replies import Refusal
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Guard:
                 "invalid_token",
                 {"www-authenticate": "Bearer"},
             )
-        return account_of(token)
+        return account_of(token.decode("latin-1"))
 
 
 def _check_origin(scope: Scope, host: str) -> None:

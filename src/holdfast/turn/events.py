@@ -16,6 +16,8 @@ EVENT_BUFFER_MAX = 4096
 
 KINDS = (
     "input.accepted",  # data: source, lane
+    "input.joined",  # data: retries (an equal request shares this input)
+    "input.left",  # data: present (a caller's connection closed before it had the answer; so many are still there)
     "turn.started",  # data: epoch, lane, attempt
     "turn.model",  # data: model, step (a model request goes out; the prompt window opens)
     "turn.delta",  # data: text
@@ -26,7 +28,7 @@ KINDS = (
     "turn.fallback",  # data: decision record
     "turn.discarded",  # what was streamed in this turn so far is not the answer; data: reason
     "turn.settled",  # data: state, detail, answer, result
-    "delivery",  # data: delivery id, state
+    "delivery",  # data: id, event, state, channel, target, part, attempts, label, detail
     "dropped",  # data: count
 )
 
