@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from holdfast.config import Config, find_config, load_config, read_config
+from holdfast.config import Config, load_config, read_config
 from holdfast.config.keys import ANY, all_keys
 from holdfast.config.show import as_toml, rows, without_password
 from holdfast.errors import ConfigError
@@ -269,19 +269,6 @@ def test_secrets_are_not_shown(write) -> None:
     assert loaded.config.models.settings()["p"].api_key == "sk-secret"
     assert without_password("postgres://u:p@h/db") == "postgres://***@h/db"
     assert without_password("postgres://h/db") == "postgres://h/db"
-
-
-def test_the_file_is_looked_for_where_the_documentation_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    state = tmp_path / "state"
-    state.mkdir()
-    assert find_config(None, state, {}) is None
-    (state / "holdfast.toml").write_text("")
-    assert find_config(None, state, {}) == state / "holdfast.toml"
-    (tmp_path / "holdfast.toml").write_text("")
-    assert find_config(None, state, {}) == Path("holdfast.toml")
-    assert find_config(None, state, {"HOLDFAST_CONFIG": "/etc/h.toml"}) == Path("/etc/h.toml")
-    assert find_config("named.toml", state, {"HOLDFAST_CONFIG": "/etc/h.toml"}) == Path("named.toml")
 
 
 def test_every_key_says_what_it_means_and_has_its_own_variable() -> None:

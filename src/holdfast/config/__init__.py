@@ -7,7 +7,7 @@ process but from the mapping handed in. Read `model.py` first: it is the list of
 Importing this package imports pydantic; `import holdfast` does not import this package.
 """
 
-from holdfast.config.load import Loaded, find_config, load_config, read_config
+from holdfast.config.load import Loaded, load_config, read_config
 from holdfast.config.model import AgentConfig, Config, ProviderConfig
 
-__all__ = ["AgentConfig", "Config", "Loaded", "ProviderConfig", "find_config", "load_config", "read_config"]
+__all__ = ["AgentConfig", "Config", "Loaded", "ProviderConfig", "load_config", "read_config"]

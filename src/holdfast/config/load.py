@@ -16,7 +16,6 @@ from holdfast.config.model import Config, WriteLockConfig
 from holdfast.errors import ConfigError, InputError, ProviderError
 from holdfast.model import catalog
 
-FILE_NAME = "holdfast.toml"
 FILE_BYTES_MAX = 1 << 20
 """A megabyte of settings is a mistake, such as a log file named by --config."""
 
@@ -37,18 +36,6 @@ class Loaded:
     file: Path | None = None
     sources: Mapping[keys.Path, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-
-def find_config(named: str | Path | None, state: Path | None, env: Mapping[str, str]) -> Path | None:
-    """The file to read: the one named, else HOLDFAST_CONFIG, ./holdfast.toml, the state directory's, or none.
-
-    A file that was named is returned whether it exists or not, so that reading it says what is wrong.
-    """
-    chosen = named or env.get("HOLDFAST_CONFIG")
-    if chosen:
-        return Path(chosen)
-    candidates = [Path(FILE_NAME)] + ([state / FILE_NAME] if state else [])
-    return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -161,7 +148,7 @@ def _fault(error: dict[str, Any], sources: Mapping[keys.Path, str], file: Path |
     """One of pydantic's errors as a line: path, what is wrong, what was found, where it was found."""
     path = tuple(str(part) for part in error["loc"])
     source = next((sources[path[:n]] for n in range(len(path), 0, -1) if path[:n] in sources), "file")
-    where = f" ({file or FILE_NAME})" if source == "file" else f" ({source})"
+    where = f" ({file})" if source == "file" else f" ({source})"
     if error["type"] == "extra_forbidden":
         return f"{keys.dotted(path)}: unknown key{keys.suggest(path)}{where}"
     if error["type"] in ("value_error", "assertion_error"):

@@ -129,8 +129,7 @@ class TurnConfig(Section):
     steps_max: Positive = Field(default=32, description="Model calls in one turn, tool rounds included.")
     tool_seconds_max: Positive = Field(default=600, description="Seconds one tool call may take.")
     output_bytes_max: Positive = Field(
-        default=1_048_576,
-        description="Bytes of one tool result or answer that are kept; more is cut, and the cut is marked.",
+        default=8 * 1024 * 1024, description="Bytes that the model may write in one turn, all its steps together."
     )
 
     @model_validator(mode="after")

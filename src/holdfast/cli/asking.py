@@ -1,0 +1,136 @@
+"""Say something in a session and wait for what becomes of it: through the running gateway, or in this very process.
+
+Both ways use the same name for the same message (source, account, key), so that a message whose gateway died on the way
+is found again, not said twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.cli.exit_codes import TryAgainError
+from holdfast.cli.remote import Gateway, GatewayGoneError, Message, OnEvent, find_gateway
+from holdfast.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from holdfast.config import Config
+    from holdfast.inbound.event import InboundEvent
+    from holdfast.turn.events import Subscription
+
+TOKEN_FILE = "token"
+TOKEN_FILE_VARIABLE = "HOLDFAST_GATEWAY_TOKEN_FILE"
+GATEWAY_TRIES = 20
+AGAIN_S = 0.1
+"""A gateway that dies under a supervisor is back within a second or two; after that this process does the work."""
+
+
+def ask(
+    settings: Settings, message: Message, *, wait: bool, timeout_s: float, on_event: OnEvent | None = None
+) -> dict[str, Any]:
+    """Say `message` and return its input as JSON: settled, or as it is after `timeout_s`, or at once without `wait`.
+
+    Args:
+        on_event: told what happens meanwhile, by kind and data (`turn/events.py`).
+
+    Raises:
+        errors of `Holdfast.accept`; TryAgainError: a lane is full. Nothing was stored then.
+    """
+    until_mono = time.monotonic() + timeout_s
+    for _ in range(GATEWAY_TRIES):
+        gateway = _find_gateway(settings)
+        if gateway is None:
+            break
+        try:
+            if on_event is not None and wait:
+                return gateway.ask_watching(message, on_event, until_mono=until_mono)
+            return gateway.ask(message, wait=wait, until_mono=until_mono)
+        except GatewayGoneError:
+            time.sleep(AGAIN_S)
+    config = settings.load().config
+    event = _event_of(message, settings, waits=wait)
+    return asyncio.run(_ask_here(settings.state, config, event, wait, until_mono, on_event))
+
+
+def _find_gateway(settings: Settings) -> Gateway | None:
+    state = settings.state_dir
+    return None if state is None else find_gateway(state, token_file(settings, state))
+
+
+def token_file(settings: Settings, state: Path) -> Path:
+    """Where the gateway's token is. The configuration, which takes longest, is read only if it may say so."""
+    if settings.config_file() is None and TOKEN_FILE_VARIABLE not in os.environ:
+        return state / TOKEN_FILE
+    return Path(settings.load().config.gateway.token_file or state / TOKEN_FILE)
+
+
+async def _ask_here(
+    state: str, config: Config, event: InboundEvent, wait: bool, until_mono: float, on_event: OnEvent | None
+) -> dict[str, Any]:
+    """Run the input's turn in this process, unless another process has it."""
+    from holdfast.gateway.app import open_handle, run_until_settled
+    from holdfast.inbound.event import LaneFull
+
+    async with open_handle(config, state, kind="cli") as hf:
+        with hf.events.subscribe(session=event.session) as events:
+            admission = await hf.accept(event)
+            if isinstance(admission, LaneFull):
+                raise TryAgainError(
+                    f"lane {admission.lane!r} is full ({admission.waiting} waiting, limit {admission.limit}); "
+                    "try again later"
+                )
+            if not wait:
+                return _shown(await hf.input(admission.input_id))
+            telling = asyncio.create_task(_tell(events, admission.input_id, on_event))
+            try:
+                left_s = max(0.0, until_mono - time.monotonic())
+                return _shown(await run_until_settled(hf, config, admission.input_id, timeout_s=left_s))
+            finally:
+                events.close()
+                await telling  # what happened last is still to be told
+
+
+async def _tell(events: Subscription, input_id: str, on_event: OnEvent | None) -> None:
+    async for event in events:
+        if on_event is not None and event.input_id == input_id:
+            on_event(event.kind, event.data)
+
+
+def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEvent:
+    """The event that the gateway makes of the same message, so that both have one name and one body.
+
+    Before the first gateway of a state has made its token there is no account to share, and nothing to mix up.
+    """
+    from holdfast.gateway.account import account_of
+    from holdfast.inbound.event import InboundEvent
+    from holdfast.inbound.openai_messages import read_user
+
+    token = _token(settings)
+    return InboundEvent(
+        session=message.session,
+        payload={"content": read_user(message.text, "text")["content"]},
+        source="cli" if token is None else "http",
+        account="" if token is None else account_of(token),
+        key=message.key,
+        lane=message.lane,
+        waits=waits,
+        model=message.model,
+        origin={"client": "holdfast-cli"},
+    )
+
+
+def _token(settings: Settings) -> str | None:
+    try:
+        return token_file(settings, settings.state_dir).read_text().strip() if settings.state_dir else None
+    except FileNotFoundError:
+        return None
+
+
+def _shown(view: Any) -> dict[str, Any]:
+    """An input as the gateway shows it."""
+    import msgspec
+
+    return msgspec.to_builtins(view) | {"settled": view.settled}

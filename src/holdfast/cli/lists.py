@@ -1,0 +1,129 @@
+"""`sessions`, `turns`, `inputs`, `outbox`: what is in the store, newest first. They never write to a transcript."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from holdfast.cli.output import local_time, print_json, print_table, shortened
+from holdfast.cli.settings import Settings, common_options, pass_settings
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+    from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+
+T = TypeVar("T")
+
+limit_option = click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most.")
+session_option = click.option("--session", metavar="KEY", help="Only of this session.")
+
+
+def read(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]]) -> T:
+    """What `ask` finds in the state. Raises InputError where there is no state.
+
+    The configuration is not read: it says how turns are run, and no turn is run here.
+    """
+    import holdfast
+
+    async def go() -> T:
+        async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+            return await ask(hf)
+
+    return asyncio.run(go())
+
+
+def show(
+    settings: Settings, views: Sequence[T], columns: Sequence[str], row: Callable[[T], Sequence[str]], *, empty: str
+) -> None:
+    """The views as JSON, or as a table of `row`s."""
+    if settings.json:
+        print_json(list(views))
+    else:
+        print_table(columns, [row(view) for view in views], empty=empty)
+
+
+@click.command()
+@click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with it.")
+@limit_option
+@common_options
+@pass_settings
+def sessions(settings: Settings, prefix: str, limit: int) -> None:
+    """List the sessions: key, size, who owns it now, what waits."""
+    views = read(settings, lambda hf: hf.sessions(prefix=prefix, limit=limit))
+    show(settings, views, ["SESSION", "BYTES", "OWNER", "WAITING", "LAST USED", "FILE"], _session, empty="no sessions")
+
+
+def _session(view: SessionView) -> list[str]:
+    owner = f"{view.owner_turn} ({view.owner_lane})" if view.owner_turn else "-"
+    used = local_time(view.updated_at_ms)
+    return [view.key, str(view.size_bytes), owner, str(view.queued), used, view.path or view.transcript]
+
+
+@click.command()
+@session_option
+@limit_option
+@common_options
+@pass_settings
+def turns(settings: Settings, session: str | None, limit: int) -> None:
+    """List the turns, those that run and those that ended."""
+    views = read(settings, lambda hf: hf.turns(session=session, limit=limit))
+    columns = ["TURN", "SESSION", "LANE", "STATE", "OUTCOME", "STARTED", "INPUT"]
+    show(settings, views, columns, _turn, empty="no turns")
+
+
+def _turn(view: TurnView) -> list[str]:
+    started = local_time(view.started_at_ms)
+    return [view.id, view.session, view.lane, view.state, view.outcome or "-", started, view.input_id or "-"]
+
+
+@click.command()
+@session_option
+@click.option("--in-state", "wanted", metavar="STATE", help="Only in this state: queued, running, answered, failed, …")
+@limit_option
+@common_options
+@pass_settings
+def inputs(settings: Settings, session: str | None, wanted: str | None, limit: int) -> None:
+    """List the inputs and what became of them; `holdfast why ID` tells more."""
+    views = read(settings, lambda hf: hf.inputs(session=session, state=_known("input", wanted), limit=limit))
+    columns = ["INPUT", "SESSION", "LANE", "SOURCE", "STATE", "ACCEPTED", "DETAIL"]
+    show(settings, views, columns, _input, empty="no inputs")
+
+
+def _input(view: InputView) -> list[str]:
+    detail = shortened(view.detail or view.answer or (f"{view.position} before it" if view.position else "") or "-")
+    return [view.id, view.session, view.lane, view.source, view.state, local_time(view.accepted_at_ms), detail]
+
+
+@click.command()
+@click.option(
+    "--in-state", "wanted", metavar="STATE", help="Only in this state: pending, started, sent, unknown, failed."
+)
+@limit_option
+@common_options
+@pass_settings
+def outbox(settings: Settings, wanted: str | None, limit: int) -> None:
+    """List what must go out, and whether it has. Exit code 1 if something was given up or its fate is unknown."""
+    views = read(settings, lambda hf: hf.deliveries(state=_known("delivery", wanted), limit=limit))
+    columns = ["DELIVERY", "INPUT", "ROUTE", "PART", "STATE", "TRIES", "CHANGED", "DETAIL"]
+    show(settings, views, columns, _delivery, empty="nothing in the outbox")
+    if any(view.state in ("failed", "unknown") for view in views):
+        click.get_current_context().exit(1)
+
+
+def _delivery(view: DeliveryView) -> list[str]:
+    changed, detail = local_time(view.updated_at_ms), shortened(view.detail or view.label or view.body)
+    return [view.id, view.input_id, view.route, str(view.part), view.state, str(view.attempts), changed, detail]
+
+
+def _known(machine: str, state: str | None) -> str | None:
+    """The state asked for, if the table of that machine has it. Raises a usage error that lists those it has."""
+    from holdfast.lane.states import TRANSITIONS
+
+    moves: dict[Any, str] = dict(TRANSITIONS[machine])
+    states = sorted({before for before, _ in moves} | set(moves.values()))
+    if state is not None and state not in states:
+        raise click.UsageError(f"no state {state!r}; there are {', '.join(states)}")
+    return state

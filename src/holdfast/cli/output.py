@@ -1,0 +1,72 @@
+"""What goes to standard output: tables for people, plain text for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line; dataclasses of the store are objects with the same names."""
+    import msgspec
+
+    try:
+        print_text(msgspec.json.encode(value).decode("utf-8"))
+    except UnicodeEncodeError:  # half an emoji, which only an escape can hold
+        print_text(json.dumps(msgspec.to_builtins(value)))
+
+
+def print_text(text: str) -> None:
+    """A line, whatever is in it: what the terminal cannot show (half an emoji, a foreign encoding) is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Rows under their columns: drawn by rich on a terminal, tab-separated without a heading in a pipe."""
+    shown = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in shown:
+            print_text("\t".join(row))
+    elif not shown:
+        click.echo(empty)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in shown:
+            table.add_row(*(Text(cell) for cell in row))
+        Console().print(table)
+
+
+def printable(text: str) -> str:
+    """Text of others without what would move a terminal's cursor, change its state or turn its direction."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def for_people(text: str) -> str:
+    """`text` as it is into a pipe or file, `printable` on a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
+
+
+def local_time(at_ms: int | None) -> str:
+    """Milliseconds since 1970 as the reader's own date and time; an empty text for None."""
+    return "" if at_ms is None else datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The first line of `text`, at most `length` characters."""
+    first = text.strip().split("\n", 1)[0]
+    return first if len(first) <= length and first == text.strip() else first[: length - 1] + "…"

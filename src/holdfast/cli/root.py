@@ -1,0 +1,53 @@
+"""The command `holdfast` itself: its options, and the table of its commands, each loaded when it is named."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from holdfast.cli.settings import common_options
+from holdfast.version import __version__
+
+COMMANDS = {
+    "up": "up",
+    "send": "send",
+    "chat": "chat",
+    "sessions": "lists",
+    "transcript": "transcript",
+    "turns": "lists",
+    "inputs": "lists",
+    "outbox": "lists",
+    "stop": "stop",
+    "why": "why",
+    "config": "config",
+}
+"""Command and the module of this package that holds a click command of that name, in the order of a newcomer's day."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command is named, or listed by --help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        return getattr(import_module(f"holdfast.cli.{module}"), cmd_name)
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 findings or failure, 2 usage, 69 unavailable (port taken), 75 busy (try again), "
+    "78 configuration.",
+)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@common_options
+def root() -> None:
+    """Long-lived AI agents that always know who owns a conversation.
+
+    `holdfast up` starts a gateway; `holdfast send agent:main:main "hello"` talks to it, or does without one.
+    """

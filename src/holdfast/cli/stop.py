@@ -1,0 +1,36 @@
+"""`holdfast stop`: ask an input or a turn to end."""
+
+from __future__ import annotations
+
+import getpass
+
+import click
+
+from holdfast.cli.lists import read
+from holdfast.cli.output import print_json, print_text
+from holdfast.cli.settings import Settings, common_options, pass_settings
+
+
+@click.command()
+@click.argument("target", metavar="ID")
+@common_options
+@pass_settings
+def stop(settings: Settings, target: str) -> None:
+    """Ask an input (in_…) or a running turn (turn_…) to stop.
+
+    A waiting input is cancelled at once. A running one is asked ("requested"): its owner, in whatever process, sees it
+    within a second and settles it; an answer that is already final wins. Asking twice is the same as once.
+    """
+    by = f"holdfast stop ({_user()})"
+    result = read(settings, lambda hf: hf.cancel(target, by=by))
+    if settings.json:
+        print_json({"id": target, "result": result})
+    else:
+        print_text(f"{target}: {result}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        return "unknown user"

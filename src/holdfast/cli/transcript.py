@@ -1,0 +1,185 @@
+"""`holdfast transcript`: what was said in a session, read off its file. Never writes, takes no lock."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast.cli.lists import read
+from holdfast.cli.output import for_people, print_json, print_text
+from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.errors import InputError
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+    from holdfast.session.lines import Line
+
+LOOK_S = 0.3
+RESULT_CHARS_MAX = 2000
+"""A tool's result is for the model; people see its beginning, and all of it with --raw or --json."""
+
+
+@click.command()
+@click.argument("session")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on; end with Ctrl-C.")
+@click.option("--raw", is_flag=True, help="The lines of the file, byte for byte.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what is no conversation: labels, notices, foreign lines, …"
+)
+@common_options
+@pass_settings
+def transcript(settings: Settings, session: str, follow: bool, raw: bool, everything: bool) -> None:
+    """Print what was said in SESSION, oldest first.
+
+    Without --all it shows messages, summaries and kept answers. Lines beside the active branch are marked. With --json
+    each line of the file is one JSON line with its kind, origin and place.
+    """
+    lines, path = read(settings, lambda hf: _lines_and_path(hf, session))
+    beside = _ids_beside(lines)
+    write = _write_raw if raw else _write_json if settings.json else _write_text
+    for line in lines:
+        if raw or settings.json or everything or _is_for_everybody(line):
+            write(line, beside=line.id in beside)
+    if follow:
+        if path is None:
+            raise InputError("this state keeps no files to follow")
+        for line in _follow(Path(path), sum(len(line.raw) + 1 for line in lines)):
+            if raw or settings.json or everything or _is_for_everybody(line):
+                write(line, beside=False)
+                sys.stdout.flush()
+
+
+async def _lines_and_path(hf: Holdfast, key: str) -> tuple[Sequence[Line], str | None]:
+    session = hf.session(key)
+    lines, path = await asyncio.gather(session.lines(), session.path())
+    return lines, path
+
+
+def _ids_beside(lines: Sequence[Line]) -> Set[str | None]:
+    """Ids of entries that are not on the active branch."""
+    from holdfast.session.branch import active_branch
+
+    active = {line.id for line in active_branch(lines).lines}
+    return {line.id for line in lines if line.kind != "header" and line.id is not None} - active
+
+
+def _is_for_everybody(line: Line) -> bool:
+    """Conversation, and answers that were kept for people after their turn was lost."""
+    from holdfast.session.entries import SALVAGE_TYPE
+    from holdfast.session.lines import is_conversation
+
+    return is_conversation(line) or line.custom_type == SALVAGE_TYPE
+
+
+def _follow(path: Path, offset: int) -> Iterator[Line]:
+    """Lines written to `path` after `offset`, once complete. A replaced or cut file is read from its beginning."""
+    from holdfast.session.lines import read_line, split_lines
+
+    identity = path.stat().st_ino
+    while True:
+        try:
+            found = path.stat()
+            if found.st_ino != identity or found.st_size < offset:
+                click.echo("holdfast: the file was replaced; from its beginning:", err=True)
+                identity, offset = found.st_ino, 0
+            with path.open("rb") as file:
+                file.seek(offset)
+                complete, _ = split_lines(file.read())
+        except FileNotFoundError:
+            complete = []  # between two names; or deleted, then it may come back
+        for raw in complete:
+            offset += len(raw) + 1
+            yield read_line(raw)
+        time.sleep(LOOK_S)
+
+
+def _write_raw(line: Line, *, beside: bool) -> None:
+    sys.stdout.buffer.write(line.raw + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _write_json(line: Line, *, beside: bool) -> None:
+    try:
+        entry = line.value()
+    except (ValueError, RecursionError):
+        entry = None
+    text = None if entry is not None else line.raw.decode("utf-8", "backslashreplace")
+    print_json({"kind": line.kind, "beside": beside, "reason": line.reason, "entry": entry, "text": text})
+
+
+def _write_text(line: Line, *, beside: bool) -> None:
+    heading, text = _describe(line)
+    mark = "  (beside the active branch)" if beside else ""
+    print_text(for_people(f"── {heading}{mark}"))
+    if text:
+        print_text(for_people(text.rstrip("\n")) + "\n")
+
+
+def _describe(line: Line) -> tuple[str, str]:
+    """A heading and a text for one line."""
+    try:
+        value = line.value()
+    except (ValueError, RecursionError):
+        return f"unreadable: {line.reason or 'blank'}", line.raw.decode("utf-8", "backslashreplace")
+    at = str(value.get("timestamp", ""))
+    if line.type == "message" and isinstance(value.get("message"), dict):
+        return _describe_message(value["message"], at)
+    if line.type in ("compaction", "branch_summary"):
+        return f"{line.type}  {at}", str(value.get("summary", ""))
+    if line.type == "custom_message":
+        return f"note from {line.custom_type}  {at}", _text_of(value.get("content"))
+    if line.type == "custom":
+        return f"{line.custom_type}  {at}", _text_of(value.get("data"))
+    facts = {
+        name: fact for name, fact in value.items() if name not in ("type", "id", "parentId", "timestamp", "holdfast")
+    }
+    return f"{line.type or line.kind}  {at}", ", ".join(f"{name}: {fact}" for name, fact in facts.items())
+
+
+def _describe_message(message: dict[str, Any], at: str) -> tuple[str, str]:
+    role = message.get("role")
+    text = _text_of(message.get("content"))
+    if role == "assistant":
+        return f"assistant ({message.get('provider')}/{message.get('model')})  {at}", text
+    if role == "toolResult":
+        failed = " failed" if message.get("isError") else ""
+        return f"result of {message.get('toolName')}{failed}  {at}", _cut(text)
+    if role == "bashExecution":
+        return f"shell: {message.get('command')}  {at}", _cut(str(message.get("output", "")))
+    return f"{role}  {at}", text
+
+
+def _text_of(content: Any) -> str:
+    """Content in any of its forms as text: a string, parts, or the data of a kept answer."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(_part_text(part) for part in content if isinstance(part, dict))
+    if isinstance(content, dict):
+        return "\n".join(f"{name}: {_text_of(value)}" for name, value in content.items())
+    return "" if content is None else str(content)
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    match part.get("type"):
+        case "text":
+            return str(part.get("text", ""))
+        case "thinking":
+            return f"(thinking) {part.get('thinking', '')}"
+        case "toolCall":
+            return f"→ {part.get('name')}({part.get('arguments')})"
+        case "image":
+            return f"[image, {part.get('mimeType')}]"
+        case other:
+            return f"[{other}]"
+
+
+def _cut(text: str) -> str:
+    left_out = len(text) - RESULT_CHARS_MAX
+    return text if left_out <= 0 else f"{text[:RESULT_CHARS_MAX]}\n… ({left_out} characters more)"
