@@ -12,6 +12,9 @@
     │   └── DrainingError            the process is going away; send it elsewhere or later
     ├── ProviderError                the model's side; feeds failover
     │   └── AllModelsFailedError     every model of a chain failed; carries a receipt of each
+    ├── ChannelError                 a platform did not take a message; ends at the courier
+    │   ├── ChannelRefusedError      it has certainly not arrived; `.permanent` says whether to try again
+    │   └── SendUnknownError         nobody knows whether it arrived
     ├── ResourceError                disk full, out of handles, read-only; stops the turn, explained
     │   └── StoreStoppedError        the ledger failed or was replaced; this process must end
     ├── InputError                   the caller's; fix the call
@@ -24,7 +27,7 @@
     ├── TurnCancelledError           somebody asked the turn to stop; carries `.by`
     └── StateVersionError            the state directory was written by a newer Holdfast
 
-Each class knows whose `fault` it is ("caller", "provider", "coordination", "resource") and whether trying the same call
+Each class knows whose `fault` it is ("caller", "provider", "channel", "coordination", "resource") and whether trying the same call
 `again` can help.
 """
 
@@ -186,6 +189,36 @@ class AllModelsFailedError(ProviderError):
             retry_after_s=min(waits, default=None),
             sent=any(failure.sent for failure in failures),
         )
+
+
+# ── the channel's side ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ChannelError(HoldfastError):
+    """A platform did not confirm a message. Raised by channel adapters, ends at the courier (`outbox/delivery.py`)."""
+
+    fault = "channel"
+    again = True
+
+
+class ChannelRefusedError(ChannelError):
+    """The message has not arrived and will not.
+
+    Args:
+        permanent: trying again cannot help (no such chat, bot blocked); the delivery has failed.
+        retry_after_s: how long the platform asks to wait before the next try, or None.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s
+
+
+class SendUnknownError(ChannelError):
+    """The message may or may not have arrived. Never sent again without a label, unless the platform can be asked."""
+
+    again = False
 
 
 # ── this machine ─────────────────────────────────────────────────────────────────────────────────────────────────────

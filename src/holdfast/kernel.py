@@ -47,6 +47,7 @@ class Holdfast:
         self.fence_mode = fence_mode
         self.events = EventBus()
         self.work_arrived = asyncio.Event()
+        self.answers_arrived = asyncio.Event()
         self.draining = False
         self._live: dict[str, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -210,6 +211,7 @@ class Holdfast:
         finally:
             self._live.pop(turn.id, None)
             self.work_arrived.set()
+            self.answers_arrived.set()
 
     async def _settle_later(self, turn: Turn, exc: BaseException | None) -> None:
         while not self.store.stopped:

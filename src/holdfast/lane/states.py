@@ -35,10 +35,14 @@ TURN: dict[tuple[str, str], str] = {
 DELIVERY: dict[tuple[str, str], str] = {
     ("pending", "start"): "started",
     ("started", "confirm"): "sent",
+    ("started", "confirm_piece"): "pending",  # a long text goes out in pieces, each confirmed by itself
     ("started", "refuse"): "pending",
     ("started", "give_up"): "failed",
     ("started", "sender_died"): "unknown",
+    ("started", "lose_track"): "unknown",  # its sender lives, but the channel could not say what became of it
     ("unknown", "found"): "sent",
+    ("unknown", "found_piece"): "pending",
+    ("unknown", "not_found"): "pending",  # the platform says that it never arrived
     ("unknown", "resend_labelled"): "started",
     ("unknown", "report"): "failed",
     ("pending", "give_up"): "failed",

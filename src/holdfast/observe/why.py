@@ -48,9 +48,8 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
         because = f" ({view.detail})" if view.detail else ""
         attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""
         lines.append(WhyLine(view.settled_at_ms, f"ended as {view.state}{attempts}{because}", f"inputs:{view.id}"))
-    for delivery in await store.deliveries(state=None, limit=1000):
-        if delivery.input_id == view.id:
-            lines.append(WhyLine(delivery.updated_at_ms, _delivered(delivery), f"outbox:{delivery.id}"))
+    for delivery in await store.deliveries(state=None, limit=1000, input_id=view.id):
+        lines.append(WhyLine(delivery.updated_at_ms, _delivered(delivery), f"outbox:{delivery.id}"))
     lines.sort(key=lambda line: line.at_ms)  # stable: what happened in the same millisecond stays as listed
     return WhyReport(view.id, "input", view.session, view.state, lines)
 
@@ -98,6 +97,26 @@ _WORDS = {
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
+    "delivery": lambda d: (
+        f"delivery to {d['channel']}:{d['target']}, part {d['part'] + 1}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
+        + (f" ({d['detail']})" if d['detail'] else "")
+    ),
+}
+
+
+_DELIVERY_WORDS = {
+    "start": "handed to the channel",
+    "confirm": "confirmed by the channel",
+    "confirm_piece": "its first piece confirmed, more to come",
+    "refuse": "refused, to be tried again",
+    "give_up": "given up",
+    "sender_died": "its sender died before it knew",
+    "lose_track": "its fate is unknown",
+    "found": "found on the platform",
+    "found_piece": "its first piece found on the platform, more to come",
+    "not_found": "not on the platform, to be sent again",
+    "resend_labelled": "sent again with a label",
+    "report": "reported as failed",
 }
 
 

@@ -55,7 +55,7 @@ def plan_deliveries(input_id: str, route: Route | None, outcome: Outcome) -> lis
     if route is None:
         return []
     texts = [text for text in (outcome.answer, outcome.notice) if text]
-    body = "\n\n".join(texts)
+    body = "\n\n".join(texts).encode("utf-8", "replace").decode()  # lone surrogates are not text any channel takes
     parts = [body[at : at + PART_CHARS_MAX] for at in range(0, len(body), PART_CHARS_MAX)]
     return [
         Delivery(delivery_id(input_id, route, part), route.channel, route.target, part, text)

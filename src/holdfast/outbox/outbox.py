@@ -1,7 +1,9 @@
 """What to do with an undelivered row: pure rules from what the store shows to the next step.
 
 A row is a part of an answer. Parts of one target go out in order: only the first unfinished row of each target is looked
-at, so a row that waits keeps its place and those behind it. Retries and their limit: semantics.md 2.11.
+at, so a row that waits keeps its place and those behind it. A part that is too long for one message of its channel goes
+out in pieces, one after another, each with a key, a confirmation and retries of its own. Retries and their limit:
+semantics.md 2.11.
 """
 
 from __future__ import annotations
@@ -25,14 +27,14 @@ OnUnknown = Literal["resend_labelled", "report"]
 
 @dataclass(frozen=True, slots=True)
 class OpenDelivery:
-    """The first unfinished row of a target, as the store saw it. Handed back, it is what a compare-and-set compares.
+    """A row as the store saw it. Handed back, it is what a compare-and-set compares.
 
     Args:
         state: "pending", "started" or "unknown" ("sent", "failed" once it has been moved there).
         attempts: sends begun for the piece that is next.
         process: whoever began the last send, or None.
         sender: whether that process lives; "nobody" while no send is under way.
-        sent_chars: how much of `body` has been confirmed, in pieces.
+        sent_chars, piece_chars: how much of `body` is confirmed; how much after that the next piece takes (0: not cut).
         due_in_s: 0 if it may be sent now.
     """
 
@@ -43,22 +45,40 @@ class OpenDelivery:
     target: str
     part: int
     body: str
+    sent_chars: int
+    piece_chars: int
     label: str | None
     state: str
     attempts: int
     process: str | None
     sender: Sender
-    sent_chars: int
     due_in_s: float
 
     @property
     def key(self) -> str:
-        """The idempotency key of the piece that is next: stable over retries, restarts and processes."""
+        """The idempotency key of the next piece, which always names the same text: over retries, restarts, processes."""
         return self.id if self.sent_chars == 0 else f"{self.id}.{self.sent_chars}"
 
     @property
-    def rest(self) -> str:
-        return self.body[self.sent_chars :]
+    def piece(self) -> str:
+        return self.body[self.sent_chars : self.sent_chars + self.piece_chars]
+
+    @property
+    def is_last_piece(self) -> bool:
+        return self.sent_chars + self.piece_chars >= len(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a move changes besides the state. None leaves a field as it is."""
+
+    detail: str | None = None
+    retry_in_s: float = 0.0
+    label: str | None = None
+    piece_chars: int | None = None
+
+
+NO_CHANGE = Change()
 
 
 def next_step(
@@ -67,6 +87,7 @@ def next_step(
     """What to do with a row now.
 
     Args:
+        reconciles: whether the platform can be asked (and has not failed to answer too often).
         watched_s: for how long we have seen it as "unknown", on our own clock. A request of its dead sender may still be
             on its way for `longest_request_s`; before that nothing is asked, resent or given up.
     """
@@ -83,19 +104,22 @@ def next_step(
     return "report"
 
 
-def retry_in_s(attempts: int, asked_s: float | None) -> float | None:
+def retry_in_s(attempts: int, asked_s: float | None = None) -> float | None:
     """The pause after the `attempts`th refusal, at least what the platform asked for; None: no further send."""
     if attempts > len(RETRY_AFTER_S):
         return None
     return max(RETRY_AFTER_S[attempts - 1], min(asked_s or 0.0, RETRY_AFTER_MAX_S))
 
 
-def cut_piece(text: str, chars_max: int) -> str:
-    """The beginning of `text` that fits into one message: up to a paragraph's, line's or word's end in its second half."""
-    if len(text) <= chars_max:
-        return text
+def cut_piece(text: str, message_chars_max: int) -> int:
+    """How much of `text` goes into one message, with room for the label: up to a paragraph's, line's or word's end in
+    the second half of it, if there is one.
+    """
+    room = max(1, message_chars_max - len(POSSIBLE_DUPLICATE) - 1)
+    if len(text) <= room:
+        return len(text)
     for end in ("\n\n", "\n", " "):
-        at = text.rfind(end, chars_max // 2, chars_max)
+        at = text.rfind(end, room // 2, room)
         if at >= 0:
-            return text[: at + len(end)] if at + len(end) <= chars_max else text[: at + 1]
-    return text[:chars_max]
+            return at + len(end)
+    return room

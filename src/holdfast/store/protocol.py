@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.lane.policy import Waiting
-from holdfast.outbox.message import Delivery, Outcome
+from holdfast.outbox.message import Outcome
+from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
@@ -90,15 +91,20 @@ class LaneStore(Protocol):
 class OutboxStore(Protocol):
     """Deliveries on their way."""
 
-    async def claim_delivery(self, channels: Sequence[str], *, probe_first: bool) -> Delivery | None: ...
+    async def open_deliveries(self, channels: Sequence[str]) -> list[OpenDelivery]:
+        """The first unfinished row of each target of these channels, whatever its state."""
+        ...
 
-    async def mark_started(self, delivery_id: str) -> bool: ...
+    async def move_delivery(self, seen: OpenDelivery, event: str, change: Change = NO_CHANGE) -> OpenDelivery | None:
+        """Move a row (`lane/states.py`) if it still is as it was seen; durable when it returns.
 
-    async def end_delivery(
-        self, delivery_id: str, event: str, *, detail: str | None, retry_in_s: float = 0.0
-    ) -> None: ...
+        Returns: the row as it is now, or None: somebody else has moved it, and nothing was changed.
+        """
+        ...
 
-    async def deliveries(self, *, state: str | None, limit: int) -> list[DeliveryView]: ...
+    async def deliveries(
+        self, *, state: str | None, limit: int, input_id: str | None = None
+    ) -> list[DeliveryView]: ...
 
 
 class StoryStore(Protocol):

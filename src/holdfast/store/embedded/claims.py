@@ -79,6 +79,11 @@ def owner_of(conn: sqlite3.Connection, transcript: str) -> Epoch | None:
     return Epoch(row[0], row[1]) if row else None
 
 
+def processes_owning(conn: sqlite3.Connection) -> set[str]:
+    """Processes that own a turn, or did when they ended: they must stay provably dead or alive."""
+    return {row[0] for row in conn.execute("select owner_process from transcripts where owner_turn is not null")}
+
+
 def claim(
     conn: sqlite3.Connection,
     request: ClaimRequest,

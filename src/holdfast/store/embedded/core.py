@@ -19,10 +19,11 @@ from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import (
     CoordinationError,
     OwnershipLostError,
+    ResourceError,
 )
 from holdfast.lane.policy import LaneLimits
 from holdfast.session.key import validate_key
-from holdfast.store.embedded import claims, durable, inbox
+from holdfast.store.embedded import claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.faults import Faults, no_faults
@@ -116,9 +117,7 @@ class StoreCore:
         """Remove sentinels of dead processes that own nothing; those that do are needed to prove them dead."""
 
         def run(conn: sqlite3.Connection) -> set[str]:
-            return {
-                row[0] for row in conn.execute("select owner_process from transcripts where owner_turn is not null")
-            }
+            return claims.processes_owning(conn) | outbox_rows.processes_sending(conn)
 
         needed = self.writer.submit_blocking(Job(run))
         for name in os.listdir(self.state.processes):
@@ -126,15 +125,27 @@ class StoreCore:
                 (self.state.processes / name).unlink(missing_ok=True)
 
     async def close(self) -> None:
-        """Finish the ledger's work and let go of everything. Turns still open in this process are lost."""
+        """Finish the ledger's work and let go of everything. Turns and sends still open in this process are lost; its
+        sentinel then stays, unlocked, so that others see at once that it is dead.
+        """
         self.beater.close()
+        keep_sentinel = await self._leaves_something_open()
         await asyncio.to_thread(self.writer.close)
         self.reads.close()
         for file in self._files.values():
             file.close()
         self._files.clear()
         self._pool.shutdown(wait=False)
-        self.sentinel.close()
+        self.sentinel.close(keep=keep_sentinel)
+
+    async def _leaves_something_open(self) -> bool:
+        def run(conn: sqlite3.Connection) -> bool:
+            return self.process in claims.processes_owning(conn) | outbox_rows.processes_sending(conn)
+
+        try:
+            return await asyncio.shield(self.writer.submit(Job(run)))
+        except (ResourceError, OwnershipLostError):  # the ledger has stopped, or a forked child closes: unknown
+            return True
 
     # ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
 

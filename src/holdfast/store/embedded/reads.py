@@ -172,12 +172,15 @@ class Reads:
 
         return await self.ask(question)
 
-    async def deliveries(self, *, state: str | None, limit: int) -> list[DeliveryView]:
+    async def deliveries(
+        self, *, state: str | None, limit: int, input_id: str | None = None
+    ) -> list[DeliveryView]:
         """Newest first."""
         rows = await self.ask(
             lambda c: c.execute(
-                "select * from outbox where (:s is null or state=:s) order by created_at_ms desc, id limit :n",
-                {"s": state, "n": limit},
+                "select * from outbox where (:s is null or state=:s) and (:i is null or input=:i)"
+                " order by seq desc limit :n",
+                {"s": state, "i": input_id, "n": limit},
             ).fetchall()
         )
         return [view_of_delivery(row) for row in rows]

@@ -58,12 +58,16 @@ create index turns_process on turns(process);
 create index turns_input on turns(input) where input is not null;
 create index turns_parent on turns(parent) where parent is not null;
 
+-- `seq`: the order in which a target gets its parts. `sent_chars`: how much of `body` is confirmed; `piece_chars`: how much
+-- of the rest was cut for the piece that is next (0: not cut yet).
 create table outbox(
-  id text primary key, input text not null, channel text not null, target text not null, part integer not null,
-  body text not null, label text, state text not null, attempts integer not null default 0, process text,
+  seq integer primary key autoincrement, id text not null unique, input text not null, channel text not null, target text not null, part integer not null,
+  body text not null, sent_chars integer not null default 0, piece_chars integer not null default 0,
+  label text, state text not null, attempts integer not null default 0, process text,
   created_at_ms integer not null, updated_at_ms integer not null, not_before_ms integer not null default 0, detail text
 ) strict;
-create index outbox_open on outbox(state, not_before_ms) where state in ('pending', 'started', 'unknown');
+create index outbox_open on outbox(channel, target, seq) where state in ('pending', 'started', 'unknown');
+create index outbox_sending on outbox(process) where state='started';
 create index outbox_input on outbox(input);
 
 create table events(

@@ -38,11 +38,12 @@ class Sentinel:
         """Whether the process behind another sentinel lives. Our own is alive by definition."""
         return "alive" if name == self.name else probe(self.folder, name)
 
-    def close(self) -> None:
-        """Unlock and remove: an orderly end leaves nothing to probe."""
+    def close(self, *, keep: bool = False) -> None:
+        """Unlock, and remove unless `keep`: an orderly end leaves nothing to probe."""
         if self._fd < 0:
             return
-        (self.folder / self.name).unlink(missing_ok=True)
+        if not keep:
+            (self.folder / self.name).unlink(missing_ok=True)
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._fd = -1

@@ -1,7 +1,7 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
-Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `reading.py`. Waiting
-for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
+Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `delivering.py`,
+`reading.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from holdfast.session.key import validate_key
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
+from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.state_dir import open_state_dir
@@ -23,7 +24,7 @@ from holdfast.store.embedded.writer import Job
 PROOFS_MAX = 6
 
 
-class EmbeddedStore(Claiming, Ending, Reading):
+class EmbeddedStore(Claiming, Ending, Delivering, Reading):
     """All operations of `store/protocol.py`."""
 
     @classmethod

@@ -1,0 +1,98 @@
+"""The contract of a channel: what a platform's adapter has to do, and what it may be relied on for.
+
+An adapter sends one message per call and says truthfully what became of it:
+
+- `Sent`: the platform has confirmed it.
+- `ChannelRefusedError`: it has certainly not arrived and will not. `permanent` if trying again cannot help (no such chat,
+  bot blocked, message not allowed); a rate limit is not permanent and may carry `retry_after_s`.
+- `SendUnknownError`: it may or may not have arrived (connection lost after the request went out, no answer, an answer that
+  makes no sense). Whenever in doubt, this one. Any other exception counts as this one too.
+
+`request.delivery_id` is the idempotency key: stable over retries, restarts and processes. An adapter hands it to the
+platform if the platform keeps keys, or puts it where `find` can see it again.
+
+When a call ends, in whatever way, nothing more of it goes out: no retries in the background, and cancelling closes the
+connection. Calls for different targets run at the same time; for one target they come one after another. An adapter keeps
+no state that a restart would lose; what it was told by the platform and needs later it asks for again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.outbox.outbox import OnUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTraits:
+    """What a channel can do; asked for, never guessed.
+
+    Args:
+        reconciles: `find` gives a trustworthy answer once `longest_request_s` has passed.
+        longest_request_s: no request is cut off later than this, by us or by the platform. A send that takes longer is
+            cancelled and its fate is unknown.
+        text_max: code points in one message, label included. Longer texts go out in pieces, each with a key of its own.
+        on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible duplicate)
+            or "report" (do not; show it as failed, with the reason).
+    """
+
+    reconciles: bool = False
+    longest_request_s: float = 30.0
+    text_max: int = 4000
+    on_unknown: OnUnknown = "resend_labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """One message. `label` marks a copy of which an earlier one may have arrived; None as a rule."""
+
+    delivery_id: str
+    target: str
+    text: str
+    label: str | None = None
+
+    @property
+    def labelled_text(self) -> str:
+        """The text as the user should see it."""
+        return f"{self.label} {self.text}" if self.label else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The platform has it. `reference`: the platform's own name for the message, for people."""
+
+    reference: str | None = None
+
+
+class Channel(Protocol):
+    """One platform's adapter. The contract in words is at the top of this file."""
+
+    @property
+    def name(self) -> str:
+        """What routes call it, e.g. "console"."""
+        ...
+
+    @property
+    def traits(self) -> ChannelTraits: ...
+
+    async def send(self, request: SendRequest) -> Sent:
+        """Send one message.
+
+        Raises:
+            ChannelRefusedError: it has not arrived and will not.
+            SendUnknownError: nobody knows.
+
+        Cancelled: nothing more goes out; whether it arrived is unknown.
+        """
+        ...
+
+    async def find(self, delivery_id: str, target: str) -> Sent | None:
+        """Whether a message with this key has arrived; asked only if `traits.reconciles`.
+
+        Returns: what arrived, or None: it has certainly not.
+
+        Raises:
+            SendUnknownError, ChannelRefusedError: the platform cannot be asked now; it is asked again later.
+        """
+        ...

@@ -1,0 +1,48 @@
+"""The outbox of the embedded store: seeing what is undelivered, and moving it, each row by compare-and-set."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+
+from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery, Sender
+from holdfast.store.embedded import outbox_rows
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.record_file import boot_id
+from holdfast.store.embedded.writer import Job
+
+
+class Delivering(StoreCore):
+    """Every move is one durable commit. A settlement only ever writes "pending" rows: `started` is a commit of its own,
+    so that a kill before the send is not "unknown". (A channel that can reconcile could share the settlement's.)
+    """
+
+    async def open_deliveries(self, channels: Sequence[str]) -> list[OpenDelivery]:
+        """The first unfinished row of each target, with whether its sender lives."""
+        now_ms = self.now_ms()
+        return await self.reads.ask(
+            lambda conn: outbox_rows.first_of_each_target(conn, channels, now_ms, lambda row: self._sender(conn, row))
+        )
+
+    def _sender(self, conn: sqlite3.Connection, row: sqlite3.Row) -> Sender:
+        """Death is told by the sentinel, or by a boot that is over."""
+        life = self.sentinel.life_of(row["process"])
+        if life != "unknown":
+            return life
+        of = conn.execute("select boot from processes where name=?", (row["process"],)).fetchone()
+        return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
+
+    async def move_delivery(self, seen: OpenDelivery, event: str, change: Change = NO_CHANGE) -> OpenDelivery | None:
+        """Move a row if it still is as it was seen. Cancelled: it is moved or not, and nobody hears of it."""
+        self.refuse_if_forked()
+        now_ms = self.now_ms()
+        if event in ("confirm", "confirm_piece"):
+            self.options.faults("delivery.after_send")
+        job = Job(
+            lambda conn: outbox_rows.move(conn, seen, event, change, self.process, now_ms), durable=True, essential=True
+        )
+        moved = await asyncio.shield(self.writer.submit(job))
+        if moved is not None and moved.state == "started":
+            self.options.faults("delivery.after_started")
+        return moved

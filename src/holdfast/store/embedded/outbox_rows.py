@@ -1,0 +1,78 @@
+"""The SQL of the outbox. Every function takes a connection; those that write run inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from holdfast.lane import states
+from holdfast.outbox.outbox import RETRY_AFTER_MAX_S, Change, OpenDelivery, Sender
+from holdfast.store.embedded import inbox
+
+OPEN = "('pending', 'started', 'unknown')"
+_SELECT = "select o.*, i.session from outbox o join inputs i on i.id=o.input"
+
+
+def first_of_each_target(
+    conn: sqlite3.Connection, channels: Sequence[str], now_ms: int, sender_of: Callable[[sqlite3.Row], Sender]
+) -> list[OpenDelivery]:
+    """The first unfinished row of each target, oldest first; rows behind it wait for it."""
+    marks = ",".join("?" * len(channels))
+    rows = conn.execute(
+        f"{_SELECT} where o.seq in"  # noqa: S608  # only question marks are put in
+        f" (select min(seq) from outbox where state in {OPEN} and channel in ({marks}) group by channel, target)"
+        " order by o.seq",
+        tuple(channels),
+    ).fetchall()
+    return [_open_delivery(row, now_ms, sender_of) for row in rows]
+
+
+def move(
+    conn: sqlite3.Connection, seen: OpenDelivery, event: str, change: Change, process: str, now_ms: int
+) -> OpenDelivery | None:
+    """Move a row if it is as it was seen, and note it for `why`. None: it is not; nothing was changed.
+
+    Raises:
+        IllegalMoveError: the table of states has no such move.
+    """
+    state = states.move("delivery", seen.state, event)
+    starts = state == "started"
+    next_piece = event in ("confirm_piece", "found_piece")
+    cursor = conn.execute(
+        "update outbox set state=?, detail=?, not_before_ms=?, updated_at_ms=?, process=?, attempts=?, sent_chars=?,"
+        " piece_chars=?, label=? where id=? and state=? and attempts=? and process is ? and sent_chars=?",
+        (
+            state,
+            change.detail,
+            now_ms + int(change.retry_in_s * 1000),
+            now_ms,
+            process if starts else seen.process,
+            0 if next_piece else seen.attempts + starts,
+            seen.sent_chars + seen.piece_chars if next_piece else seen.sent_chars,
+            0 if next_piece else seen.piece_chars if change.piece_chars is None else change.piece_chars,
+            None if next_piece else change.label or seen.label,
+            seen.id, seen.state, seen.attempts, seen.process, seen.sent_chars,
+        ),
+    )  # fmt: skip
+    if cursor.rowcount == 0:
+        return None
+    row = conn.execute(f"{_SELECT} where o.id=?", (seen.id,)).fetchone()
+    data = {name: row[name] for name in ("id", "state", "channel", "target", "part", "attempts", "label", "detail")}
+    inbox.note_events(conn, [(now_ms, row["session"], row["input"], None, "delivery", {**data, "event": event})])
+    return _open_delivery(row, now_ms, lambda _: "alive")
+
+
+def processes_sending(conn: sqlite3.Connection) -> set[str]:
+    """Processes in whose name a send was begun that has not ended: they must stay provably dead or alive."""
+    return {row[0] for row in conn.execute("select distinct process from outbox where state='started'")}
+
+
+def _open_delivery(row: sqlite3.Row, now_ms: int, sender_of: Callable[[sqlite3.Row], Sender]) -> OpenDelivery:
+    wait_s = (row["not_before_ms"] - now_ms) / 1000
+    if not 0 < wait_s <= RETRY_AFTER_MAX_S:
+        wait_s = 0.0  # due; or the wall clock was set back since, which must not hold an answer back
+    return OpenDelivery(
+        row["id"], row["input"], row["session"], row["channel"], row["target"], row["part"], row["body"],
+        row["sent_chars"], row["piece_chars"], row["label"], row["state"], row["attempts"], row["process"],
+        sender_of(row) if row["state"] == "started" else "nobody", wait_s,
+    )  # fmt: skip
