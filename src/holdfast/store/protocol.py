@@ -102,9 +102,7 @@ class OutboxStore(Protocol):
         """
         ...
 
-    async def deliveries(
-        self, *, state: str | None, limit: int, input_id: str | None = None
-    ) -> list[DeliveryView]: ...
+    async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]: ...
 
 
 class StoryStore(Protocol):

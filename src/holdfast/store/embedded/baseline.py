@@ -63,7 +63,7 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
     rec = file.look()
     old = file.record.read() if rec is None else rec
     numbers = (old.epoch.number if old is not None else 0,)
-    now = file.fingerprint()
+    now = file.seen
     if now is None:
         return _begin_anew(file, clock, numbers, existed=ledger.known_inode != 0)
     if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
@@ -84,13 +84,23 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
     return _without_record(file, ledger, now, numbers, findings)
 
 
+def is_plain(file: TranscriptFile) -> bool:
+    """Whether `take_baseline` would neither read the transcript nor sync anything. Write lock held."""
+    rec = file.look()
+    return (
+        rec is not None
+        and rec.unjudged < 0
+        and file.seen == rec.fingerprint
+        and (rec.synced >= rec.end or rec.writer == file.process)
+    )
+
+
 def _begin_anew(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...], *, existed: bool) -> Baseline:
     fd = open_transcript(file.path)
     if not file.lock.retarget(fd):
         os.close(fd)
         raise TranscriptFormatError(f"{file.path}: somebody else is making it at this moment; try again")
-    os.close(file.fd)
-    file.fd, file.missing = fd, False
+    file.adopt_fd(fd)
     baseline = _write_header(file, clock, numbers)
     if existed:
         baseline.findings.append("the transcript was deleted between turns; a new one was begun")
@@ -109,7 +119,6 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
     durable.sync_data(file.fd)
     durable.sync_folder(file.path.parent)
     now = file.fingerprint()
-    assert now is not None
     link = fence_link(b"", raw)
     record = Record(
         boot_id(), Epoch(0, ""), "", file.process, now, now.size, link, None,
@@ -195,7 +204,7 @@ def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Reco
         anchor, anchor_digest = now.size, None
     return replace(
         rec, fingerprint=now, end=now.size, link=link, leaf=leaf, anchor=anchor, anchor_digest=anchor_digest,
-        unjudged=-1, foreign="", foreign_detail="", intent=None, synced_link=b"", synced=0, writer="*",
+        unjudged=-1, foreign="", foreign_detail="", synced_link=b"", synced=0, writer="*",
     )  # fmt: skip
 
 
@@ -205,9 +214,7 @@ def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]
         return now
     durable.write_all(file.fd, b"\n")
     findings.append(f"an unfinished line before offset {now.size} was closed with a newline")
-    closed = file.fingerprint()
-    assert closed is not None
-    return closed
+    return file.fingerprint()
 
 
 def _set_aside_from_first_bad_line(
@@ -236,9 +243,7 @@ def _set_aside_from_first_bad_line(
     findings.append(
         f"after a restart of the machine {now.size - at} bytes from offset {at} were set aside as {aside.name}"
     )
-    cut = file.fingerprint()
-    assert cut is not None
-    return cut
+    return file.fingerprint()
 
 
 def read_tail(fd: int, size: int, tail_bytes: int = TAIL_BYTES) -> list[Line]:

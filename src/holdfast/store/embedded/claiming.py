@@ -14,10 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from holdfast.errors import (
+    ResourceError,
     SessionMovedError,
 )
 from holdfast.outbox.message import Outcome
-from holdfast.session.fence import Fingerprint
+from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import baseline, claims, inbox, waiting
 from holdfast.store.embedded.baseline import LedgerFacts
@@ -36,6 +37,10 @@ class _ContendedError(Exception):
     """The write lock was not free at once (internal: the caller waits for it on a thread)."""
 
 
+class _NotPlainError(Exception):
+    """There is something to read, sync or close first, which is not done on an event loop (internal)."""
+
+
 class Claiming(StoreCore):
     """Taking a transcript. Read `_claim_job` first."""
 
@@ -50,12 +55,24 @@ class Claiming(StoreCore):
         Raises:
             TranscriptFormatError, ResourceError, SessionWriteLockTimeoutError: nothing was claimed.
         """
+        plain = self._claim_at_once(file, request, fence_mode)
+        if plain is not None:
+            return plain
         task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(self._give_back)
             raise
+
+    def _claim_at_once(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str) -> OwnedTurn | Busy | None:
+        """The plain case on this very thread: nobody owns it, nobody waits, nobody else has written. None: not plain."""
+        job = self._claim_job(file, request, fence_mode, lock_held=False, only_if_plain=True)
+        if not self.writer.run_at_once(job) or isinstance(job.error, _NotPlainError | _ContendedError):
+            return None
+        if job.error is not None:
+            raise job.error
+        return job.result
 
     def _give_back(self, task: asyncio.Future[OwnedTurn | Busy]) -> None:
         if task.cancelled() or task.exception() is not None:
@@ -65,15 +82,20 @@ class Claiming(StoreCore):
             turn = granted.claim.turn
             self.beater.stop(turn)
             now_ms = self.now_ms()
-            self.writer.post(lambda conn: self._abandon(conn, granted, turn, now_ms))
+            self.writer.post(
+                lambda conn: self._abandon(conn, granted.input_row, granted.transcript, granted.epoch, turn, now_ms)
+            )
 
-    def _abandon(self, conn: sqlite3.Connection, granted: OwnedTurn, turn: str, now_ms: int) -> None:
+    @staticmethod
+    def _abandon(
+        conn: sqlite3.Connection, claimed: sqlite3.Row | None, transcript: str, epoch: Epoch, turn: str, now_ms: int
+    ) -> None:
         """A claim whose waiter had gone: the input goes back to its place, nothing is charged."""
-        row = inbox.by_id(conn, granted.input_row["id"]) if granted.input_row is not None else None
-        if row is not None and row["epoch_nonce"] == granted.epoch.nonce and row["state"] == "running":
+        row = inbox.by_id(conn, claimed["id"]) if claimed is not None else None
+        if row is not None and row["epoch_nonce"] == epoch.nonce and row["state"] == "running":
             inbox.requeue(conn, row, charge=False, solo=bool(row["solo"]), why="its claimer left", now_ms=now_ms)
         claims.end_turn(conn, turn, "abandoned", "its claimer left", now_ms)
-        claims.release(conn, granted.transcript, granted.epoch)
+        claims.release(conn, transcript, epoch)
 
     async def _claim_holding_lock(
         self, file: TranscriptFile, request: ClaimRequest, fence_mode: str
@@ -83,7 +105,15 @@ class Claiming(StoreCore):
         except _ContendedError:
             return await self.submit_holding(file, self._claim_job(file, request, fence_mode, lock_held=True))
 
-    def _claim_job(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, *, lock_held: bool) -> Job:
+    def _claim_job(
+        self,
+        file: TranscriptFile,
+        request: ClaimRequest,
+        fence_mode: str,
+        *,
+        lock_held: bool,
+        only_if_plain: bool = False,
+    ) -> Job:
         """One holding of the write lock: one ledger transaction, then the record."""
         now_ms = self.now_ms()
 
@@ -93,6 +123,8 @@ class Claiming(StoreCore):
 
         def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline]:
             row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
+            if only_if_plain and (row["owner_turn"] is not None or not baseline.is_plain(file)):
+                raise _NotPlainError
             bound = conn.execute("select transcript from sessions where key=?", (request.session,)).fetchone()
             if bound is None or bound[0] != request.transcript:
                 self._known.pop(request.session, None)
@@ -121,7 +153,7 @@ class Claiming(StoreCore):
                 granted, base = result
                 self.options.faults("claim.after_commit")
                 if isinstance(granted, Granted):
-                    return self._enter(file, request, granted, base, fence_mode)
+                    return self._enter_or_give_back(file, request, granted, base, fence_mode)
                 if granted.raised is not None:
                     file.record.write(replace(base.record, epoch=granted.raised, turn="", process=self.process))
                 return granted
@@ -129,6 +161,21 @@ class Claiming(StoreCore):
                 file.release()
 
         return Job(run, prepare=prepare, finish=finish)
+
+    def _enter_or_give_back(
+        self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
+    ) -> OwnedTurn:
+        """A claim that the ledger has granted and the record cannot take (a full disk) is given back."""
+        try:
+            return self._enter(file, request, granted, base, fence_mode)
+        except OSError as exc:
+            now_ms = self.now_ms()
+            self.writer.post(
+                lambda conn: self._abandon(
+                    conn, granted.input_row, request.transcript, granted.epoch, request.turn, now_ms
+                )
+            )
+            raise ResourceError(f"fence record of {file.path}: {exc}; nothing was claimed") from exc
 
     def _enter(
         self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
@@ -138,7 +185,7 @@ class Claiming(StoreCore):
             file.record.reopen()
         record = replace(
             base.record, epoch=granted.epoch, turn=request.turn, process=self.process, foreign="", foreign_detail="",
-            unjudged=-1, intent=None,
+            unjudged=-1,
         )  # fmt: skip
         file.record.write(record)
         if base.needs_background_chain:
@@ -148,7 +195,6 @@ class Claiming(StoreCore):
         claim = Claim(request.turn, granted.epoch, record, fence_mode)
         if granted.attempt > 1 and granted.input_row is not None:
             claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
-        file.record.beat(granted.epoch.nonce, 0)
         self.options.faults("claim.after_record")
         return OwnedTurn(
             file,
@@ -168,7 +214,7 @@ class Claiming(StoreCore):
         seen, digest = baseline.hash_prefix(file.path, before.anchor)
         file.hold_blocking(self.options.acquire_timeout_ms)
         try:
-            rec, now = file.look(), file.fingerprint()
+            rec, now = file.look(), file.seen
             if rec is None or now is None or rec.anchor != before.anchor or not now.same_file(seen):
                 return
             if now == rec.fingerprint and rec.unjudged < 0 and not rec.foreign:

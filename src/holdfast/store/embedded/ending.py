@@ -77,7 +77,7 @@ class Ending(Writing):
         sync = sync_first if owned.dirty and claim.lost is None else None
         job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
         try:
-            return await asyncio.shield(asyncio.ensure_future(self.writer.submit(job)))
+            return await asyncio.shield(self.writer.submit(job))
         finally:
             self.beater.stop(claim.turn)
             self.leave_line(owned)
@@ -100,7 +100,7 @@ class Ending(Writing):
             claims.release(conn, owned.transcript, claim.epoch)
 
         try:
-            await asyncio.shield(asyncio.ensure_future(self.writer.submit(Job(run, durable=True, essential=True))))
+            await asyncio.shield(self.writer.submit(Job(run, durable=True, essential=True)))
         finally:
             self.beater.stop(claim.turn)
             self.leave_line(owned)

@@ -92,7 +92,10 @@ class TranscriptFile:
         self.line = KernelLock(_open_lock_file(fence_folder / f"{transcript_id}.line"))
         self.fd = open_transcript(path)
         self.lock = KernelLock(self.fd, self._gate_fd)
-        self.missing = False
+        at = os.fstat(self.fd)
+        self._open_file = (at.st_dev, at.st_ino)
+        self._path_text = str(path)  # asked about in each holding
+        self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: nothing
         self.failed: OSError | None = None
         self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
         self.coarse_clock = False
@@ -142,13 +145,12 @@ class TranscriptFile:
             self.lock.release()
             raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
         try:
-            at_path = os.stat(self.path, follow_symlinks=False)
+            at = os.lstat(self._path_text)
         except FileNotFoundError:
-            self.missing = True
+            self.seen = None
             self.record.note_holder()
             return True
-        ours = os.fstat(self.fd)
-        if (at_path.st_dev, at_path.st_ino) != (ours.st_dev, ours.st_ino):
+        if (at.st_dev, at.st_ino) != self._open_file:
             try:
                 fd = open_transcript(self.path)
             except BaseException:
@@ -158,18 +160,22 @@ class TranscriptFile:
                 os.close(fd)
                 self.lock.release()
                 return False
-            os.close(self.fd)
-            self.fd = fd
-        self.missing = False
+            self.adopt_fd(fd)
+        self.seen = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
         self.record.note_holder()
         return True
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def fingerprint(self) -> Fingerprint | None:
-        """The file as it is now; None if its path names nothing."""
-        if self.missing:
-            return None
+    def adopt_fd(self, fd: int) -> None:
+        """From now on the transcript is this open file."""
+        os.close(self.fd)
+        self.fd = fd
+        at = os.fstat(fd)
+        self._open_file = (at.st_dev, at.st_ino)
+
+    def fingerprint(self) -> Fingerprint:
+        """The open file as it is at this moment (`seen` is what the path named when the lock was granted)."""
         at = os.fstat(self.fd)
         return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
 
@@ -178,18 +184,21 @@ class TranscriptFile:
         rec = self.record.read()
         if rec is None or rec.boot != boot_id():
             return None
-        if rec.intent is None or self.missing:
+        if self.seen is None or self.seen.size == rec.end:
             return rec
-        settled = self._settle_intent(rec, rec.intent)
-        self.record.write(settled)
+        intent = self.record.read_intent(rec.end)
+        if intent is None:
+            return rec
+        settled = self._settle_intent(rec, intent, self.seen)
+        if settled is not rec:
+            self.record.write(settled)
+            self.seen = self.fingerprint()
         return settled
 
-    def _settle_intent(self, rec: Record, intent: Intent) -> Record:
+    def _settle_intent(self, rec: Record, intent: Intent, now: Fingerprint) -> Record:
         """A writer died between noting and recording. All there: ours. A prefix of it: cut. Anything else: foreign."""
-        now = self.fingerprint()
-        plain = replace(rec, intent=None)
-        if now is None or not now.same_file(rec.fingerprint) or intent.offset != rec.end or now.size <= rec.end:
-            return plain
+        if not now.same_file(rec.fingerprint) or now.size <= rec.end:
+            return rec
         data = os.pread(self.fd, intent.length, rec.end)
         if len(data) == intent.length and zlib.crc32(data) == intent.crc32:
             link, leaf = rec.link, rec.leaf
@@ -197,15 +206,11 @@ class TranscriptFile:
                 link = fence_link(link, raw)
                 leaf = leaf_after(leaf, read_line(raw))
             end = rec.end + intent.length
-            return replace(plain, end=end, link=link, leaf=leaf, fingerprint=replace(now, size=end), writer="*")
+            return replace(rec, end=end, link=link, leaf=leaf, fingerprint=replace(now, size=end), writer="*")
         if now.size < rec.end + intent.length and intent.head.startswith(data[:64]):
             os.ftruncate(self.fd, rec.end)
-            return replace(plain, fingerprint=self._fingerprint_of_open_file())
-        return plain
-
-    def _fingerprint_of_open_file(self) -> Fingerprint:
-        at = os.fstat(self.fd)
-        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+            return replace(rec, fingerprint=self.fingerprint())
+        return rec
 
     def inspect(self, claim: Claim, proof: Proof | None = None) -> Verdict:
         """The fence: what happened since the owner last looked. Updates the claim's baseline, or marks it lost.
@@ -231,7 +236,7 @@ class TranscriptFile:
         return found
 
     def _compare(self, claim: Claim, rec: Record, proof: Proof | None) -> Verdict:
-        now = self.fingerprint()
+        now = self.seen
         changed = fence.describe_identity_change(rec.fingerprint, now)
         if changed is not None or now is None:
             return self._remember_foreign(rec, changed or Verdict("tampered", "deleted"))
@@ -308,7 +313,7 @@ class TranscriptFile:
         return verdict
 
     def _what_file_says(self, claim: Claim) -> str:
-        now = self.fingerprint()
+        now = self.seen
         changed = fence.describe_identity_change(claim.record.fingerprint, now)
         if changed is not None:
             return changed.detail
@@ -351,7 +356,7 @@ class TranscriptFile:
         Raises:
             TranscriptUnsettledError: the end of the file is torn, replaced or cut; a turn has to judge it first.
         """
-        rec, now = self.look(), self.fingerprint()
+        rec, now = self.look(), self.seen
         if rec is None or now is None:
             raise TranscriptUnsettledError(f"{self.path}: no current record; the next turn will make one")
         if fence.describe_identity_change(rec.fingerprint, now) is not None:
@@ -376,7 +381,7 @@ class TranscriptFile:
 
     def _write(self, claim: Claim | None, rec: Record, data: bytes, link: bytes, leaf: str | None) -> Record:
         """Intent, write, landed where planned?, record. Any failure leaves the file as it was."""
-        self.record.write(replace(rec, intent=Intent(rec.end, len(data), zlib.crc32(data), data[:64])))
+        self.record.note_intent(Intent(rec.end, len(data), zlib.crc32(data), data[:64]))
         try:
             self.faults("append.after_intent")
             durable.write_all(self.fd, data)
@@ -387,14 +392,14 @@ class TranscriptFile:
         landed_at = os.lseek(self.fd, 0, os.SEEK_CUR) - len(data)
         if landed_at != rec.end:
             slipped = Verdict("foreign_turn", f"somebody wrote at {rec.end} while our line went to {landed_at}")
-            self.record.write(replace(rec, intent=None, foreign=slipped.kind, foreign_detail=slipped.detail))
+            self.record.write(replace(rec, foreign=slipped.kind, foreign_detail=slipped.detail))
             if claim is not None:
                 self._lose(claim, slipped)
             raise SessionTakeoverError(slipped, str(self.path))
         if self.coarse_clock:
             durable.stamp_unique_mtime(self.fd)
         writer = self.process if rec.synced >= rec.end or rec.writer == self.process else "*"
-        at_end = self._fingerprint_of_open_file()
+        at_end = self.fingerprint()
         after = replace(rec, end=rec.end + len(data), link=link, leaf=leaf, fingerprint=at_end, writer=writer)
         self.record.write(after)
         self.faults("append.after_record")
@@ -404,7 +409,7 @@ class TranscriptFile:
         """A short write: cut our own torn tail (the intent explains it) and forget the intent."""
         if os.fstat(self.fd).st_size > rec.end:
             os.ftruncate(self.fd, rec.end)
-        self.record.write(replace(rec, intent=None, fingerprint=self._fingerprint_of_open_file()))
+        self.record.write(replace(rec, fingerprint=self.fingerprint()))
 
     # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -456,9 +461,7 @@ class TranscriptFile:
         finally:
             os.close(fd)
         self.sync()
-        return replace(
-            rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=self._fingerprint_of_open_file()
-        )
+        return replace(rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=self.fingerprint())
 
     def prove(self, rec: Record) -> Proof:
         """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB."""

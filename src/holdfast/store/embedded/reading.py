@@ -55,9 +55,7 @@ class Reading(StoreCore):
     async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]:
         return await self.reads.sessions(prefix=prefix, limit=limit, state_path=self.state.path)
 
-    async def deliveries(
-        self, *, state: str | None, limit: int, input_id: str | None = None
-    ) -> list[DeliveryView]:
+    async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
 
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:

@@ -172,9 +172,7 @@ class Reads:
 
         return await self.ask(question)
 
-    async def deliveries(
-        self, *, state: str | None, limit: int, input_id: str | None = None
-    ) -> list[DeliveryView]:
+    async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         """Newest first."""
         rows = await self.ask(
             lambda c: c.execute(

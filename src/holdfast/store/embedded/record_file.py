@@ -4,6 +4,7 @@
     2048   slot B
     4096   beat     16 bytes of the owner's nonce, 8 bytes counter: one unlocked write, read without a lock
     4120   holder   8 bytes pid of whoever took the write lock last: for people only
+    4160   intent   what is about to be written: crc32, offset, length, crc32 of the line, its first 64 bytes
 
 Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is
 void: what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
@@ -20,14 +21,16 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.session.fence import Record
+from holdfast.session.fence import Intent, Record
 
 SLOT_BYTES = 2048
 BEAT_AT = 2 * SLOT_BYTES
 HOLDER_AT = BEAT_AT + 24
+INTENT_AT = BEAT_AT + 64
 _HEAD = struct.Struct("<4sIQH")
 _BEAT = struct.Struct("<16sQ")
 _PID = struct.Struct("<q")
+_INTENT = struct.Struct("<QQI64s")
 _MAGIC = b"HFR1"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -55,22 +58,23 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._sequence = 0
+        self._known: Record | None = None  # what `_known_raw` holds
+        self._known_raw = b""
         self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def read(self) -> Record | None:
-        """The newest valid record, of whatever boot; None if there is none."""
+        """The newest valid record, of whatever boot; None if there is none. Costs one read if it is as we left it."""
         raw = os.pread(self.fd, 2 * SLOT_BYTES, 0)
-        best: Record | None = None
-        self._sequence = 0
-        slots = sorted(((self._sequence_of(raw, at), at) for at in (0, SLOT_BYTES)), reverse=True)
-        for sequence, at in slots:
-            if sequence == 0:
-                continue
-            best = self._decode(raw, at)
-            if best is not None:
-                self._sequence = sequence
-                return best
-        return None
+        if raw == self._known_raw:
+            return self._known
+        self._known_raw = raw
+        self._known, self._sequence = None, 0
+        for sequence, at in sorted(((self._sequence_of(raw, at), at) for at in (0, SLOT_BYTES)), reverse=True):
+            record = self._decode(raw, at) if sequence else None
+            if record is not None:
+                self._known, self._sequence = record, sequence
+                break
+        return self._known
 
     @staticmethod
     def _sequence_of(raw: bytes, at: int) -> int:
@@ -97,7 +101,12 @@ class RecordFile:
         if len(body) > SLOT_BYTES - _HEAD.size:
             raise ValueError(f"fence record of {len(body)} bytes does not fit its slot")
         head = _HEAD.pack(_MAGIC, zlib.crc32(body, self._sequence & 0xFFFFFFFF), self._sequence, len(body))
-        os.pwrite(self.fd, head + body, (self._sequence % 2) * SLOT_BYTES)
+        at = (self._sequence % 2) * SLOT_BYTES
+        slot = head + body
+        os.pwrite(self.fd, slot, at)
+        raw = self._known_raw.ljust(at, b"\0")
+        self._known_raw = raw[:at] + slot + raw[at + len(slot) :]
+        self._known = record
 
     def exists(self) -> bool:
         """Whether the path still names the open file (somebody may have cleaned the folder)."""
@@ -111,6 +120,19 @@ class RecordFile:
         os.close(self.fd)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def note_intent(self, intent: Intent) -> None:
+        """Say what is about to be written. It counts only while the record's end is its offset, so it needs no clearing."""
+        body = _INTENT.pack(intent.offset, intent.length, intent.crc32, intent.head)
+        os.pwrite(self.fd, struct.pack("<I", zlib.crc32(body)) + body, INTENT_AT)
+
+    def read_intent(self, end: int) -> Intent | None:
+        """The intent that begins at `end`, if one was noted."""
+        raw = os.pread(self.fd, 4 + _INTENT.size, INTENT_AT)
+        if len(raw) < 4 + _INTENT.size or zlib.crc32(raw[4:]) != struct.unpack_from("<I", raw)[0]:
+            return None
+        offset, length, crc32, head = _INTENT.unpack_from(raw, 4)
+        return Intent(offset, length, crc32, head[:length]) if offset == end else None
 
     # ── beat and holder ──────────────────────────────────────────────────────────────────────────────────────────────
 

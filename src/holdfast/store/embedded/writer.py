@@ -39,6 +39,10 @@ log = logging.getLogger("holdfast.ledger")
 Run = Callable[[sqlite3.Connection], Any]
 
 
+class _JobFailedError(Exception):
+    """The only job of a transaction failed by itself; its error is the cause (internal)."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     run: Run
@@ -72,12 +76,14 @@ class LedgerWriter:
     def __init__(self, folder: Path, store_id: str, faults: Faults = no_faults) -> None:
         self._path = folder / schema.LEDGER_NAME
         self._faults = faults
+        self._path_text = str(self._path)  # asked about before each transaction
         self._reserve = folder / "reserve"
         self._lock_fd = os.open(folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._stopped: BaseException | None = None
         self._full_sync = True
+        self._turn = threading.Lock()  # whose thread uses the connection
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="holdfast-sync")
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         try:
@@ -94,13 +100,39 @@ class LedgerWriter:
 
     # ── for callers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def submit(self, job: Job) -> Any:
-        """Run one job and return its result. Cancelled: the job runs all the same; nobody hears of its result."""
+    def submit(self, job: Job) -> asyncio.Future[Any]:
+        """Queue one job; await what it returns. Cancelled: the job runs all the same; nobody hears of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         job.waiting = (loop, future)
         self._put(job)
-        return await future
+        return future
+
+    def run_at_once(self, job: Job) -> bool:
+        """Run a job that asks for no sync on this very thread, if nobody uses the ledger at this instant.
+
+        Saves two thread hops (about 150 µs). Returns False, with nothing done, if it has to be submitted instead. The
+        job's result or error is on the job.
+        """
+        if self._stopped is not None or os.getpid() != self._pid or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if not self._queue.empty() or not self._try_flock():
+                return False
+            try:
+                self._run_batch([job], locked=True)
+            finally:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            return True
+        finally:
+            self._turn.release()
+
+    def _try_flock(self) -> bool:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def submit_blocking(self, job: Job) -> Any:
         """The same for a thread that may wait. Never call it from the ledger's own thread."""
@@ -141,7 +173,8 @@ class LedgerWriter:
             batch, going = self._next_batch()
             if batch:
                 try:
-                    self._run_batch(batch)
+                    with self._turn:
+                        self._run_batch(batch)
                 except BaseException as exc:
                     for job in batch:
                         job.error = job.error or exc
@@ -165,7 +198,7 @@ class LedgerWriter:
                 return batch, True
         return batch, False
 
-    def _run_batch(self, batch: list[Job]) -> None:
+    def _run_batch(self, batch: list[Job], *, locked: bool = False) -> None:
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
         self._sync_first([job for job in batch if job.sync is not None])
@@ -180,7 +213,7 @@ class LedgerWriter:
         committed = False
         try:
             if ready:
-                committed = self._transact(ready)
+                committed = self._transact(ready, locked)
         finally:
             for job in batch:
                 if job.prepared and job.finish is not None:
@@ -207,32 +240,42 @@ class LedgerWriter:
         elif jobs:
             list(self._pool.map(one, jobs))  # syncs of separate files share the journal's commit
 
-    def _transact(self, jobs: list[Job]) -> bool:
-        """One transaction for all. Returns whether it committed; each job's own error is on the job."""
+    def _transact(self, jobs: list[Job], locked: bool) -> bool:
+        """One transaction for all. Returns whether it committed; each job's own error is on the job.
+
+        `locked`: the caller holds the `flock` already.
+        """
         try:
-            return self._transact_once(jobs)
+            return self._transact_once(jobs, locked)
+        except _JobFailedError as failed:
+            jobs[0].error = failed.__cause__
+            return False
         except sqlite3.DatabaseError as exc:
             if "full" not in str(exc) or not any(job.essential for job in jobs) or not self._give_reserve_back():
                 self._fail(jobs, exc)
                 return False
         try:
-            return self._transact_once([job for job in jobs if job.error is None])
+            return self._transact_once([job for job in jobs if job.error is None], locked)
         except sqlite3.DatabaseError as exc:
             self._fail(jobs, exc)
             return False
 
-    def _transact_once(self, jobs: list[Job]) -> bool:
+    def _transact_once(self, jobs: list[Job], locked: bool) -> bool:
         full = any(job.durable for job in jobs)
         self._check_not_replaced()
         if full != self._full_sync:
             self._connection.execute(f"pragma synchronous={'full' if full else 'normal'}")
             self._full_sync = full
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        if not locked:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         try:
             self._connection.execute("begin immediate")
             try:
-                for job in jobs:
-                    self._run_in_savepoint(job)
+                if len(jobs) == 1:
+                    self._run_alone(jobs[0])
+                else:
+                    for job in jobs:
+                        self._run_in_savepoint(job)
                 self._faults("ledger.before_commit")
                 self._connection.execute("commit")
             except BaseException:
@@ -240,7 +283,8 @@ class LedgerWriter:
                     self._connection.execute("rollback")
                 raise
         finally:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            if not locked:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
         self._faults("ledger.after_commit")
         figures = self.figures
         figures.jobs += len(jobs)
@@ -249,12 +293,23 @@ class LedgerWriter:
         figures.batches_of[len(jobs)] = figures.batches_of.get(len(jobs), 0) + 1
         return True
 
+    def _run_alone(self, job: Job) -> None:
+        """The only job of a transaction needs no savepoint: if it fails, the transaction is rolled back."""
+        try:
+            job.result = job.run(self._connection)
+        except sqlite3.DatabaseError as exc:
+            if not _is_the_jobs_own(exc):
+                raise
+            raise _JobFailedError from exc
+        except Exception as exc:
+            raise _JobFailedError from exc
+
     def _run_in_savepoint(self, job: Job) -> None:
         self._connection.execute("savepoint job")
         try:
             job.result = job.run(self._connection)
         except sqlite3.DatabaseError as exc:
-            if not isinstance(exc, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+            if not _is_the_jobs_own(exc):
                 raise  # the disk or the file: concerns the whole batch
             self._connection.execute("rollback to job")
             job.error = exc
@@ -274,7 +329,7 @@ class LedgerWriter:
 
     def _check_not_replaced(self) -> None:
         try:
-            inode = os.stat(self._path).st_ino
+            inode = os.stat(self._path_text).st_ino
         except FileNotFoundError:
             inode = -1
         if inode != self._inode:
@@ -330,6 +385,11 @@ class LedgerWriter:
                 loop.call_soon_threadsafe(_deliver, jobs)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 log.debug("a loop closed before its ledger answers came")
+
+
+def _is_the_jobs_own(exc: sqlite3.DatabaseError) -> bool:
+    """Whether the statement was at fault, and not the disk or the file, which concern everybody."""
+    return isinstance(exc, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError)
 
 
 def _deliver(jobs: list[Job]) -> None:
