@@ -6,8 +6,8 @@ from holdfast.errors import ConfigError, CoordinationError, HoldfastError
 
 DONE, FAILED, USAGE, UNAVAILABLE, TRY_AGAIN, CONFIGURATION = 0, 1, 2, 69, 75, 78
 """69, 75 and 78 are those of sysexits.h: EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG."""
-INTERRUPTED, PIPE_CLOSED = 130, 141
-"""128 and the number of the signal, as shells say it."""
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells say it."""
 
 
 class TryAgainError(HoldfastError):

@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
             print(f"holdfast: {line}", file=sys.stderr)
         return exit_codes.exit_code_of(failed)
     except BrokenPipeError:
-        # The reader (`| head`) has gone. Python would complain again when it flushes at exit.
+        # The reader (`| head`) has gone before our last words; click does the same for those before. Python would
+        # complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.PIPE_CLOSED
+        return exit_codes.FAILED
