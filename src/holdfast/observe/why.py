@@ -37,10 +37,10 @@ async def build_report(store: Store, target: str) -> WhyReport:
 async def _of_input(store: Store, view: InputView) -> WhyReport:
     accepted = f"accepted from {view.source} for {view.session}, lane {view.lane}: {_said(view.payload)}"
     lines = [WhyLine(view.accepted_at_ms, accepted, f"inputs:{view.id}")]
-    for turn in await store.turns_of(view.id):
-        lines.extend(_turn_lines(turn))
-    for event in await store.events(input_id=view.id):
-        lines.append(WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}"))
+    turns = await store.turns_of(view.id)
+    lines.extend(_turn_began(turn) for turn in turns)
+    lines.extend(_event_line(event) for event in await store.events(input_id=view.id))
+    lines.extend(_turn_ended(turn) for turn in turns if turn.ended_at_ms is not None)
     if view.state == "queued":
         where = f"{view.position} before it" if view.position else "next on its session"
         lines.append(WhyLine(view.accepted_at_ms, f"waiting: {where}", f"inputs:{view.id}"))
@@ -48,31 +48,32 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
         because = f" ({view.detail})" if view.detail else ""
         attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""
         lines.append(WhyLine(view.settled_at_ms, f"ended as {view.state}{attempts}{because}", f"inputs:{view.id}"))
-    for delivery in await store.deliveries(state=None, limit=1000, input_id=view.id):
-        lines.append(WhyLine(delivery.updated_at_ms, _delivered(delivery), f"outbox:{delivery.id}"))
+    deliveries = [d for d in await store.deliveries(state=None, limit=1000) if d.input_id == view.id]
+    lines.extend(WhyLine(d.updated_at_ms, _delivered(d), f"outbox:{d.id}") for d in deliveries)
     lines.sort(key=lambda line: line.at_ms)  # stable: what happened in the same millisecond stays as listed
     return WhyReport(view.id, "input", view.session, view.state, lines)
 
 
 async def _of_turn(store: Store, turn: TurnView) -> WhyReport:
-    lines = [
-        WhyLine(turn.started_at_ms, f"a turn of the library on {turn.session}, lane {turn.lane}", f"turns:{turn.id}")
-    ]
-    for event in await store.events(turn=turn.id):
-        lines.append(WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}"))
+    lines = [_turn_began(turn), *(_event_line(event) for event in await store.events(turn=turn.id))]
     if turn.ended_at_ms is not None:
-        because = f" ({turn.detail})" if turn.detail else ""
-        lines.append(WhyLine(turn.ended_at_ms, f"ended as {turn.outcome}{because}", f"turns:{turn.id}"))
+        lines.append(_turn_ended(turn))
+    lines.sort(key=lambda line: line.at_ms)
     return WhyReport(turn.id, "turn", turn.session, turn.outcome or turn.state, lines)
 
 
-def _turn_lines(turn: TurnView) -> list[WhyLine]:
-    began = f"turn {turn.id} took the session: epoch {turn.epoch}, lane {turn.lane}, process {turn.process}"
-    lines = [WhyLine(turn.started_at_ms, began, f"turns:{turn.id}")]
-    if turn.ended_at_ms is not None:
-        because = f" ({turn.detail})" if turn.detail else ""
-        lines.append(WhyLine(turn.ended_at_ms, f"the turn ended: {turn.outcome}{because}", f"turns:{turn.id}"))
-    return lines
+def _turn_began(turn: TurnView) -> WhyLine:
+    text = f"turn {turn.id} took the session: epoch {turn.epoch}, lane {turn.lane}, process {turn.process}"
+    return WhyLine(turn.started_at_ms, text, f"turns:{turn.id}")
+
+
+def _turn_ended(turn: TurnView) -> WhyLine:
+    because = f" ({turn.detail})" if turn.detail else ""
+    return WhyLine(turn.ended_at_ms or 0, f"the turn ended: {turn.outcome}{because}", f"turns:{turn.id}")
+
+
+def _event_line(event: dict[str, Any]) -> WhyLine:
+    return WhyLine(event["at_ms"], describe_event(event["kind"], event["data"]), f"events:{event['seq']}")
 
 
 def describe_event(kind: str, data: dict[str, Any]) -> str:
@@ -85,6 +86,9 @@ def describe_event(kind: str, data: dict[str, Any]) -> str:
 
 
 _WORDS = {
+    "turn.history": lambda d: f"the client's history and the session: {d['history']}",
+    "turn.trimmed": lambda d: f"{d['dropped']} old messages were left out to fit the model's window",
+    "turn.discarded": lambda d: f"what had been streamed is kept for people, not as the answer: {d['reason']}",
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",
     "turn.model": lambda d: f"asked {d['model']} (step {d['step']}); write lock released",
     "turn.window": lambda d: (
@@ -99,7 +103,7 @@ _WORDS = {
     "turn.died": lambda d: f"its turn died: {d['detail']}",
     "delivery": lambda d: (
         f"delivery to {d['channel']}:{d['target']}, part {d['part'] + 1}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
-        + (f" ({d['detail']})" if d['detail'] else "")
+        + (f" ({d['detail']})" if d["detail"] else "")
     ),
 }
 

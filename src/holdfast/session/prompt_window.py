@@ -7,7 +7,6 @@ safety.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -34,9 +33,8 @@ class PromptWindow:
     Cancelled: nothing was written; the turn is as it was on entering.
     """
 
-    def __init__(self, owner: WindowOwner, *, on_leave: Callable[[Verdict], Awaitable[None]] | None = None) -> None:
+    def __init__(self, owner: WindowOwner) -> None:
         self._owner = owner
-        self._on_leave = on_leave
         self._finished: Any = None
         self.verdict: Verdict | None = None
 
@@ -59,5 +57,5 @@ class PromptWindow:
             if self._finished is not None:
                 await self._owner.keep_finished(self._finished)
             raise
-        if self.verdict.kind != "unchanged":
+        if self.verdict.kind == "advanced":
             self._owner.note("turn.window", verdict=self.verdict.kind, detail=self.verdict.detail)

@@ -79,6 +79,7 @@ class Turn:
         self._salvaged_state: str | None = None
         self._salvaged: Outcome | None = None
         self.outcome: Outcome | None = None
+        self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
         self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
         for finding in owned.findings:
@@ -142,8 +143,7 @@ class Turn:
             if is_final:
                 await self.salvage(entry)
             raise
-        if verdict.kind not in ("unchanged", "advanced"):
-            self.note("turn.window", verdict=verdict.kind, detail=verdict.detail)
+        self._take_in(verdict)
         if self._lines is not None and not known:
             self._lines.append(read_line(build(self._lines[-1].id if self._lines else None)))
         if is_final and isinstance(entry, MessageEntry):
@@ -184,7 +184,16 @@ class Turn:
         Raises:
             SessionTakeoverError, OwnershipLostError: the turn is lost.
         """
-        return await self._hf.store.inspect(self._owned)
+        verdict = await self._hf.store.inspect(self._owned)
+        self._take_in(verdict)
+        return verdict
+
+    def _take_in(self, verdict: Verdict) -> None:
+        """What was found while we wrote or looked, and may go on after."""
+        if verdict.kind in ("adopted", "foreign_turn"):
+            self.note("turn.window", verdict=verdict.kind, detail=verdict.detail)
+        if verdict.kind == "foreign_turn":
+            self._lines = None  # "warn": the branch goes on behind somebody else's lines; read it again
 
     async def check(self) -> None:
         """Raise unless the session is still ours and nobody asked the turn to stop. Before each tool starts."""
@@ -309,7 +318,7 @@ class Turn:
         if self.lost is not None:
             return None, "taken_over", f"{self.lost.kind}: {self.lost.detail}"
         if self._final is not None:  # a final line in the file wins over whatever came after it
-            return self.outcome or answered(*self._final), "answered", None
+            return self.outcome or answered(*self._final, self.result_facts), "answered", None
         if exc is None:
             if self.outcome is not None:
                 return self.outcome, self.outcome.state, self.outcome.detail
@@ -357,12 +366,12 @@ class Turn:
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def answered(entry: MessageEntry, entry_id: str) -> Outcome:
+def answered(entry: MessageEntry, entry_id: str, facts: dict[str, Any]) -> Outcome:
     """The outcome that a final assistant entry stands for."""
     message = entry.message
     finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
     result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": entry_id}
-    return Outcome("answered", answer=entry_text(entry), result=result)
+    return Outcome("answered", answer=entry_text(entry), result={**facts, **result})
 
 
 def explain(exc: BaseException) -> str:
