@@ -3,17 +3,17 @@
 An adapter sends one message per call and says truthfully what became of it:
 
 - `Sent`: the platform has confirmed it.
-- `ChannelRefusedError`: it has certainly not arrived and will not. `permanent` if trying again cannot help (no such chat,
-  bot blocked, message not allowed); a rate limit is not permanent and may carry `retry_after_s`.
-- `SendUnknownError`: it may or may not have arrived (connection lost after the request went out, no answer, an answer that
-  makes no sense). Whenever in doubt, this one. Any other exception counts as this one too.
+- `ChannelRefusedError`: it has certainly not arrived and will not. `permanent` if trying again cannot help (no such
+  chat, bot blocked, message not allowed); a rate limit is not permanent and may carry `retry_after_s`.
+- `SendUnknownError`: it may or may not have arrived (connection lost after the request went out, no answer, an answer
+  that makes no sense). Whenever in doubt, this one. Any other exception counts as this one too.
 
 `request.delivery_id` is the idempotency key: stable over retries, restarts and processes. An adapter hands it to the
 platform if the platform keeps keys, or puts it where `find` can see it again.
 
 When a call ends, in whatever way, nothing more of it goes out: no retries in the background, and cancelling closes the
-connection. Calls for different targets run at the same time; for one target they come one after another. An adapter keeps
-no state that a restart would lose; what it was told by the platform and needs later it asks for again.
+connection. Calls for different targets run at the same time; for one target they come one after another. An adapter
+keeps no state that a restart would lose; what it was told by the platform and needs later it asks for again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ChannelTraits:
         longest_request_s: no request is cut off later than this, by us or by the platform. A send that takes longer is
             cancelled and its fate is unknown.
         text_max: code points in one message, label included. Longer texts go out in pieces, each with a key of its own.
-        on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible duplicate)
-            or "report" (do not; show it as failed, with the reason).
+        on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible
+            duplicate) or "report" (do not; show it as failed, with the reason).
     """
 
     reconciles: bool = False

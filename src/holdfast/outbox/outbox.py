@@ -1,9 +1,8 @@
 """What to do with an undelivered row: pure rules from what the store shows to the next step.
 
-A row is a part of an answer. Parts of one target go out in order: only the first unfinished row of each target is looked
-at, so a row that waits keeps its place and those behind it. A part that is too long for one message of its channel goes
-out in pieces, one after another, each with a key, a confirmation and retries of its own. Retries and their limit:
-semantics.md 2.11.
+A row is a part of an answer. Parts of one target go out in order: only the first unfinished row of each target is
+looked at, so a row that waits keeps its place and those behind it. A part that is too long for one message of its
+channel goes out in pieces, one after another, each with a key, a confirmation and retries of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RETRY_AFTER_S = (5.0, 25.0, 120.0, 600.0, 600.0)
-"""Pauses before the second to sixth send of a refused piece; after the sixth it has failed."""
+"""Pauses before the second to sixth send of a refused piece; after the sixth it has failed. Source: semantics.md 2.11."""
 
 RETRY_AFTER_MAX_S = 3600.0
 """The longest pause a platform may ask for."""
@@ -21,7 +20,7 @@ POSSIBLE_DUPLICATE = "(may be a duplicate)"
 """Stands before a copy of which an earlier one may have arrived."""
 
 Sender = Literal["nobody", "alive", "dead", "unknown"]
-Step = Literal["wait", "send", "note_death", "reconcile", "resend_labelled", "report"]
+Step = Literal["wait", "send", "note_death", "note_loss", "reconcile", "resend_labelled", "report"]
 OnUnknown = Literal["resend_labelled", "report"]
 
 
@@ -53,10 +52,11 @@ class OpenDelivery:
     process: str | None
     sender: Sender
     due_in_s: float
+    detail: str | None = None
 
     @property
     def key(self) -> str:
-        """The idempotency key of the next piece, which always names the same text: over retries, restarts, processes."""
+        """The idempotency key of the next piece. It always names the same text: over retries, restarts, processes."""
         return self.id if self.sent_chars == 0 else f"{self.id}.{self.sent_chars}"
 
     @property
@@ -82,19 +82,26 @@ NO_CHANGE = Change()
 
 
 def next_step(
-    row: OpenDelivery, *, reconciles: bool, on_unknown: OnUnknown, longest_request_s: float, watched_s: float
+    row: OpenDelivery,
+    *,
+    is_ours: bool,
+    reconciles: bool,
+    on_unknown: OnUnknown,
+    longest_request_s: float,
+    watched_s: float,
 ) -> Step:
-    """What to do with a row now.
+    """What to do with a row that this process is not sending at the moment.
 
     Args:
+        is_ours: whether this process began its last send.
         reconciles: whether the platform can be asked (and has not failed to answer too often).
-        watched_s: for how long we have seen it as "unknown", on our own clock. A request of its dead sender may still be
-            on its way for `longest_request_s`; before that nothing is asked, resent or given up.
+        watched_s: for how long we have seen it as "unknown", on our own clock. A request of its dead sender may still
+            be on its way for `longest_request_s`; before that nothing is asked, resent or given up.
     """
     if row.state == "pending":
         return "send" if row.due_in_s <= 0 else "wait"
     if row.state == "started":
-        return "note_death" if row.sender == "dead" else "wait"
+        return "note_loss" if is_ours else "note_death" if row.sender == "dead" else "wait"
     if watched_s < longest_request_s:
         return "wait"
     if reconciles:
