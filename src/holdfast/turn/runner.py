@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from holdfast.clock import epoch_ms
@@ -56,7 +57,6 @@ class _Work:
     settings: dict[str, Any]
     system: str | None
     output_bytes: int = 0
-    streamed: list[str] = field(default_factory=list)
 
 
 class Runner:
@@ -130,9 +130,12 @@ class Runner:
         """One model call, in a prompt window, with failover around it."""
         request = await self._request(turn, work)
         turn.note("turn.model", model=work.chain[0], step=step)
+        streamed: list[str] = []
 
         async def on_item(item: TextDelta | ThinkingDelta) -> None:
-            work.output_bytes += len(item.text)
+            work.output_bytes += len(item.text.encode("utf-8", "replace"))
+            if isinstance(item, TextDelta):
+                streamed.append(item.text)
             if work.output_bytes > self._limits.output_bytes_max:
                 raise TurnLimitError(
                     "output_bytes", f"stopped: more than {self._limits.output_bytes_max} bytes of answer"
@@ -147,8 +150,11 @@ class Runner:
                 answer = await failover.ask(
                     work.chain, request, client_for=self._client_for, on_item=on_item, on_decision=on_decision
                 )
+            except asyncio.CancelledError:
+                await self._keep_partial(turn, "".join(streamed), "interrupted")
+                raise
             except ProviderError as failed:
-                await self._keep_partial(turn, failed)
+                await self._keep_partial(turn, failed.partial or "".join(streamed), failed.reason or "unclassified")
                 if failed.reason == "context_overflow":
                     raise TurnLimitError("context_overflow", _overflow_text(work.chain[0])) from failed
                 raise
@@ -180,17 +186,11 @@ class Runner:
         )
         turn.note("turn.tool_result", id=call["id"], name=call["name"], is_error=result.is_error)
 
-    async def _keep_partial(self, turn: Turn, failed: ProviderError) -> None:
-        """What was streamed before the failure is kept for people; it is not the answer."""
-        if failed.partial:
-            data = {
-                "turn": turn.id,
-                "input": turn.input_id,
-                "text": failed.partial,
-                "why": failed.reason or "unclassified",
-            }
-            await turn.append(made.custom("holdfast:partial", data))
-            turn.note("turn.discarded", reason=str(failed)[:500])
+    async def _keep_partial(self, turn: Turn, text: str, why: str) -> None:
+        """What was streamed before the end is kept for people; it is not the answer."""
+        if text:
+            await turn.append(made.custom("holdfast:partial", {"text": text, "why": why}))
+            turn.note("turn.discarded", reason=why)
 
 
 def _overflow_text(model: str) -> str:
