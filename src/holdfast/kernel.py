@@ -24,7 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.inbound.event import Accepted, Admission, InboundEvent
 from holdfast.observe.why import build_report
-from holdfast.session.entries import Entry, Origin, encode_line, stamped
+from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
@@ -32,7 +32,6 @@ from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView,
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
 
-TEXT_BYTES_MAX = 16 * 1024 * 1024
 HOUSEKEEPING_S = 0.5
 SETTLE_RETRY_S = 2.0
 log = logging.getLogger("holdfast")
@@ -317,7 +316,7 @@ class Session:
 
 
 def check_event(event: InboundEvent) -> None:
-    """Raises InputError for a payload that no turn could use."""
+    """Raises InputError for a payload that no turn could use, InputTooLargeError for one that no line could hold."""
     payload = event.payload
     if not isinstance(payload, dict) or not ("content" in payload or "messages" in payload):
         raise InputError('a payload is {"content": …} or {"messages": […]}')
@@ -332,3 +331,16 @@ def check_event(event: InboundEvent) -> None:
     ):
         if len(value.encode("utf-8", "surrogatepass")) > 512:
             raise InputError(f"{name} is longer than 512 bytes")
+    for message in payload.get("messages", [{"role": "user", "content": content}]):
+        if not isinstance(message, dict):
+            raise InputError("a message is an object with a role and a content")
+        _check_line(message)
+
+
+def _check_line(message: dict[str, Any]) -> None:
+    """Refuse at the door what no transcript line can hold, rather than in the turn. Raises InputTooLargeError."""
+    id, lane = "0" * 48, "0" * 64  # as long as the real ones, or longer
+    origin = Origin(store=id, turn=id, epoch=2**63, lane=lane, writer="turn", inputs=(id,))
+    encode_line(
+        stamped(MessageEntry(message=message), id=id, parent=id, timestamp="2026-01-01T00:00:00.000Z", origin=origin)
+    )

@@ -68,7 +68,7 @@ def decode(raw: bytes) -> Any:
     """
     try:
         value = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         value = _decode_awkward(raw)
     except RecursionError:
         raise _too_deep() from None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
 
-from holdfast.gateway.replies import RETRY_AFTER_S, Refusal
+from holdfast.gateway.replies import RETRY_AFTER_S, EventStream, Refusal
 from holdfast.kernel import Holdfast
 from holdfast.turn.events import Subscription, TurnEvent
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 HEARTBEAT_S = 15.0  # proxies close what is silent for 30 to 60 s
 CLOSING_LOOK_S = 1.0
@@ -42,19 +45,18 @@ class EventStreams:
                 "too_many_watchers",
                 {"retry-after": str(RETRY_AFTER_S)},
             )
-        return StreamingResponse(self._stream(session, input_id), media_type="text/event-stream")
-
-    async def _stream(self, session: str | None, input_id: str | None) -> AsyncIterator[bytes]:
+        watching = self._hf.events.subscribe(session=session, input_id=input_id)
+        events = watching.__enter__()
         self._watchers += 1
-        try:
-            with self._hf.events.subscribe(session=session, input_id=input_id) as events:
-                yield _GREETING
-                async for piece in self._pieces(events):
-                    yield piece
-        finally:
+
+        def end() -> None:
             self._watchers -= 1
+            watching.__exit__(None, None, None)
+
+        return EventStream(self._pieces(events), end)
 
     async def _pieces(self, events: Subscription) -> AsyncIterator[bytes]:
+        yield _GREETING
         silent_s = 0.0
         while not self._closing.is_set():
             event = await events.next(CLOSING_LOOK_S)

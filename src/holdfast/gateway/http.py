@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -129,12 +130,12 @@ class _Api:
 
     async def _settled(self, events: Subscription, view: InputView, timeout_s: float) -> InputView:
         """The input's view when it is settled, after `timeout_s`, or when the gateway closes."""
-        deadline_mono = self._hf.clock.mono() + timeout_s
-        async for happening in follow(self._hf, events, view.id, look_first=True):
-            if isinstance(happening, InputView):
-                view = happening
-                if self._closing.is_set() or self._hf.clock.mono() >= deadline_mono:
-                    break
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                async for happening in follow(self._hf, events, view.id, look_first=True):
+                    view = happening if isinstance(happening, InputView) else view
+                    if self._closing.is_set():
+                        break
         return view
 
     async def list_sessions(self, prefix: str = "", limit: Limit = 100) -> Response:

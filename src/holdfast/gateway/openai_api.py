@@ -11,25 +11,21 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from fastapi import APIRouter, Request, Response
 
 from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.gateway.body import read_object
 from holdfast.gateway.door import Asked, Door, Stay, fresh_session, unless_gone
 from holdfast.gateway.following import GrowingText, follow
 from holdfast.gateway.openai_shapes import OWN_MODEL, ChatRequest, Completion, ending_of, read_chat
-from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of, refusal_of_input
+from holdfast.gateway.replies import RETRY_AFTER_S, EventStream, Refusal, json_response, refusal_of, refusal_of_input
 from holdfast.inbound.event import InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.store.views import InputView
 from holdfast.turn.events import Subscription
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
 
 HEAD_WAIT_S = 2.0
 """How long a streaming reply waits for its turn to begin, so that its headers can tell how the histories relate and an
@@ -95,7 +91,7 @@ class ChatApi:
             if not chat.stream:
                 return await unless_gone(request, exchange.whole())
             await unless_gone(request, exchange.begin())
-            return _Streamed(exchange.chunks(), exchange.headers(), until_gone.pop_all().close)
+            return EventStream(exchange.chunks(), until_gone.pop_all().close, exchange.headers())
 
     def _check_model(self, chat: ChatRequest) -> None:
         if chat.model is None:
@@ -225,20 +221,6 @@ class _Exchange:
         history = self._history or "pending"
         view = self._view
         return {"holdfast": {"input_id": view.id, "session": view.session, "state": view.state, "history": history}}
-
-
-class _Streamed(StreamingResponse):
-    """A stream that tells when it has ended, also if it never began."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], headers: dict[str, str], on_end: Callable[[], None]) -> None:
-        super().__init__(chunks, headers=headers, media_type="text/event-stream")
-        self._on_end = on_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._on_end()
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -7,14 +7,17 @@ The body is OpenAI's on every path, so that one client can read all of them:
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from holdfast import errors
 from holdfast.store.views import InputView
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 RETRY_AFTER_S = 5
 """Said with 429 and 503: about one turn of a fast model, and no more than official clients wait."""
@@ -53,6 +56,22 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as JSON; frozen dataclasses of the store are objects with the same names."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. `on_end` is called when the connection has ended, also if the stream never began."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], on_end: Callable[[], None], headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(pieces, headers=headers, media_type="text/event-stream")
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
 
 
 _TABLE: list[tuple[type[BaseException], int, str, str]] = [
