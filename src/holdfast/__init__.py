@@ -19,6 +19,9 @@ from holdfast.version import __version__
 
 if TYPE_CHECKING:
     from holdfast.errors import (
+        AllModelsFailedError,
+        ChannelError,
+        ChannelRefusedError,
         ConfigError,
         CoordinationError,
         DrainingError,
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
         OwnershipLostError,
         ProviderError,
         ResourceError,
+        SendUnknownError,
         SessionBusyError,
+        SessionMovedError,
         SessionTakeoverError,
         SessionWriteLockTimeoutError,
         StateVersionError,
@@ -62,6 +67,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accepted",
+    "AllModelsFailedError",
+    "ChannelError",
+    "ChannelRefusedError",
     "ConfigError",
     "CoordinationError",
     "DrainingError",
@@ -78,8 +86,10 @@ __all__ = [
     "ProviderError",
     "ResourceError",
     "Route",
+    "SendUnknownError",
     "Session",
     "SessionBusyError",
+    "SessionMovedError",
     "SessionTakeoverError",
     "SessionWriteLockTimeoutError",
     "StateVersionError",
@@ -110,6 +120,9 @@ __all__ = [
 # else (asyncio, msgspec and SQLite are most of the 150 ms). tests/promises holds the three lists together.
 _HOMES = {
     "holdfast.errors": (
+        "AllModelsFailedError",
+        "ChannelError",
+        "ChannelRefusedError",
         "ConfigError",
         "CoordinationError",
         "DrainingError",
@@ -120,7 +133,9 @@ _HOMES = {
         "OwnershipLostError",
         "ProviderError",
         "ResourceError",
+        "SendUnknownError",
         "SessionBusyError",
+        "SessionMovedError",
         "SessionTakeoverError",
         "SessionWriteLockTimeoutError",
         "StateVersionError",
