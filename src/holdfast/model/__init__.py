@@ -6,6 +6,6 @@ answer ended as its provider meant it to; who may write is never mistaken for a 
 receipt; no secret is told.
 
 Read `client.py` first (the seam), then `failover.py` (the loop), `failure.py` (what kind of failure an error is) and
-`pydantic_ai.py` (the real providers). `catalog.py` knows where models are, `demo.py` needs no network. SDKs are imported
-with the first request to them.
+`pydantic_ai.py` (the real providers). `catalog.py` knows where models are, `demo.py` needs no network. SDKs are
+imported with the first request to them.
 """

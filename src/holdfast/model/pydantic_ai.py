@@ -8,11 +8,12 @@ Nothing is imported from pydantic-ai or an SDK before the first request; then in
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import ProviderError
+from holdfast.errors import InputError, ProviderError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
 from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ThinkingDelta
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from holdfast.model.pydantic_builders import Adapter
 
 log = logging.getLogger(__name__)
+
+# The SDK of an interface, and the extra of ours that brings it and pydantic-ai.
+NEEDS: dict[str, tuple[str, str]] = {
+    catalog.OPENAI: ("openai", "gateway"),
+    catalog.ANTHROPIC: ("anthropic", "gateway"),
+    catalog.BEDROCK: ("boto3", "bedrock"),
+    catalog.GOOGLE: ("google.genai", "google"),
+}
 
 # The provider's word for how it ended, in lower case, as the transcript's `stopReason`.
 STOP_REASONS: dict[str, str] = {
@@ -84,7 +93,7 @@ class PydanticAIModel:
         said: list[str] = []
         streamed: StreamedResponse | None = None
         try:
-            async with adapter.model.request_stream(*call) as streamed:
+            async with adapter.open(call) as streamed:
                 async for event in streamed:
                     delta = _delta(event)
                     if isinstance(delta, TextDelta):
@@ -169,7 +178,22 @@ def finish_word(response: ModelResponse) -> str | None:
     return "content_filter" if response.finish_reason == "content_filter" else None
 
 
+def require(target: ModelTarget, module: str, extra: str) -> None:
+    """Import a package that a target needs.
+
+    Raises:
+        InputError: it is not installed; says what to install.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f'{target.ref} needs the package {module!r}: pip install "holdfast[{extra}]"') from error
+
+
 def _build(target: ModelTarget, timeout_s: float) -> Adapter:
+    sdk, extra = NEEDS[target.api]
+    for module in ("pydantic_ai", sdk):
+        require(target, module, extra)
     from holdfast.model.pydantic_builders import build
 
     return build(target, timeout_s)

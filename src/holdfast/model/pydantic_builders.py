@@ -6,14 +6,15 @@ SDK retries are off everywhere: a retry inside one request would be invisible to
 from __future__ import annotations
 
 import asyncio
-import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 from pydantic_ai.messages import InstructionPart, ModelMessage
-from pydantic_ai.models import Model, ModelRequestParameters, create_async_httpx2_client
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, create_async_httpx2_client
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
@@ -26,14 +27,6 @@ from holdfast.model.pydantic_messages import to_model_messages
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 600.0  # of the client; each request sets its own, shorter one
 BEDROCK_CONNECTIONS_MAX = 50
-
-# What an interface needs, and the extra of ours that brings it.
-NEEDS: dict[str, tuple[str, str]] = {
-    catalog.OPENAI: ("openai", "gateway"),
-    catalog.ANTHROPIC: ("anthropic", "gateway"),
-    catalog.BEDROCK: ("boto3", "bedrock"),
-    catalog.GOOGLE: ("google.genai", "google"),
-}
 
 # Settings of a chat request that go through under the same name; others are ignored.
 PLAIN_SETTINGS = (
@@ -49,6 +42,13 @@ PLAIN_SETTINGS = (
 )
 
 
+Call = tuple[list[ModelMessage], ModelSettings, ModelRequestParameters]
+
+# The responses of the request that this task is sending. Set and read within one step of the task: from the call of the
+# model's `request_stream` until the response's head is there.
+_opened: ContextVar[list[httpx2.Response] | None] = ContextVar("_opened", default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """A model that is ready to be asked."""
@@ -57,7 +57,23 @@ class Adapter:
     model: Model[Any]
     aclose: Callable[[], Awaitable[None]]
 
-    def encode(self, request: ModelRequest) -> tuple[list[ModelMessage], ModelSettings, ModelRequestParameters]:
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[StreamedResponse]:
+        """Send a request; leaving closes its connection, whatever state the SDK left it in.
+
+        Google's SDK leaves it to the garbage collector when its stream is abandoned between two events; until then the
+        provider goes on generating.
+        """
+        opened: list[httpx2.Response] = []
+        _opened.set(opened)
+        try:
+            async with self.model.request_stream(*call) as streamed:
+                yield streamed
+        finally:
+            for response in opened:
+                await response.aclose()
+
+    def encode(self, request: ModelRequest) -> Call:
         """The arguments of `request_stream`.
 
         Raises:
@@ -82,13 +98,8 @@ def build(target: ModelTarget, timeout_s: float) -> Adapter:
             each request.
 
     Raises:
-        InputError: the SDK is not installed; says what to install.
+        InputError: something about the target is missing (a region).
     """
-    module, extra = NEEDS[target.api]
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f'{target.ref} needs the package {module!r}: pip install "holdfast[{extra}]"') from error
     if target.api == catalog.BEDROCK:
         return _bedrock(target, timeout_s)
     return _BUILDERS[target.api](target)
@@ -126,7 +137,15 @@ def _tool_choice(choice: Any, request: ModelRequest) -> Any:
 
 
 def _http_client() -> httpx2.AsyncClient:
-    return create_async_httpx2_client(timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S))
+    client = create_async_httpx2_client(timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S))
+    client.event_hooks = {**client.event_hooks, "response": [_remember]}
+    return client
+
+
+async def _remember(response: httpx2.Response) -> None:
+    opened = _opened.get()
+    if opened is not None:
+        opened.append(response)
 
 
 def _openai(target: ModelTarget) -> Adapter:
