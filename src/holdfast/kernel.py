@@ -187,6 +187,7 @@ class Holdfast:
         )
         owned = await self.store.claim(request, wait_s=wait_s, fence_mode=self.fence_mode)
         if isinstance(owned, Busy):
+            self.answers_arrived.set()  # a dead predecessor may have been settled on the way
             return owned
         turn = Turn(self, owned, turn_id=turn_id, session=session, lane=lane, view=self.store.view_of(owned))
         self._live[turn_id] = turn
@@ -263,12 +264,14 @@ class Holdfast:
     async def _keep_house(self) -> None:
         while True:
             await self.clock.sleep(HOUSEKEEPING_S)
-            for turn in self.live_turns():
+            live = self.live_turns()
+            if not live:
+                continue
+            requests = await self.store.cancel_requests()
+            for turn in live:
                 turn.flush_story()
-                if turn.input_id is not None and turn.cancelled_by is None:
-                    view = await self.store.input(turn.input_id)
-                    if view.cancel_requested_by is not None:
-                        turn.cancel(view.cancel_requested_by)
+                if turn.input_id in requests:
+                    turn.cancel(requests[turn.input_id])
 
 
 class Session:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from holdfast import ids
 from holdfast.clock import Clock, iso
-from holdfast.errors import TranscriptFormatError
+from holdfast.errors import TranscriptFormatError, TranscriptUnsettledError
 from holdfast.session import fence
 from holdfast.session.branch import leaf_after
 from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
@@ -67,7 +67,8 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
     if now is None:
         return _begin_anew(file, clock, numbers, existed=ledger.known_inode != 0)
     if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
-        return Baseline(file.restore_unsynced(rec), epoch_numbers=numbers)
+        restored = file.restore_unsynced(rec)
+        return _damaged(file, rec, now, numbers) if restored is None else Baseline(restored, epoch_numbers=numbers)
     findings: list[str] = []
     if rec is None and ledger.boot and ledger.boot != boot_id():
         now = _set_aside_from_first_bad_line(file, now, ledger.synced_end, findings)
@@ -96,11 +97,9 @@ def is_plain(file: TranscriptFile) -> bool:
 
 
 def _begin_anew(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...], *, existed: bool) -> Baseline:
-    fd = open_transcript(file.path)
-    if not file.lock.retarget(fd):
-        os.close(fd)
-        raise TranscriptFormatError(f"{file.path}: somebody else is making it at this moment; try again")
-    file.adopt_fd(fd)
+    file.path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not file.turn_to(open_transcript(file.path)):
+        raise TranscriptUnsettledError(f"{file.path}: somebody else is making it at this moment; try again")
     baseline = _write_header(file, clock, numbers)
     if existed:
         baseline.findings.append("the transcript was deleted between turns; a new one was begun")
@@ -146,6 +145,14 @@ def _require_header(file: TranscriptFile) -> None:
         )
 
 
+def _damaged(file: TranscriptFile, rec: Record, now: Fingerprint, numbers: tuple[int, ...]) -> Baseline:
+    """What stands behind the synced end is not what was written there. None of it was ever acknowledged."""
+    findings = [f"damage: bytes {rec.synced} to {rec.end} are not what was written there"]
+    now = _close_torn_tail(file, now, findings)
+    fresh = _synced(file, _chained(file, now, last_leaf(file.fd, now.size), rec))
+    return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
+
+
 def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, numbers: tuple[int, ...]) -> Baseline:
     """The record is of this boot, and somebody changed the file since."""
     findings: list[str] = []
@@ -163,8 +170,7 @@ def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, number
             findings.append(f"between turns: {found.detail}")
     now = _close_torn_tail(file, now, findings)
     leaf = rec.leaf if keep_leaf else last_leaf(file.fd, now.size)
-    synced = min(rec.synced, rec.end) if changed is None else 0
-    fresh = _chained(file, now, leaf, replace(rec, synced=synced))
+    fresh = _synced(file, _chained(file, now, leaf, rec))
     return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
 
 
@@ -188,8 +194,7 @@ def _without_record(
             findings.append(
                 f"no fence record for this file; {now.size - ledger.synced_end} bytes since the last settlement"
             )
-    file.sync()
-    record = replace(record, synced=record.end, synced_link=record.link, writer=file.process)
+    record = _synced(file, record)
     return Baseline(record, findings, (*numbers, in_file), needs_background_chain=not record.has_chain())
 
 
@@ -206,6 +211,12 @@ def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Reco
         rec, fingerprint=now, end=now.size, link=link, leaf=leaf, anchor=anchor, anchor_digest=anchor_digest,
         unjudged=-1, foreign="", foreign_detail="", synced_link=b"", synced=0, writer="*",
     )  # fmt: skip
+
+
+def _synced(file: TranscriptFile, rec: Record) -> Record:
+    """Nothing that others have written is built upon before it is durable."""
+    file.sync()
+    return replace(rec, synced=rec.end, synced_link=rec.link, writer=file.process)
 
 
 def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]) -> Fingerprint:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from holdfast.clock import Clock
+from holdfast.errors import ResourceError
 from holdfast.session.fence import Epoch
 from holdfast.store.embedded.record_file import RecordFile
 
@@ -74,7 +75,11 @@ class Beater:
                         del self._turns[turn]
                         continue
                     one.count += 1
-                    one.record.beat(one.nonce, one.count)
+                    try:
+                        one.record.follow_path()
+                        one.record.beat(one.nonce, one.count)
+                    except ResourceError as exc:
+                        log.error("turn %s shows no life: %s", turn, exc)  # it lapses if this lasts for the term
 
 
 @dataclass(slots=True)

@@ -168,7 +168,7 @@ class Claiming(StoreCore):
         """A claim that the ledger has granted and the record cannot take (a full disk) is given back."""
         try:
             return self._enter(file, request, granted, base, fence_mode)
-        except OSError as exc:
+        except (OSError, ResourceError) as exc:
             now_ms = self.now_ms()
             self.writer.post(
                 lambda conn: self._abandon(
@@ -181,8 +181,6 @@ class Claiming(StoreCore):
         self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
     ) -> OwnedTurn:
         """The ledger has granted: now the record (which decides from here on), then the first beat."""
-        if not file.record.exists():
-            file.record.reopen()
         record = replace(
             base.record, epoch=granted.epoch, turn=request.turn, process=self.process, foreign="", foreign_detail="",
             unjudged=-1,
@@ -192,6 +190,7 @@ class Claiming(StoreCore):
             self._pool.submit(self._chain_prefix, file)
         for finding in base.findings:
             log.warning("session %s: %s (%s)", request.session, finding, file.path)
+        file.users += 1
         claim = Claim(request.turn, granted.epoch, record, fence_mode)
         if granted.attempt > 1 and granted.input_row is not None:
             claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
@@ -208,7 +207,14 @@ class Claiming(StoreCore):
 
     def _chain_prefix(self, file: TranscriptFile) -> None:
         """In the background: hash a large file's prefix, and note it if nobody else touched the file meanwhile."""
-        before = file.record.read()
+        file.users += 1
+        try:
+            self._chain_prefix_of(file)
+        finally:
+            file.users -= 1
+
+    def _chain_prefix_of(self, file: TranscriptFile) -> None:
+        before = file.record.peek()
         if before is None or before.has_chain():
             return
         seen, digest = baseline.hash_prefix(file.path, before.anchor)

@@ -53,6 +53,7 @@ class OwnedTurn:
     took_over: bool
     findings: list[str]
     has_line: bool = False
+    let_go: bool = False
     dirty: bool = False  # something was appended that is not synced yet
 
     @property

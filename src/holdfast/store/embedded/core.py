@@ -62,6 +62,11 @@ class StoreOptions:
     faults: Faults = no_faults
 
 
+FILES_MAX = 128
+"""Transcripts kept open before idle ones are closed again."""
+FILE_IDLE_S = 60.0
+
+
 class StoreCore:
     """One process's hold on a state directory. All methods may be used from any task of one event loop."""
 
@@ -202,9 +207,21 @@ class StoreCore:
         """The open file of a transcript; opened once per process."""
         file = self._files.get(transcript)
         if file is None:
+            self._close_idle_files()
             relative = await self.reads.transcript_path(transcript)
             file = self._files.get(transcript) or self.open_file(transcript, self.state.path / relative)
+        file.used_mono = self.clock.mono()
         return file
+
+    def _close_idle_files(self) -> None:
+        """Keep the number of open files bounded: four for each of at most `FILES_MAX` transcripts that are in use."""
+        if len(self._files) < FILES_MAX:
+            return
+        long_ago = self.clock.mono() - FILE_IDLE_S
+        for transcript, file in sorted(self._files.items(), key=lambda item: item[1].used_mono)[: FILES_MAX // 4]:
+            if file.users == 0 and file.used_mono < long_ago:
+                del self._files[transcript]
+                file.close()
 
     def open_file(self, transcript: str, path: Path) -> TranscriptFile:
         if not path.parent.exists():

@@ -79,9 +79,16 @@ class Ending(Writing):
         try:
             return await asyncio.shield(self.writer.submit(job))
         finally:
-            self.beater.stop(claim.turn)
-            self.leave_line(owned)
-            self.slot_freed.set()
+            self._let_go(owned)
+
+    def _let_go(self, owned: OwnedTurn) -> None:
+        """What is true of every end of a turn, recorded or not: it shows no more life and holds nothing in memory."""
+        self.beater.stop(owned.claim.turn)
+        self.leave_line(owned)
+        if not owned.let_go:
+            owned.let_go = True
+            owned.file.users -= 1
+        self.slot_freed.set()
 
     def leave_line(self, owned: OwnedTurn) -> None:
         if owned.has_line:
@@ -102,9 +109,7 @@ class Ending(Writing):
         try:
             await asyncio.shield(self.writer.submit(Job(run, durable=True, essential=True)))
         finally:
-            self.beater.stop(claim.turn)
-            self.leave_line(owned)
-            self.slot_freed.set()
+            self._let_go(owned)
 
     async def salvage_line(self, owned: OwnedTurn, entry_id: str, build: Build) -> str:
         """Keep a finished answer as one line for people, or, where the file is not ours to touch, beside it.
@@ -124,13 +129,17 @@ class Ending(Writing):
     @staticmethod
     def _salvage_beside(path: Path, entry_id: str, raw: bytes) -> str:
         beside = path.with_name(f"{path.name}.kept-{entry_id[:16]}.jsonl")
-        fd = os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            durable.write_all(fd, raw)
-            durable.sync_data(fd)
-        finally:
-            os.close(fd)
-        durable.sync_folder(path.parent)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(beside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                durable.write_all(fd, raw)
+                durable.sync_data(fd)
+            finally:
+                os.close(fd)
+            durable.sync_folder(path.parent)
+        except OSError as exc:
+            raise ResourceError(f"cannot keep the answer in {beside}: {exc.strerror}") from exc
         return str(beside)
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str:

@@ -95,7 +95,10 @@ class TranscriptFile:
         at = os.fstat(self.fd)
         self._open_file = (at.st_dev, at.st_ino)
         self._path_text = str(path)  # asked about in each holding
-        self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: nothing
+        self.users = 0  # turns and background work that need this object to stay open
+        self.used_mono = 0.0
+        self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: no file of ours
+        self.gone = ""  # then: what became of it, in words
         self.failed: OSError | None = None
         self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
         self.coarse_clock = False
@@ -140,39 +143,46 @@ class TranscriptFile:
         return f"pid={pid} ({state})"
 
     def _settle_into_lock(self) -> bool:
-        """With the lock just granted: follow the path to the file it names now. False: lock lost to the new file."""
-        if self.failed is not None:
+        """With the lock just granted: follow the path to the file it names now. False: nothing is held, since somebody
+        else holds that file; asking for the lock again waits for it.
+        """
+        try:
+            if self.failed is not None:
+                raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
+            followed = self._follow_path()
+            if followed:
+                self.record.note_holder()
+        except BaseException:
             self.lock.release()
-            raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
+            raise
+        if not followed:
+            self.lock.release()
+        return followed
+
+    def _follow_path(self) -> bool:
         try:
             at = os.lstat(self._path_text)
-        except FileNotFoundError:
-            self.seen = None
-            self.record.note_holder()
+        except (FileNotFoundError, NotADirectoryError):
+            self.seen, self.gone = None, "deleted"
             return True
         if (at.st_dev, at.st_ino) != self._open_file:
             try:
                 fd = open_transcript(self.path)
-            except BaseException:
-                self.lock.release()
-                raise
-            if not self.lock.retarget(fd):
-                os.close(fd)
-                self.lock.release()
-                return False
-            self.adopt_fd(fd)
+            except TranscriptFormatError:
+                self.seen, self.gone = None, "replaced by something that is no regular file"
+                return True
+            return self.turn_to(fd)
         self.seen = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-        self.record.note_holder()
         return True
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def adopt_fd(self, fd: int) -> None:
-        """From now on the transcript is this open file."""
-        os.close(self.fd)
-        self.fd = fd
-        at = os.fstat(fd)
-        self._open_file = (at.st_dev, at.st_ino)
+    def turn_to(self, fd: int) -> bool:
+        """From now on the transcript is this open file (`fd` is consumed). False: somebody else holds its write lock."""
+        granted = self.lock.retarget(fd)
+        self.seen = self.fingerprint()
+        self._open_file = (self.seen.dev, self.seen.ino)
+        return granted
 
     def fingerprint(self) -> Fingerprint:
         """The open file as it is at this moment (`seen` is what the path named when the lock was granted)."""
@@ -186,17 +196,19 @@ class TranscriptFile:
             return None
         if self.seen is None or self.seen.size == rec.end:
             return rec
-        intent = self.record.read_intent(rec.end)
-        if intent is None:
+        intent = self.record.read_intent()
+        if intent is None or intent.offset != rec.end:
             return rec
         settled = self._settle_intent(rec, intent, self.seen)
-        if settled is not rec:
-            self.record.write(settled)
-            self.seen = self.fingerprint()
+        self.record.write(settled)
+        self.seen = self.fingerprint()
         return settled
 
     def _settle_intent(self, rec: Record, intent: Intent, now: Fingerprint) -> Record:
-        """A writer died between noting and recording. All there: ours. A prefix of it: cut. Anything else: foreign."""
+        """A writer died between noting and recording. All there: ours. A prefix of it: cut. Anything else: foreign.
+
+        The times stay those of the record, so that the prefix is proven once more: somebody may have changed it meanwhile.
+        """
         if not now.same_file(rec.fingerprint) or now.size <= rec.end:
             return rec
         data = os.pread(self.fd, intent.length, rec.end)
@@ -206,10 +218,11 @@ class TranscriptFile:
                 link = fence_link(link, raw)
                 leaf = leaf_after(leaf, read_line(raw))
             end = rec.end + intent.length
-            return replace(rec, end=end, link=link, leaf=leaf, fingerprint=replace(now, size=end), writer="*")
+            at_end = replace(rec.fingerprint if rec.has_chain() else now, size=end)
+            return replace(rec, end=end, link=link, leaf=leaf, fingerprint=at_end, writer="*")
         if now.size < rec.end + intent.length and intent.head.startswith(data[:64]):
             os.ftruncate(self.fd, rec.end)
-            return replace(rec, fingerprint=self.fingerprint())
+            return rec if rec.has_chain() else replace(rec, fingerprint=self.fingerprint())
         return rec
 
     def inspect(self, claim: Claim, proof: Proof | None = None) -> Verdict:
@@ -223,8 +236,6 @@ class TranscriptFile:
         if rec is None:
             if self.ledger_epoch() != claim.epoch:
                 return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
-            if not self.record.exists():
-                self.record.reopen()
             rec = claim.record
             self.record.write(rec)
         if rec.epoch != claim.epoch:
@@ -237,9 +248,11 @@ class TranscriptFile:
 
     def _compare(self, claim: Claim, rec: Record, proof: Proof | None) -> Verdict:
         now = self.seen
+        if now is None:
+            return self._remember_foreign(rec, Verdict("tampered", self.gone))
         changed = fence.describe_identity_change(rec.fingerprint, now)
-        if changed is not None or now is None:
-            return self._remember_foreign(rec, changed or Verdict("tampered", "deleted"))
+        if changed is not None:
+            return self._remember_foreign(rec, changed)
         earlier = Verdict(rec.foreign or "unchanged", rec.foreign_detail)  # type: ignore[arg-type]  # a word of Kind
         if now == rec.fingerprint and rec.unjudged < 0:
             recorded = Verdict("advanced" if rec.end > claim.record.end else "unchanged")
@@ -314,10 +327,12 @@ class TranscriptFile:
 
     def _what_file_says(self, claim: Claim) -> str:
         now = self.seen
+        if now is None:
+            return self.gone
         changed = fence.describe_identity_change(claim.record.fingerprint, now)
         if changed is not None:
             return changed.detail
-        grown = now.size - claim.record.end if now is not None else 0
+        grown = now.size - claim.record.end
         return f"{grown} bytes longer than when we last looked" if grown else "the file itself is as we left it"
 
     def append_owned(
@@ -386,7 +401,7 @@ class TranscriptFile:
             self.faults("append.after_intent")
             durable.write_all(self.fd, data)
         except OSError as exc:
-            self._take_back(rec)
+            self._take_back(rec, data)
             raise ResourceError(f"{self.path}: could not append {len(data)} bytes: {exc}") from exc
         self.faults("append.after_write")
         landed_at = os.lseek(self.fd, 0, os.SEEK_CUR) - len(data)
@@ -405,11 +420,13 @@ class TranscriptFile:
         self.faults("append.after_record")
         return after
 
-    def _take_back(self, rec: Record) -> None:
-        """A short write: cut our own torn tail (the intent explains it) and forget the intent."""
-        if os.fstat(self.fd).st_size > rec.end:
+    def _take_back(self, rec: Record, data: bytes) -> None:
+        """A short write: cut our own torn tail, unless somebody else's bytes stand there too, and forget the intent."""
+        tail = os.pread(self.fd, len(data), rec.end)
+        if tail and os.fstat(self.fd).st_size == rec.end + len(tail) and data.startswith(tail):
             os.ftruncate(self.fd, rec.end)
-        self.record.write(replace(rec, fingerprint=self.fingerprint()))
+            rec = replace(rec, fingerprint=self.fingerprint())
+        self.record.write(rec)
 
     # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -436,14 +453,11 @@ class TranscriptFile:
         if rec is not None and rec.boot == boot_id() and rec.synced < upto.end <= rec.end:
             self.record.write(replace(rec, synced=upto.end, synced_link=upto.link))
 
-    def restore_unsynced(self, rec: Record) -> Record:
+    def restore_unsynced(self, rec: Record) -> Record | None:
         """Another process left bytes behind the synced end: verify them, write them again, sync them. Write lock held.
 
         After a failed sync the kernel may show pages that will never reach the disk; writing them again makes them
-        dirty.
-
-        Raises:
-            ResourceError: they are not what the chain says, which is damage; nothing may be built on them.
+        dirty. Returns None, with nothing done, if they are not what the chain says.
         """
         if rec.synced >= rec.end or rec.writer == self.process:
             return rec
@@ -452,16 +466,15 @@ class TranscriptFile:
         for raw in lines_of(data):
             link = fence_link(link, raw)
         if link != rec.link:
-            raise ResourceError(
-                f"{self.path}: bytes {rec.synced} to {rec.end} are not what was written; see `holdfast recover`"
-            )
-        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return None
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # without O_APPEND
         try:
             os.pwrite(fd, data, rec.synced)
         finally:
             os.close(fd)
         self.sync()
-        return replace(rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=self.fingerprint())
+        fingerprint = self.fingerprint()
+        return replace(rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=fingerprint)
 
     def prove(self, rec: Record) -> Proof:
         """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB."""

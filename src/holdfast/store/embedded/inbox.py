@@ -64,7 +64,8 @@ def accept(
     route = event.route or Route("", "")
     conn.execute(
         "insert into inputs(id, source, account, dedupe_key, body_digest, session, transcript, lane, waits, payload,"
-        " model, route_channel, route_target, origin, state, accepted_at_ms) values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
+        " model, route_channel, route_target, origin, state, accepted_at_ms) "
+        " values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
         (
             input_id, event.source, event.account, event.key, digest, event.session, transcript, event.lane,
             int(event.waits), _to_json(event.payload), event.model, route.channel or None, route.target or None,

@@ -11,7 +11,6 @@ unlocking, never by closing, because a forked child may still hold the descripti
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
@@ -134,16 +133,20 @@ class KernelLock:
             self._start_waiting()
 
     def retarget(self, fd: int) -> bool:
-        """While held: lock `fd` too (without waiting) and from now on stand for it. False: somebody else holds it."""
+        """While held: let go, and from now on lock the file behind `fd`, which is consumed. Our own descriptor keeps its
+        number, so that no other thread ever meets a closed one.
+
+        Returns: False if somebody else holds that file: then nothing is held, and `release` and `acquire` wait for it.
+        """
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            raise
+            granted = True
+        except BlockingIOError:
+            granted = False
         self._unlock_kernel()
-        self._fd = fd
-        return True
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        return granted
 
     def close(self) -> None:
         """No more grants from now on. Does not close the fds."""

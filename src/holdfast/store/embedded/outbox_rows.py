@@ -74,5 +74,5 @@ def _open_delivery(row: sqlite3.Row, now_ms: int, sender_of: Callable[[sqlite3.R
     return OpenDelivery(
         row["id"], row["input"], row["session"], row["channel"], row["target"], row["part"], row["body"],
         row["sent_chars"], row["piece_chars"], row["label"], row["state"], row["attempts"], row["process"],
-        sender_of(row) if row["state"] == "started" else "nobody", wait_s,
+        sender_of(row) if row["state"] == "started" else "nobody", wait_s, row["detail"],
     )  # fmt: skip

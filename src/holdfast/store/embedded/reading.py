@@ -61,6 +61,9 @@ class Reading(StoreCore):
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
         return await self.reads.events(input_id=input_id, turn=turn)
 
+    async def cancel_requests(self) -> dict[str, str]:
+        return await self.reads.cancel_requests()
+
     async def find_transcript(self, key: str) -> str | None:
         return await self.reads.find_transcript(key)
 

@@ -99,6 +99,15 @@ class Reads:
             raise UnknownInputError(f"no input {input_id!r}")
         return view
 
+    async def cancel_requests(self) -> dict[str, str]:
+        """Open inputs whose end somebody has asked for, and who."""
+        rows = await self.ask(
+            lambda c: c.execute(
+                "select id, cancel_by from inputs where state in ('queued', 'running') and cancel_by is not null"
+            ).fetchall()
+        )
+        return {row[0]: row[1] for row in rows}
+
     async def inputs(self, *, session: str | None, state: str | None, limit: int) -> list[InputView]:
         """Newest first."""
 

@@ -4,7 +4,8 @@
     2048   slot B
     4096   beat     16 bytes of the owner's nonce, 8 bytes counter: one unlocked write, read without a lock
     4120   holder   8 bytes pid of whoever took the write lock last: for people only
-    4160   intent   what is about to be written: crc32, offset, length, crc32 of the line, its first 64 bytes
+    4160   intent   what is about to be written: crc32, sequence of the record it follows, offset, length, crc32 of the
+                    line, its first 64 bytes
 
 Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is
 void: what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast.errors import ResourceError
 from holdfast.session.fence import Intent, Record
 
 SLOT_BYTES = 2048
@@ -30,7 +32,8 @@ INTENT_AT = BEAT_AT + 64
 _HEAD = struct.Struct("<4sIQH")
 _BEAT = struct.Struct("<16sQ")
 _PID = struct.Struct("<q")
-_INTENT = struct.Struct("<QQI64s")
+_INTENT = struct.Struct("<QQQI64s")
+TOTAL_BYTES = INTENT_AT + 4 + _INTENT.size + 1  # the last byte means nothing
 _MAGIC = b"HFR1"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -53,28 +56,42 @@ def boot_id() -> str:
 
 
 class RecordFile:
-    """One transcript's record. Callers hold the write lock for `read` and `write`; beats need no lock."""
+    """One transcript's record. Callers hold the write lock for `read` and `write`; `peek` and beats need no lock.
+
+    All of it raises ResourceError where the disk refuses.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._path_text = str(path)  # asked about at each reading
         self._sequence = 0
         self._known: Record | None = None  # what `_known_raw` holds
         self._known_raw = b""
-        self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.fd = self._open()
+        self._inode = os.fstat(self.fd).st_ino
 
     def read(self) -> Record | None:
-        """The newest valid record, of whatever boot; None if there is none. Costs one read if it is as we left it."""
+        """The newest valid record, of whatever boot; None if there is none. Costs a stat and one read if it is as we left
+        it. A file that was deleted is made again: what the open one says counts for nobody else any more.
+        """
+        self.follow_path()
         raw = os.pread(self.fd, 2 * SLOT_BYTES, 0)
-        if raw == self._known_raw:
-            return self._known
-        self._known_raw = raw
-        self._known, self._sequence = None, 0
-        for sequence, at in sorted(((self._sequence_of(raw, at), at) for at in (0, SLOT_BYTES)), reverse=True):
-            record = self._decode(raw, at) if sequence else None
-            if record is not None:
-                self._known, self._sequence = record, sequence
-                break
+        if raw != self._known_raw:
+            self._known_raw = raw
+            self._known, self._sequence = self._newest(raw)
         return self._known
+
+    def peek(self) -> Record | None:
+        """The same for a reader without the write lock; it may be a moment old."""
+        return self._newest(os.pread(self.fd, 2 * SLOT_BYTES, 0))[0]
+
+    @classmethod
+    def _newest(cls, raw: bytes) -> tuple[Record | None, int]:
+        for sequence, at in sorted(((cls._sequence_of(raw, at), at) for at in (0, SLOT_BYTES)), reverse=True):
+            record = cls._decode(raw, at) if sequence else None
+            if record is not None:
+                return record, sequence
+        return None, 0
 
     @staticmethod
     def _sequence_of(raw: bytes, at: int) -> int:
@@ -103,49 +120,67 @@ class RecordFile:
         head = _HEAD.pack(_MAGIC, zlib.crc32(body, self._sequence & 0xFFFFFFFF), self._sequence, len(body))
         at = (self._sequence % 2) * SLOT_BYTES
         slot = head + body
-        os.pwrite(self.fd, slot, at)
+        self._put(slot, at)
         raw = self._known_raw.ljust(at, b"\0")
         self._known_raw = raw[:at] + slot + raw[at + len(slot) :]
         self._known = record
 
-    def exists(self) -> bool:
-        """Whether the path still names the open file (somebody may have cleaned the folder)."""
+    def _put(self, data: bytes, at: int) -> None:
         try:
-            return os.stat(self.path).st_ino == os.fstat(self.fd).st_ino
-        except FileNotFoundError:
-            return False
+            os.pwrite(self.fd, data, at)
+        except OSError as exc:
+            raise ResourceError(f"cannot write fence record {self.path}: {exc.strerror}") from exc
 
-    def reopen(self) -> None:
-        """After the file was deleted: make it again; its record is then missing, which the holding handles."""
-        os.close(self.fd)
+    def follow_path(self) -> None:
+        """Make the file again if its path no longer names it (somebody cleaned the folder). Any thread: our descriptor
+        keeps its number.
+        """
+        try:
+            if os.stat(self._path_text).st_ino == self._inode:
+                return
+        except FileNotFoundError:
+            pass
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
-        self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = self._open()
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
+        self._inode = os.fstat(self.fd).st_ino
+
+    def _open(self) -> int:
+        """Open or make the file, with the disk space that a beat and an intent will need."""
+        try:
+            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if os.fstat(fd).st_size < TOTAL_BYTES:
+                os.pwrite(fd, b"\0", TOTAL_BYTES - 1)
+        except OSError as exc:
+            raise ResourceError(f"cannot open fence record {self.path}: {exc.strerror}") from exc
+        return fd
 
     def note_intent(self, intent: Intent) -> None:
-        """Say what is about to be written. It counts only while the record's end is its offset, so it needs no clearing."""
-        body = _INTENT.pack(intent.offset, intent.length, intent.crc32, intent.head)
-        os.pwrite(self.fd, struct.pack("<I", zlib.crc32(body)) + body, INTENT_AT)
+        """Say what is about to be written. It counts until the next `write`, so it needs no clearing."""
+        body = _INTENT.pack(self._sequence, intent.offset, intent.length, intent.crc32, intent.head)
+        self._put(struct.pack("<I", zlib.crc32(body)) + body, INTENT_AT)
 
-    def read_intent(self, end: int) -> Intent | None:
-        """The intent that begins at `end`, if one was noted."""
+    def read_intent(self) -> Intent | None:
+        """The intent that was noted after the record that `read` has just given, if any."""
         raw = os.pread(self.fd, 4 + _INTENT.size, INTENT_AT)
         if len(raw) < 4 + _INTENT.size or zlib.crc32(raw[4:]) != struct.unpack_from("<I", raw)[0]:
             return None
-        offset, length, crc32, head = _INTENT.unpack_from(raw, 4)
-        return Intent(offset, length, crc32, head[:length]) if offset == end else None
+        sequence, offset, length, crc32, head = _INTENT.unpack_from(raw, 4)
+        return Intent(offset, length, crc32, head[:length]) if sequence == self._sequence else None
 
     # ── beat and holder ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def beat(self, nonce: str, count: int) -> None:
         """The owner's sign of life."""
-        os.pwrite(self.fd, _BEAT.pack(bytes.fromhex(nonce), count), BEAT_AT)
+        self._put(_BEAT.pack(bytes.fromhex(nonce), count), BEAT_AT)
 
     def read_beat(self) -> bytes:
-        """24 opaque bytes: equal twice means that nobody beat in between. Empty if nobody ever did."""
+        """24 opaque bytes: equal twice means that nobody beat in between."""
         return os.pread(self.fd, _BEAT.size, BEAT_AT)
 
     def note_holder(self) -> None:
-        os.pwrite(self.fd, _PID.pack(os.getpid()), HOLDER_AT)
+        self._put(_PID.pack(os.getpid()), HOLDER_AT)
 
     def holder_pid(self) -> int | None:
         """Who took the write lock last, for messages."""

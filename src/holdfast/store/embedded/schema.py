@@ -98,6 +98,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("pragma query_only=1")
     else:
         connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma wal_autocheckpoint=0")  # the writer does it, on its own thread
         connection.execute("pragma synchronous=full")
         connection.execute("pragma foreign_keys=on")
     return connection

@@ -1,7 +1,8 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `delivering.py`,
-`reading.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
+`reading.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in
+`baseline.py`.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ from holdfast.store.embedded.faults import Faults, no_faults
 
 BATCH_MAX = 128
 RESERVE_BYTES = 64 * 1024
+LOG_BYTES_MAX = 4 * 1024 * 1024
+"""SQLite's write-ahead log is folded into the ledger when it has grown to this."""
+LOG_LOOK_EVERY = 64
 log = logging.getLogger("holdfast.ledger")
 
 Run = Callable[[sqlite3.Connection], Any]
@@ -87,11 +90,11 @@ class LedgerWriter:
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="holdfast-sync")
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             self._connection = schema.connect(self._path)
             schema.create_or_check(self._connection, store_id)
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        os.chmod(self._path, 0o600)
         self._inode = os.stat(self._path).st_ino
         self._fill_reserve()
         self._pid = os.getpid()
@@ -181,8 +184,20 @@ class LedgerWriter:
                     self._stopped = exc
                     log.exception("the ledger writer failed; this process stops writing")
                 self._answer(batch)
+                self._fold_log_if_long()
         self._connection.close()
         os.close(self._lock_fd)
+
+    def _fold_log_if_long(self) -> None:
+        """Checkpoint, on this thread and after everybody has been answered. Takes no lock that a writer needs."""
+        if self.figures.commits % LOG_LOOK_EVERY or self._stopped is not None:
+            return
+        try:
+            if os.stat(f"{self._path_text}-wal").st_size > LOG_BYTES_MAX:
+                with self._turn:
+                    self._connection.execute("pragma wal_checkpoint(passive)")
+        except (OSError, sqlite3.OperationalError) as exc:
+            log.warning("the ledger's log could not be folded in yet: %s", exc)
 
     def _next_batch(self) -> tuple[list[Job], bool]:
         first = self._queue.get()

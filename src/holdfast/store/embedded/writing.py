@@ -82,8 +82,6 @@ class Writing(StoreCore):
             if row["owner_turn"] is not None:
                 return
             base = baseline.take_baseline(file, facts_of(row), self.clock)
-            if not file.record.exists():
-                file.record.reopen()
             file.record.write(base.record)
 
         def finish(_committed: bool, _result: Any) -> None:
