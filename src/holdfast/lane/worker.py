@@ -67,6 +67,7 @@ class Worker:
     async def _look(self) -> None:
         if await self._hf.store.recover_dead():
             log.info("session.recovery.completed outcome=effective")
+            self._hf.answers_arrived.set()
         waiting, running, solo = await self._hf.store.queue()
         mine = [one for one in waiting if one.transcript not in self._tasks]
         for one in choose(mine, running, self._limits, solo):

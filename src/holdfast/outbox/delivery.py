@@ -55,7 +55,7 @@ class _Watch:
 
 
 class Courier:
-    """Delivers for some channels. `run` until `stop`; both may be called again after the other.
+    """Delivers for some channels: `run` until `stop`. A stopped courier stays stopped; stopping twice does no harm.
 
     Any number of processes may serve the same channels of one state, each with one courier for its handle.
     """
@@ -75,7 +75,6 @@ class Courier:
 
         Cancelled: as `stop` without a budget.
         """
-        self._stopping = False
         try:
             while not self._stopping:
                 self._hf.answers_arrived.clear()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RETRY_AFTER_S = (5.0, 25.0, 120.0, 600.0, 600.0)
-"""Pauses before the second to sixth send of a refused piece; after the sixth it has failed. Source: semantics.md 2.11."""
+"""Pauses before the second to sixth send of a refused piece; after that it has failed. Source: semantics.md 2.11."""
 
 RETRY_AFTER_MAX_S = 3600.0
 """The longest pause a platform may ask for."""

@@ -115,6 +115,11 @@ class FakeChannel:
             self._gate.set()
             self._gate = None
 
+    @property
+    def holding(self) -> bool:
+        """Whether sends are held now."""
+        return self._gate is not None
+
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def begun(self, count: int = 1) -> SendRequest:

@@ -1,0 +1,376 @@
+"""A gateway in memory, on a real state directory: accept a message, let a scripted model answer, see what arrives.
+
+    async with World(tmp_path) as world:
+        world.model.script("Hello!")
+        await world.inbound("agent:main:main", "hello", key="k1")
+        await world.saw("Hello!", times=1)
+
+Time stands still until `world.clock.advance`. The channel's platform and the notes of what was acknowledged are files
+beside the state, so that they survive `crash_at`, which lets a story happen in a process of its own and kills that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from holdfast.errors import HoldfastError
+from holdfast.inbound.event import InboundEvent, LaneFull, Route
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits
+from holdfast.lane.worker import Worker
+from holdfast.model.client import ModelRequest
+from holdfast.opening import open as open_state
+from holdfast.outbox.delivery import Courier
+from holdfast.store.embedded.faults import Faults, Point
+from holdfast.store.views import InputView
+from holdfast.testing.channel import FakeChannel, Received
+from holdfast.testing.clock import VirtualClock
+from holdfast.testing.model import ScriptedModel
+from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.tools import Tool, Toolbox
+
+T = TypeVar("T")
+LOOK_S = 0.05
+"""How often a wait looks again when nothing tells it to; real seconds."""
+CHILD_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """How a story in a process of its own ended. `died`: killed at the point; else it came to its end."""
+
+    died: bool
+    seconds: float
+
+
+class World:
+    """A gateway without its socket: store, worker, runner with a scripted model, courier with a fake channel.
+
+    Waits are bounded by `patience_s` real seconds and then fail with what is known about every open input.
+
+    Args:
+        path: a folder of its own; the state is in `path/state`.
+        model: default: answers "re: " and the text of the newest message, once its script is used up.
+        channel: default: "test", which cannot be asked what has arrived.
+        faults: called at the named points of the store.
+
+    Attributes:
+        hf, model, channel, clock: the parts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        model: ScriptedModel | None = None,
+        channel: FakeChannel | None = None,
+        clock: VirtualClock | None = None,
+        tools: Iterable[Tool] = (),
+        limits: LaneLimits | None = None,
+        fence_mode: str = "strict",
+        faults: Faults | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self.path = path
+        self.model = model or ScriptedModel(otherwise=echo)
+        self.channel = channel or FakeChannel(platform=path / "platform.jsonl")
+        self.clock = clock or VirtualClock()
+        self.patience_s = patience_s
+        self._tools = tuple(tools)
+        self._limits = limits or LaneLimits()
+        self._fence_mode = fence_mode
+        self.faults = faults
+        self._acknowledged = path / "acknowledged"
+        self._open = AsyncExitStack()
+        self._loops: list[asyncio.Task[None]] = []
+        self._hf: Holdfast | None = None
+
+    async def __aenter__(self) -> World:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def hf(self) -> Holdfast:
+        """The handle on the state. Another one after `restart` and `crash_at`."""
+        if self._hf is None:
+            raise RuntimeError("the world is not open: use `async with World(path) as world`")
+        return self._hf
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.path / "state"
+
+    # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def inbound(
+        self, session: str, text: str, *, key: str | None = None, lane: str = "main", to: str | None = "user"
+    ) -> str:
+        """One message comes in and is acknowledged; returns its input id (the first one's for a repeated key).
+
+        Args:
+            to: where the answer goes on the world's channel; None: nowhere, it is kept under the input id.
+        """
+        route = Route(self.channel.name, to) if to is not None else None
+        event = InboundEvent(session, {"content": text}, source="world", key=key, lane=lane, route=route)
+        admission = await self.hf.accept(event)
+        if isinstance(admission, LaneFull):
+            raise AssertionError(f"lane {admission.lane!r} is full: {admission.waiting} wait, {admission.limit} may")
+        self._note_acknowledged(admission.input_id)
+        return admission.input_id
+
+    async def restart(self) -> None:
+        """Stop in order and open again: what was queued stays queued, what ran goes back to its place."""
+        await self._stop()
+        await self._start()
+
+    async def crash_at(
+        self,
+        point: Point | None = None,
+        story: Callable[[World], Awaitable[None]] | None = None,
+        *,
+        nth: int = 1,
+        make: Callable[[Path], World] | None = None,
+    ) -> Crash:
+        """Let a story happen in a real process on this state, kill it in the middle, then open the state again here.
+
+        Args:
+            point: where it is killed (`store/embedded/faults.py`); None: at any point, the `nth` in all.
+            story: a function on the top level of a module; gets the child's world. None: the child works until
+                everything that is waiting is done.
+            nth: which passing of the point.
+            make: makes the child's world, if the plain one will not do; also on the top level of a module.
+
+        Returns:
+            whether it died. Without a `point` it may have come to its end, which tells a sweep over `nth` to stop.
+        """
+        await self._stop()
+        spec = {"path": str(self.path), "point": point, "nth": nth, "story": _place_of(story), "make": _place_of(make)}
+        began = time.monotonic()
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "holdfast.testing.child", json.dumps(spec),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            _, errors = await asyncio.wait_for(child.communicate(), CHILD_MAX_S)
+        except TimeoutError:
+            child.kill()
+            _, errors = await child.communicate()
+            raise AssertionError(f"the story did not end within {CHILD_MAX_S:g} s:\n{errors.decode()}") from None
+        finally:
+            await self._start()
+        died = child.returncode == -signal.SIGKILL
+        if not died and (child.returncode != 0 or point is not None):
+            why = f"failed ({child.returncode})" if child.returncode else f"never came to {point!r} {nth} times"
+            raise AssertionError(f"the story {why}:\n{errors.decode()}")
+        return Crash(died, time.monotonic() - began)
+
+    # ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def settled(self, input_id: str) -> InputView:
+        """Wait until an input has ended, and how."""
+
+        async def look() -> InputView | None:
+            view = await self.hf.input(input_id)
+            return view if view.settled else None
+
+        return await self._until(look, f"the end of {input_id}")
+
+    async def saw(self, text: str, *, times: int = 1) -> list[Received]:
+        """Wait until `times` messages that contain `text` have arrived at the channel; more than that is an error.
+
+        For "and no more will come", wait for `idle` first.
+        """
+
+        async def look() -> list[Received] | None:
+            found = [one for one in self.channel.received if text in one.text]
+            return found if len(found) >= times else None
+
+        found = await self._until(look, f"{times} messages with {text!r}")
+        assert len(found) == times, f"{text!r} arrived {len(found)} times, not {times}: {found}"
+        return found
+
+    async def idle(self, *, passing_s: float = 0.0) -> None:
+        """Wait until nothing is queued, running or on its way.
+
+        Args:
+            passing_s: virtual seconds that may pass meanwhile; refused deliveries and those of unknown fate need some.
+        """
+        left_s = passing_s
+
+        async def look() -> bool | None:
+            hf = self.hf
+            busy = [await hf.inputs(state=state, limit=1) for state in ("queued", "running")]
+            busy += [await hf.deliveries(state=state, limit=1) for state in ("pending", "started", "unknown")]
+            return None if any(busy) else True
+
+        async def let_time_pass() -> None:
+            nonlocal left_s
+            if left_s > 0:
+                left_s -= 1
+                await self.clock.advance(1)
+
+        await self._until(look, "everything to be done", let_time_pass)
+
+    async def transcript(self, session: str) -> list[dict[str, Any]]:
+        """The entries of a session's transcript as they stand in the file, without its header."""
+        return [line.value() for line in await self.hf.session(session).lines() if line.kind != "header"]
+
+    async def said(self, session: str) -> list[tuple[str, str]]:
+        """The conversation in short: (role, text) of each message in the file."""
+        messages = [entry["message"] for entry in await self.transcript(session) if entry["type"] == "message"]
+        return [(message["role"], text_of(message["content"])) for message in messages]
+
+    @property
+    def acknowledged(self) -> list[str]:
+        """Every input that was ever acknowledged here, in this process or in one that has died; repeats left out."""
+        if not self._acknowledged.exists():
+            return []
+        return list(dict.fromkeys(self._acknowledged.read_text().split()))
+
+    async def check_promises(self, *, passing_s: float = 120.0) -> None:
+        """Once everything is done: each acknowledged input has ended, with one final line in its transcript if it was
+        answered; each transcript is one line of entries; each part went out unlabelled at most once.
+
+        Args:
+            passing_s: virtual seconds that may pass until everything is done.
+
+        Raises:
+            AssertionError: says which, and tells the story of the input.
+        """
+        await self.idle(passing_s=passing_s)
+        finals: dict[str, int] = {}
+        for session in await self.hf.sessions():
+            leaf = None
+            for line in await self.hf.session(session.key).lines():
+                if line.kind == "header":
+                    continue
+                assert line.kind == "entry", f"{session.path}: a line of kind {line.kind}: {line.raw!r}"
+                assert line.parent == leaf, f"{session.path}: {line.id} hangs off {line.parent}, not {leaf}"
+                leaf = line.id
+                if line.origin is not None and line.origin.final:
+                    for answered in line.origin.inputs:
+                        finals[answered] = finals.get(answered, 0) + 1
+        for input_id in self.acknowledged:
+            view = await self.hf.input(input_id)
+            assert view.settled, await self.story(input_id)
+            if view.state == "answered":
+                assert finals.get(input_id) == 1, f"{finals.get(input_id, 0)} final lines: {await self.story(input_id)}"
+        unlabelled = [one.delivery_id for one in self.channel.received if one.label is None]
+        assert len(unlabelled) == len(set(unlabelled)), f"sent twice without a label: {self.channel.received}"
+
+    async def story(self, target: str) -> str:
+        """What `holdfast why` tells."""
+        report = await self.hf.why(target)
+        return "\n".join([f"{report.id}: {report.state}", *(f"  {line.text}" for line in report.lines)])
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _start(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        opening = open_state(
+            self.state, clock=self.clock, limits=self._limits, fence_mode=self._fence_mode, kind="world",
+            faults=self.faults,
+        )  # fmt: skip
+        hf = self._hf = await self._open.enter_async_context(opening)
+        runner = Runner(
+            hf,
+            client_for=lambda _: self.model,
+            agent_for=lambda _: AgentSettings(model="scripted/model"),
+            toolbox=Toolbox(self._tools),
+        )
+        worker, courier = Worker(hf, runner.run, limits=self._limits), Courier(hf, [self.channel])
+        self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]
+        self._open.push_async_callback(self._end_loops)
+        self._open.push_async_callback(worker.stop, 0.0)
+        self._open.push_async_callback(courier.stop, 0.0)
+        self._open.push_async_callback(self._let_sends_end, courier)
+
+    async def _stop(self) -> None:
+        stack, self._open = self._open, AsyncExitStack()
+        await stack.aclose()
+        self._hf = None
+
+    async def _end_loops(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    async def _let_sends_end(self, courier: Courier) -> None:
+        """What has just arrived may be confirmed; a send that the test holds is cut off."""
+        with self.hf.events.subscribe() as events:
+            until = time.monotonic() + 1.0
+            while courier.sending and not self.channel.holding and time.monotonic() < until:
+                await events.next(timeout_s=LOOK_S)
+
+    async def _until(
+        self,
+        look: Callable[[], Awaitable[T | None]],
+        what: str,
+        when_quiet: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        """What `look` finds, looking again whenever something happens in this process, and every 50 ms."""
+        with self.hf.events.subscribe() as events:
+            until = time.monotonic() + self.patience_s
+            while True:
+                found = await look()
+                if found is not None:
+                    return found
+                for loop in self._loops:
+                    if loop.done():
+                        loop.result()
+                if time.monotonic() > until:
+                    raise AssertionError(f"waited {self.patience_s:g} s for {what}\n{await self._open_stories()}")
+                if await events.next(timeout_s=LOOK_S) is None and when_quiet is not None:
+                    await when_quiet()
+
+    async def _open_stories(self) -> str:
+        inputs = [view.id for state in ("queued", "running") for view in await self.hf.inputs(state=state)]
+        inputs += [one.input_id for one in await self.hf.deliveries() if one.state in ("pending", "started", "unknown")]
+        stories = [await self.story(input_id) for input_id in dict.fromkeys(inputs)]
+        return "\n".join(stories) or "(no input is open, no delivery on its way)"
+
+    def _note_acknowledged(self, input_id: str) -> None:
+        fd = os.open(self._acknowledged, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{input_id}\n".encode())
+        finally:
+            os.close(fd)
+
+
+def echo(request: ModelRequest) -> str:
+    """The answer of a world whose model has no script: "re: " and the newest message."""
+    return f"re: {text_of(request.messages[-1]['content'])}"
+
+
+def text_of(content: str | list[dict[str, Any]]) -> str:
+    """The text of a v3 message's content."""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _place_of(function: Callable[..., Any] | None) -> list[str] | None:
+    """Where a child process finds a function: the file and the name on its top level."""
+    if function is None:
+        return None
+    name, file = function.__qualname__, inspect.getsourcefile(function)
+    if file is None or not name.isidentifier():
+        raise HoldfastError(f"{name} must be a function on the top level of a module: another process has to find it")
+    return [str(Path(file).resolve()), name]
