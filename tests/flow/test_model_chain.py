@@ -104,6 +104,15 @@ async def test_an_unknown_provider_in_the_chain_is_a_mistake_not_a_failure(chain
         await chain.ask("lab/a", "nowhere/x", "lab/b")
 
 
+async def test_an_error_of_ours_is_never_its_own_cause(chain: Chain) -> None:
+    request = ModelRequest("lab/a", [{"role": "nobody"}])
+    stream = chain.clients.client_for("lab/a").stream(request)
+    with pytest.raises(InputError, match="nobody") as caught:
+        await anext(stream)
+    assert caught.value.__cause__ is None
+    assert chain.stub.requests == []
+
+
 async def test_no_key_is_told_in_errors_or_log_lines(chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         chain.stub.play(json_scene({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 401))

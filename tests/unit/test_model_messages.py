@@ -86,6 +86,9 @@ def test_images_go_as_bytes_in_messages_and_in_results() -> None:
         {"role": "user", "content": [{"type": "image", "mimeType": "image/png"}]},
         {"role": "user", "content": 5},
         {"role": "bashExecution", "command": "ls"},
+        {"role": "toolResult", "toolCallId": "c", "content": "no name"},
+        {"role": "assistant", "content": ["not a part"]},
+        {"content": "no role"},
     ],
 )
 def test_what_no_model_can_be_shown_is_refused(message: dict[str, Any]) -> None:

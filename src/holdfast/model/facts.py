@@ -73,13 +73,14 @@ def walk(root: object) -> list[Facts]:
 def facts_of(node: object, depth: int = 0, via: str = "") -> Facts:
     """The facts of one exception, mapping or text, without what is inside it."""
     if isinstance(node, str):
-        codes = tuple(_codes_in_text(node))
-        return Facts(message=node[:TEXT_MAX], text_status=status_in_text(node), text_codes=codes, depth=depth, via=via)
-    message = _message(node)
+        text = node[:TEXT_MAX]
+        codes = tuple(_codes_in_text(text))
+        return Facts(message=text, text_status=status_in_text(text), text_codes=codes, depth=depth, via=via)
+    message = _message(node)[:TEXT_MAX]
     codes = [*_codes_of(node), *_codes_in_body(_get(node, "body"))]
     return Facts(
         name=_name(node),
-        message=message[:TEXT_MAX],
+        message=message,
         status=status_of(node),
         text_status=status_in_text(message),
         codes=tuple(dict.fromkeys(codes)),
@@ -226,7 +227,7 @@ def _codes_in_body(body: object) -> Iterator[str]:
 
 def _codes_in_text(text: str) -> Iterator[str]:
     if "{" in text:
-        yield from _codes_in_body(parse_json(text[:TEXT_MAX]))
+        yield from _codes_in_body(parse_json(text))
 
 
 def _as_status(value: object) -> int | None:

@@ -11,12 +11,12 @@ import asyncio
 import importlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from holdfast.errors import InputError, ProviderError
+from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ThinkingDelta
+from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta
 from holdfast.model.errors import translate
 
 if TYPE_CHECKING:
@@ -89,25 +89,26 @@ class PydanticAIModel:
         a thread, that can take up to `timeout_s` if the server had announced that it will close the connection.
         """
         adapter = await self._ready(request.timeout_s)
-        call = adapter.encode(request)
         said: list[str] = []
         streamed: StreamedResponse | None = None
         try:
-            async with adapter.open(call) as streamed:
+            async with adapter.open(adapter.encode(request)) as streamed:
                 async for event in streamed:
-                    delta = _delta(event)
+                    delta = adapter.delta(event)
                     if isinstance(delta, TextDelta):
                         said.append(delta.text)
                     if delta is not None:
                         yield delta
             response = streamed.get()
+        except HoldfastError:
+            raise
         except Exception as error:
             response = streamed.get() if streamed is not None else None
             if response is None or finish_word(response) is None:
                 raise self._translated(error, "".join(said)) from error
             # The provider had said how it ended; what broke off afterwards was bookkeeping (usage, the closing event).
             log.warning("%s: the connection failed after the answer was complete: %r", self.target.ref, type(error))
-        yield self._answer(response, "".join(said))
+        yield self._answer(adapter, response, "".join(said))
 
     async def aclose(self) -> None:
         """Close the connections. Requests that still run fail."""
@@ -121,23 +122,18 @@ class PydanticAIModel:
             if key not in self._adapters:
                 try:
                     self._adapters[key] = await asyncio.to_thread(_build, self.target, timeout_s)
+                except HoldfastError:
+                    raise
                 except Exception as error:
                     raise self._translated(error, "") from error
             return self._adapters[key]
 
-    def _translated(self, error: Exception, partial: str) -> Exception:
+    def _translated(self, error: Exception, partial: str) -> HoldfastError:
         target = self.target
-        return translate(
-            error,
-            provider=target.provider,
-            model=target.model,
-            partial=partial,
-            secrets=[target.api_key] if target.api_key else [],
-        )
+        secrets = [target.api_key] if target.api_key else []
+        return translate(error, provider=target.provider, model=target.model, partial=partial, secrets=secrets)
 
-    def _answer(self, response: ModelResponse, said: str) -> ModelAnswer:
-        from holdfast.model.pydantic_messages import to_content, to_usage
-
+    def _answer(self, adapter: Adapter, response: ModelResponse, said: str) -> ModelAnswer:
         word = finish_word(response)
         stop_reason = STOP_REASONS.get(word or "")
         if word is None:
@@ -146,7 +142,7 @@ class PydanticAIModel:
             raise self._refused("content_filter", f"the answer was withheld (finish_reason: {word})", said)
         if stop_reason is None:
             raise self._refused(f"finish_reason_{word}", f"Provider finish_reason: {word}", said)
-        content = to_content(response.parts, self.target, cut=stop_reason == "length")
+        content = adapter.content(response.parts, cut=stop_reason == "length")
         calls = any(part["type"] == "toolCall" for part in content)
         if not content:
             raise self._refused("empty_response", f"an empty answer (finish_reason: {word})", said)
@@ -158,7 +154,7 @@ class PydanticAIModel:
             provider=self.target.provider,
             model=self.target.model,
             api=self.target.api,
-            usage=to_usage(response.usage),
+            usage=adapter.usage(response.usage),
             response_id=response.provider_response_id,
         )
 
@@ -197,20 +193,3 @@ def _build(target: ModelTarget, timeout_s: float) -> Adapter:
     from holdfast.model.pydantic_builders import build
 
     return build(target, timeout_s)
-
-
-def _delta(event: Any) -> TextDelta | ThinkingDelta | None:
-    """What an event adds to what can be seen, or None."""
-    from pydantic_ai import messages as pm
-
-    match event:
-        case pm.PartStartEvent(part=pm.TextPart(content=text)) if text:
-            return TextDelta(text)
-        case pm.PartStartEvent(part=pm.ThinkingPart(content=text)) if text:
-            return ThinkingDelta(text)
-        case pm.PartDeltaEvent(delta=pm.TextPartDelta(content_delta=text)) if text:
-            return TextDelta(text)
-        case pm.PartDeltaEvent(delta=pm.ThinkingPartDelta(content_delta=str(text))) if text:
-            return ThinkingDelta(text)
-        case _:
-            return None

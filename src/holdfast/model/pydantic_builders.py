@@ -6,14 +6,14 @@ SDK retries are off everywhere: a retry inside one request would be invisible to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from pydantic_ai.messages import InstructionPart, ModelMessage
+from pydantic_ai.messages import InstructionPart, ModelMessage, ModelResponsePart
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, create_async_httpx2_client
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
@@ -22,7 +22,7 @@ from holdfast.errors import InputError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
 from holdfast.model.client import ModelRequest
-from holdfast.model.pydantic_messages import to_model_messages
+from holdfast.model.pydantic_messages import to_content, to_delta, to_model_messages, to_usage
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 600.0  # of the client; each request sets its own, shorter one
@@ -88,6 +88,13 @@ class Adapter:
         )
         messages = to_model_messages(request.messages, self.target, self.model.system)
         return self.model.prepare_messages(messages, parameters), settings_of(request, self.target), parameters
+
+    def content(self, parts: Iterable[ModelResponsePart], *, cut: bool) -> list[dict[str, Any]]:
+        """An answer's parts as transcript content; see `to_content`."""
+        return to_content(parts, self.target, cut=cut)
+
+    delta = staticmethod(to_delta)
+    usage = staticmethod(to_usage)
 
 
 def build(target: ModelTarget, timeout_s: float) -> Adapter:

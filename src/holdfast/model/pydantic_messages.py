@@ -22,7 +22,7 @@ from holdfast.errors import InputError
 from holdfast.ids import derived_id
 from holdfast.model import catalog
 from holdfast.model.catalog import ALIASES, ModelTarget
-from holdfast.model.client import zero_usage
+from holdfast.model.client import TextDelta, ThinkingDelta, zero_usage
 
 if TYPE_CHECKING:
     from pydantic_ai.usage import RequestUsage
@@ -47,31 +47,19 @@ def to_model_messages(
         system_name: pydantic-ai's name of the provider that is asked; marks what may be sent back to it.
 
     Raises:
-        InputError: a role that is not for a model, or an image that is not base64.
+        InputError: a message that is not for a model: its role, a field that is missing, an image that is not base64.
     """
     out: list[pm.ModelMessage] = []
-    for message in messages:
-        role = message.get("role")
-        if role == "assistant":
-            response = _response(message, target, system_name)
-            if response.parts:
-                out.append(response)
-            continue
-        if role == "user":
-            part: pm.ModelRequestPart = pm.UserPromptPart(content=_said(message.get("content", "")))
-        elif role == "toolResult":
-            part = pm.ToolReturnPart(
-                tool_name=str(message["toolName"]),
-                content=_result(message.get("content", "")),
-                tool_call_id=wire_id(str(message["toolCallId"])),
-                outcome="failed" if message.get("isError") else "success",
-            )
-        else:
-            raise InputError(f"a message with role {role!r} is not for a model; plan the context first")
-        if out and isinstance(out[-1], pm.ModelRequest):
-            out[-1] = pm.ModelRequest(parts=[*out[-1].parts, part])
-        else:
-            out.append(pm.ModelRequest(parts=[part]))
+    for number, message in enumerate(messages, 1):
+        try:
+            one = _response(message, target, system_name) if message["role"] == "assistant" else _request(message)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"message {number} of the context is malformed: {error!r}") from error
+        previous = out[-1] if out else None
+        if isinstance(one, pm.ModelRequest) and isinstance(previous, pm.ModelRequest):
+            out[-1] = pm.ModelRequest(parts=[*previous.parts, *one.parts])
+        elif one.parts:
+            out.append(one)
     return out
 
 
@@ -101,6 +89,21 @@ def to_content(parts: Iterable[pm.ModelResponsePart], target: ModelTarget, *, cu
             case _:
                 log.warning("%s: left out a part of kind %s, which transcripts cannot hold", target.ref, part.part_kind)
     return content
+
+
+def to_delta(event: object) -> TextDelta | ThinkingDelta | None:
+    """What an event of a stream adds to what can be seen, or None."""
+    match event:
+        case pm.PartStartEvent(part=pm.TextPart(content=text)) if text:
+            return TextDelta(text)
+        case pm.PartStartEvent(part=pm.ThinkingPart(content=text)) if text:
+            return ThinkingDelta(text)
+        case pm.PartDeltaEvent(delta=pm.TextPartDelta(content_delta=text)) if text:
+            return TextDelta(text)
+        case pm.PartDeltaEvent(delta=pm.ThinkingPartDelta(content_delta=str(text))) if text:
+            return ThinkingDelta(text)
+        case _:
+            return None
 
 
 def to_usage(usage: RequestUsage) -> dict[str, Any]:
@@ -137,6 +140,21 @@ class _Origin:
         if not signature or not self.own or self.api != catalog.GOOGLE:
             return {}
         return {"provider_name": self.name, "provider_details": {"thought_signature": signature}}
+
+
+def _request(message: Mapping[str, Any]) -> pm.ModelRequest:
+    role = message["role"]
+    if role == "user":
+        return pm.ModelRequest([pm.UserPromptPart(_said(message["content"]))])
+    if role != "toolResult":
+        raise InputError(f"a message with role {role!r} is not for a model; plan the context first")
+    result = pm.ToolReturnPart(
+        tool_name=message["toolName"],
+        content=_result(message["content"]),
+        tool_call_id=wire_id(message["toolCallId"]),
+        outcome="failed" if message.get("isError") else "success",
+    )
+    return pm.ModelRequest([result])
 
 
 def _response(message: Mapping[str, Any], target: ModelTarget, system_name: str) -> pm.ModelResponse:
