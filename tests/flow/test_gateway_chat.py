@@ -465,6 +465,26 @@ async def test_a_silent_stream_shows_signs_of_life(tmp_path: Path) -> None:
             assert [line async for line in lines if line][-1] == "data: [DONE]"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_another_process_gave_is_seen_within_a_second_or_so(tmp_path: Path, stream: bool) -> None:
+    async with (
+        served(tmp_path / "state", model=ScriptedModel()) as idle,
+        served(tmp_path / "state", model=ScriptedModel("from elsewhere")),
+        client_of(idle) as client,
+        asyncio.timeout(20),
+    ):
+        await idle.gateway.worker.stop(0.0)
+        raw = await client.chat.completions.with_raw_response.create(
+            model="holdfast", messages=said("hi"), stream=stream, extra_headers=SESSION
+        )
+        if stream:
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in raw.parse()])
+        else:
+            text = raw.parse().choices[0].message.content
+    assert text == "from elsewhere"
+    assert raw.headers["x-holdfast-history"] in ("unknown", "pending")
+
+
 async def test_models_are_listed_and_unknown_ones_refused(tmp_path: Path) -> None:
     config = Config.model_validate({"agents": {"support": {"model": "demo/fast"}}})
     async with talking(tmp_path, ScriptedModel(), config=config) as (_, client):

@@ -9,6 +9,8 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from holdfast.channel.channel import Channel
+from holdfast.channel.console import ConsoleChannel
 from holdfast.clock import Clock
 from holdfast.kernel import Holdfast
 from holdfast.lane.worker import Worker
@@ -16,7 +18,9 @@ from holdfast.model import catalog
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
 from holdfast.opening import open as open_state
+from holdfast.outbox.delivery import Courier
 from holdfast.session.key import parse_key
+from holdfast.store.embedded.sections import defer_terminal_stops
 from holdfast.store.views import InputView
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox, built_in_tools
@@ -31,16 +35,19 @@ if TYPE_CHECKING:
 class Parts:
     """What stands in for the usual parts: tests, and programs that bring tools or models of their own.
 
-    models: clients by provider name. tools: over the built-in ones. env: where API keys are looked up.
+    models: clients by provider name. tools: over the built-in ones. channels: besides the console. env: where API keys
+    are looked up.
     """
 
     clock: Clock | None = None
     models: Mapping[str, ModelClient] = field(default_factory=dict)
     tools: Iterable[Tool] = ()
+    channels: Iterable[Channel] = ()
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 USUAL = Parts()
+COURIER_STOP_S = 5.0  # what is cut off while it is being sent may have to be sent again with a label
 
 
 @asynccontextmanager
@@ -54,7 +61,10 @@ async def open_handle(
 
     Raises:
         as `holdfast.open`.
+
+    From here on Ctrl-Z stops this process only between two holdings of a lock.
     """
+    defer_terminal_stops()
     async with open_state(
         state,
         fence_mode=config.session.fence_mode,
@@ -85,7 +95,12 @@ async def open_worker(
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
         )
-        yield Worker(hf, runner.run, limits=config.lanes.limits()), models
+        fence_mode_for = _fence_modes(config)
+        yield Worker(hf, runner.run, limits=config.lanes.limits(), fence_mode_for=fence_mode_for), models
+
+
+def _fence_modes(config: Config) -> Callable[[str], str | None]:
+    return lambda session: config.agent(parse_key(session).agent).fence_mode
 
 
 def _agents(config: Config) -> Callable[[str], AgentSettings]:
@@ -123,6 +138,18 @@ async def run_until_settled(
             await asyncio.gather(settled, return_exceptions=True)
 
 
+@asynccontextmanager
+async def run_courier(hf: Holdfast, channels: Iterable[Channel]) -> AsyncIterator[Courier]:
+    """Deliver to the console and to `channels` until left; what is being sent then gets some seconds to arrive."""
+    courier = Courier(hf, [ConsoleChannel(), *channels])
+    delivering = asyncio.create_task(courier.run(), name="courier")
+    try:
+        yield courier
+    finally:
+        await courier.stop(COURIER_STOP_S)
+        await asyncio.gather(delivering, return_exceptions=True)  # it fails only with the store, as the worker does
+
+
 async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
     """Interrupt what runs and let the worker's loop end; then what that loop may have begun in its last look."""
     await worker.stop(0.0)
@@ -136,14 +163,14 @@ class Gateway:
     Attributes:
         hf: the handle.
         app: the ASGI application.
-        working: the worker's task; it ends by itself only if the store has failed.
+        worker, working: what runs the inputs, and its task, which ends by itself only if the store has failed.
     """
 
     def __init__(self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], closing: asyncio.Event):
         self.hf = hf
         self.app = app
         self.working = working
-        self._worker = worker
+        self.worker = worker
         self._closing = closing
 
     async def drain(self, budget_s: float) -> None:
@@ -152,7 +179,7 @@ class Gateway:
         Cancelled or called again with less: the shorter time counts. The application goes on answering what it can.
         """
         self.hf.drain()
-        await self._worker.stop(budget_s)
+        await self.worker.stop(budget_s)
         self._closing.set()
 
 
@@ -160,7 +187,7 @@ class Gateway:
 async def build_gateway(
     config: Config, hf: Holdfast, *, token: str, host: str, parts: Parts = USUAL
 ) -> AsyncIterator[Gateway]:
-    """Start the worker and make the application. Leaving stops the worker at once.
+    """Start the worker and the courier and make the application. Leaving stops the worker at once.
 
     Args:
         token: the bearer token of the application.
@@ -170,7 +197,7 @@ async def build_gateway(
     from holdfast.gateway.http import create_app
     from holdfast.gateway.openai_api import Models
 
-    async with open_worker(hf, config, parts=parts) as (worker, models):
+    async with run_courier(hf, parts.channels), open_worker(hf, config, parts=parts) as (worker, models):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None

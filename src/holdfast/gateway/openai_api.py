@@ -72,7 +72,7 @@ class ChatApi:
         """One turn of a session: `X-Holdfast-Session`, else `user`, else a session of its own.
 
         Headers of the reply: `X-Holdfast-Session`, `X-Holdfast-Input`, `X-Holdfast-History` ("aligned", "appended",
-        "diverged: where" or "pending"), `X-Holdfast-Joined` if it shares an earlier request's turn.
+        "diverged: where", "pending" or "unknown"), `X-Holdfast-Joined` if it shares an earlier request's turn.
         """
         chat = read_chat(await read_object(request))
         asked = Asked.of(request)
@@ -125,7 +125,7 @@ class _Exchange:
     def headers(self) -> dict[str, str]:
         session = self._view.session.encode().decode("latin-1")  # UTF-8 on the wire
         headers = {"x-holdfast-session": session, "x-holdfast-input": self._view.id}
-        headers["x-holdfast-history"] = self._history or "pending"
+        headers["x-holdfast-history"] = self._told_history()
         return headers | ({"x-holdfast-joined": self._view.id} if self._stay.joined else {})
 
     async def _take_next(self) -> None:
@@ -133,7 +133,6 @@ class _Exchange:
         happening = await anext(self._happenings)
         if isinstance(happening, InputView):
             self._view = happening
-            self._history = (happening.result or {}).get("history", self._history)
         else:
             self._unsent += self._text.take(happening)
             self._history = happening.data.get("history", self._history)
@@ -218,9 +217,12 @@ class _Exchange:
 
     def _extension(self) -> dict[str, Any]:
         """What no standard field can say; clients ignore what they do not know."""
-        history = self._history or "pending"
-        view = self._view
+        view, history = self._view, self._told_history()
         return {"holdfast": {"input_id": view.id, "session": view.session, "state": view.state, "history": history}}
+
+    def _told_history(self) -> str:
+        """What the turn said of it; "unknown" if it ran before this caller came, or in another process."""
+        return self._history or ("unknown" if self._view.settled else "pending")
 
 
 def _event(value: dict[str, Any]) -> bytes:
