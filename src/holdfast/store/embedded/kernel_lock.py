@@ -133,8 +133,8 @@ class KernelLock:
             self._start_waiting()
 
     def retarget(self, fd: int) -> bool:
-        """While held: let go, and from now on lock the file behind `fd`, which is consumed. Our own descriptor keeps its
-        number, so that no other thread ever meets a closed one.
+        """While held: let go, and from now on lock the file behind `fd`, which is consumed. Our own descriptor keeps
+        its number, so that no other thread ever meets a closed one.
 
         Returns: False if somebody else holds that file: then nothing is held, and `release` and `acquire` wait for it.
         """

@@ -71,8 +71,8 @@ class RecordFile:
         self._inode = os.fstat(self.fd).st_ino
 
     def read(self) -> Record | None:
-        """The newest valid record, of whatever boot; None if there is none. Costs a stat and one read if it is as we left
-        it. A file that was deleted is made again: what the open one says counts for nobody else any more.
+        """The newest valid record, of whatever boot; None if there is none. Costs a stat and a read if it is as we
+        left it. A file that was deleted is made again: what the open one says counts for nobody else any more.
         """
         self.follow_path()
         raw = os.pread(self.fd, 2 * SLOT_BYTES, 0)

@@ -1,0 +1,279 @@
+"""A process that does with Holdfast what it is told, one JSON line per command and per answer. Driven by `remote.py`.
+
+Commands run as tasks of one loop, so that one that waits does not hold up the next. Started with `python -m`; ends when
+its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import holdfast
+from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, Route
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits
+from holdfast.lane.worker import Worker
+from holdfast.model.client import ToolSpec
+from holdfast.session import entries as made
+from holdfast.session.entries import Entry
+from holdfast.session.fence import Verdict
+from holdfast.session.ownership import Busy
+from holdfast.session.prompt_window import PromptWindow
+from holdfast.testing.model import Reply, ScriptedModel
+from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.tools import Tool, Toolbox, ToolCall
+from holdfast.turn.turn import Turn, current_turn
+
+Answer = dict[str, Any] | list[Any] | str | float | None
+
+
+def say(message: dict[str, Any]) -> None:
+    """One line, in one write, from whatever thread."""
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+class Faults:
+    """Does something at the n-th passing of a named point of the store."""
+
+    def __init__(self) -> None:
+        self._armed: dict[str, tuple[int, str]] = {}
+        self._passed: dict[str, int] = {}
+
+    def arm(self, point: str, nth: int, act: str) -> None:
+        self._passed[point] = 0
+        self._armed[point] = (nth, act)
+
+    def __call__(self, point: str) -> None:
+        nth, act = self._armed.get(point, (0, ""))
+        if not nth:
+            return
+        self._passed[point] += 1
+        if self._passed[point] != nth:
+            return
+        if act == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif act == "stop":
+            say({"event": f"at {point}"})
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif act == "hang":
+            say({"event": f"at {point}"})
+            threading.Event().wait()
+        else:
+            raise OSError(getattr(__import__("errno"), act), os.strerror(getattr(__import__("errno"), act)))
+
+
+def entry_of(kind: str, text: str) -> Entry:
+    """The entries that tests ask for, by one word."""
+    return {
+        "user": lambda: made.user(text),
+        "assistant": lambda: made.assistant(text, model="demo/demo"),
+        "calls": lambda: made.assistant(
+            [{"type": "toolCall", "id": text, "name": "work", "arguments": {}}],
+            model="demo/demo",
+            stop_reason="toolUse",
+        ),
+        "result": lambda: made.tool_result(text, "work", "done"),
+        "mirror": lambda: made.mirror(text),
+        "label": lambda: made.label(text, "a name"),
+        "session_info": lambda: made.session_info(text),
+        "model_change": lambda: made.model_change("demo/other"),
+        "thinking": lambda: made.thinking_level_change("high"),
+        "custom": lambda: made.custom("test", {"text": text}),
+    }[kind]()
+
+
+def verdict_of(verdict: Verdict | None) -> dict[str, Any] | None:
+    return None if verdict is None else {"kind": verdict.kind, "detail": verdict.detail, "by": verdict.by}
+
+
+class Stage:
+    """The handle, turns and windows of this process, by the names that the test gave them."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._stack = AsyncExitStack()
+        self._hf: Holdfast | None = None
+        self._turns: dict[str, Turn] = {}
+        self._windows: dict[str, PromptWindow] = {}
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    @property
+    def hf(self) -> Holdfast:
+        assert self._hf is not None, "open first"
+        return self._hf
+
+    async def open(self, state: str, widths: dict[str, int] | None = None, **options: Any) -> str:
+        limits = None if widths is None else LaneLimits(widths=widths)
+        self._hf = await self._stack.enter_async_context(
+            holdfast.open(state, faults=self.faults, limits=limits, **options)
+        )
+        return self.hf.process_id
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+        self._hf = None
+
+    async def arm(self, point: str, nth: int = 1, act: str = "kill") -> None:
+        self.faults.arm(point, nth, act)
+
+    async def accept(
+        self, session: str, text: str, key: str | None = None, lane: str = "main", route: str = ""
+    ) -> Answer:
+        event = InboundEvent(
+            session, {"content": text}, source="test", key=key, lane=lane, route=Route("test", route) if route else None
+        )
+        admission = await self.hf.accept(event)
+        if isinstance(admission, Accepted | Duplicate):
+            return {"kind": type(admission).__name__, "id": admission.input_id}
+        return {"kind": type(admission).__name__}
+
+    async def claim(self, turn: str, session: str, parent: str | None = None, **how: Any) -> Answer:
+        token = current_turn.set(self._turns[parent].id if parent else None)
+        try:
+            claimed = await self.hf.claim(session, **how)
+        finally:
+            current_turn.reset(token)
+        if isinstance(claimed, Busy):
+            return {"busy": claimed.why}
+        self._turns[turn] = claimed
+        return {
+            "id": claimed.id, "epoch": claimed.epoch.number, "attempt": claimed.attempt,
+            "path": claimed.transcript.path, "findings": claimed._owned.findings,
+        }  # fmt: skip
+
+    async def append(self, turn: str, kind: str, text: str, durable: bool | None = None) -> str:
+        return await self._turns[turn].append(entry_of(kind, text), durable=durable)
+
+    async def append_input(self, turn: str) -> None:
+        view = self._turns[turn].view
+        assert view is not None
+        await self._turns[turn].append_input([{"role": "user", "content": view.payload["content"]}])
+
+    async def enter(self, turn: str) -> None:
+        self._windows[turn] = await self._turns[turn].prompt_window().__aenter__()
+
+    async def leave(self, turn: str, finished: str | None = None) -> Answer:
+        window = self._windows.pop(turn)
+        if finished is not None:
+            window.finished(finished)
+        await window.__aexit__(None, None, None)
+        return verdict_of(window.verdict)
+
+    async def check(self, turn: str) -> None:
+        await self._turns[turn].check()
+
+    async def settle(self, turn: str) -> str | None:
+        return await self.hf.close_turn(self._turns.pop(turn), None)
+
+    async def metadata(self, session: str, kind: str, text: str) -> str:
+        return await self.hf.session(session).append_metadata(entry_of(kind, text))
+
+    async def input(self, id: str) -> Answer:
+        view = await self.hf.input(id)
+        return {
+            "state": view.state, "attempts": view.attempts, "answer": view.answer, "detail": view.detail,
+            "error": view.error, "position": view.position,
+        }  # fmt: skip
+
+    async def work(self, script: list[Any], restart_safe: bool = False) -> None:
+        """Run accepted inputs with a scripted model and one tool, `work`, which reports its start and never returns."""
+
+        async def run_tool(call: ToolCall) -> str:
+            say({"event": f"tool {call.id}"})
+            if call.arguments.get("hang", True):
+                await asyncio.Event().wait()
+            return "done"
+
+        tool = Tool(ToolSpec("work", "Works.", {"type": "object", "properties": {}}), run_tool, restart_safe)
+        replies = [one if isinstance(one, str) else Reply(calls=[("work", one)]) for one in script]
+        model = ScriptedModel(*replies, otherwise=lambda _: "out of script")
+        runner = Runner(
+            self.hf, client_for=lambda _: model, agent_for=lambda _: AgentSettings(), toolbox=Toolbox([tool])
+        )
+        worker = Worker(self.hf, runner.run, limits=LaneLimits())
+        self._workers.append((worker, asyncio.create_task(worker.run())))
+
+    async def wait_input(self, id: str, timeout_s: float = 20) -> Answer:
+        await self.hf.wait_input(id, timeout_s)
+        return await self.input(id)
+
+    async def block_loop(self, seconds: float) -> None:
+        """The loop's thread sleeps; other threads run."""
+        time.sleep(seconds)  # noqa: ASYNC251  # the point of it
+
+    async def hold_gil(self, seconds: float) -> float:
+        """One call into C that no other thread of this process can interrupt."""
+        length, took = 18, 0.0
+        while took < seconds:
+            began = time.monotonic()
+            re.match(r"(a+)+$", "a" * length + "b")
+            took = time.monotonic() - began
+            length += 1
+        return took
+
+    async def fork_and_append(self, turn: str) -> Answer:
+        """A child process tries to use its parent's turn; what it met, and its pid: it lives on until it is killed."""
+        readable, writable = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._in_child(turn, writable)
+        os.close(writable)
+        with os.fdopen(readable) as pipe:
+            met = pipe.readline().strip()
+        return {"met": met, "pid": pid}
+
+    def _in_child(self, turn: str, writable: int) -> None:
+        coroutine = self._turns[turn].append(entry_of("user", "from a child"))
+        try:
+            coroutine.send(None)  # no loop of ours runs here; a refusal comes before the first wait
+            met = "wrote or waited"
+        except BaseException as exc:
+            met = type(exc).__name__
+        os.write(writable, met.encode() + b"\n")
+        os.close(writable)
+        os.close(0)
+        os.close(1)
+        signal.alarm(60)  # in case the test forgets it
+        while True:
+            signal.pause()
+
+    async def ping(self) -> str:
+        return "pong"
+
+
+async def answer(stage: Stage, command: dict[str, Any]) -> None:
+    act: Callable[..., Awaitable[Answer]] = getattr(stage, command["do"])
+    try:
+        result = await act(**command["with"])
+    except Exception as exc:
+        verdict = verdict_of(getattr(exc, "verdict", None))
+        bases = [base.__name__ for base in type(exc).__mro__]
+        say({"id": command["id"], "error": {"bases": bases, "message": str(exc), "verdict": verdict}})
+    else:
+        say({"id": command["id"], "result": result})
+
+
+async def main() -> None:
+    stage, tasks = Stage(), set[asyncio.Task[None]]()
+    reader = asyncio.StreamReader(limit=1 << 24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    say({"event": "up"})
+    while line := await reader.readline():
+        task = asyncio.create_task(answer(stage, json.loads(line)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
