@@ -151,8 +151,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # who is named by a header is not who called
                 timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them
-                timeout_graceful_shutdown=int(GOODBYE_S),
                 limit_concurrency=min(CONNECTIONS_MAX, max(64, soft // 2)),  # the other half is for files
             )
         )
@@ -187,7 +187,15 @@ class Server(uvicorn.Server):
     async def __aexit__(self, *_: object) -> None:
         assert self._serving is not None
         self.should_exit = True
+        enough = asyncio.get_running_loop().call_later(GOODBYE_S, self._hang_up)
         await asyncio.gather(self._serving, return_exceptions=True)
+        enough.cancel()
+
+    def _hang_up(self) -> None:
+        """Close what is still open: callers who read too slowly, or have not finished asking."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedHttp):
+                connection.transport.abort()
 
 
 @contextmanager
