@@ -150,19 +150,26 @@ class Holdfast:
 
     @asynccontextmanager
     async def turn(
-        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+        self,
+        session: str,
+        *,
+        lane: str = "main",
+        wait_s: float = 30.0,
+        input_id: str | None = None,
+        fence_mode: str | None = None,
     ) -> AsyncIterator[Turn]:
         """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class.
 
         Args:
             wait_s: how long to wait for somebody else's turn.
             input_id: an accepted input that this turn answers.
+            fence_mode: "strict" or "warn"; None: the handle's own.
 
         Raises:
             SessionBusyError: not ours within `wait_s`; nothing was written.
             SessionTakeoverError, OwnershipLostError: out of the body, when the session was lost. See `Turn.append`.
         """
-        turn = await self.claim(session, lane=lane, wait_s=wait_s, input_id=input_id)
+        turn = await self.claim(session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode)
         if isinstance(turn, Busy):
             raise SessionBusyError(session, 0.0, f"{turn.holder} ({turn.why})")
         token = current_turn.set(turn.id)
@@ -177,7 +184,13 @@ class Holdfast:
             current_turn.reset(token)
 
     async def claim(
-        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+        self,
+        session: str,
+        *,
+        lane: str = "main",
+        wait_s: float = 30.0,
+        input_id: str | None = None,
+        fence_mode: str | None = None,
     ) -> Turn | Busy:
         """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both."""
         transcript = await self.store.transcript_of(session)
@@ -185,7 +198,7 @@ class Holdfast:
         request = ClaimRequest(
             turn_id, session, transcript, self.store.process, lane, ids.nonce(), input_id, parent=current_turn.get()
         )
-        owned = await self.store.claim(request, wait_s=wait_s, fence_mode=self.fence_mode)
+        owned = await self.store.claim(request, wait_s=wait_s, fence_mode=fence_mode or self.fence_mode)
         if isinstance(owned, Busy):
             self.answers_arrived.set()  # a dead predecessor may have been settled on the way
             return owned

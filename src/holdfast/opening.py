@@ -80,6 +80,13 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         await hf.close()
 
 
+def defer_terminal_stops() -> None:
+    """For commands, not for the library: Ctrl-Z stops this process only between two holdings of a lock."""
+    from holdfast.store.embedded import sections
+
+    sections.defer_terminal_stops()
+
+
 def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[str, str]) -> int:
     """Environment first, then the argument, then the default; zero or less falls back to the default."""
     variable = f"HOLDFAST_SESSION_WRITE_LOCK_{name}"

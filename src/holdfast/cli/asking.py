@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.exit_codes import TryAgainError
+from holdfast.cli.output import log_plainly
 from holdfast.cli.remote import Gateway, GatewayGoneError, Message, OnEvent, find_gateway
 from holdfast.cli.settings import Settings
 
@@ -51,6 +52,7 @@ def ask(
         except GatewayGoneError:
             time.sleep(AGAIN_S)
     config = settings.load().config
+    log_plainly()
     event = _event_of(message, settings, waits=wait)
     return asyncio.run(_ask_here(settings.state, config, event, wait, until_mono, on_event))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.cli.output import local_time, print_json, print_table, shortened
+from holdfast.cli.output import local_time, log_plainly, print_json, print_table, shortened
 from holdfast.cli.settings import Settings, common_options, pass_settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def read(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]]) -> T:
     The configuration is not read: it says how turns are run, and no turn is run here.
     """
     import holdfast
+
+    log_plainly()
 
     async def go() -> T:
         async with holdfast.open(settings.existing_state(), kind="cli") as hf:

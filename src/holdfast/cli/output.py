@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,11 @@ def printable(text: str) -> str:
 def for_people(text: str) -> str:
     """`text` as it is into a pipe or file, `printable` on a terminal."""
     return printable(text) if sys.stdout.isatty() else text
+
+
+def log_plainly() -> None:
+    """Warnings of the library as lines on standard error, in the form in which errors are told."""
+    logging.basicConfig(format="holdfast: %(message)s", level=logging.WARNING)
 
 
 def local_time(at_ms: int | None) -> str:

@@ -17,10 +17,10 @@ from holdfast.lane.worker import Worker
 from holdfast.model import catalog
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
+from holdfast.opening import defer_terminal_stops
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.session.key import parse_key
-from holdfast.store.embedded.sections import defer_terminal_stops
 from holdfast.store.views import InputView
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox, built_in_tools

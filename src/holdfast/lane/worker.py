@@ -25,10 +25,22 @@ RunInput = Callable[[Turn, InputView], Awaitable[None]]
 
 
 class Worker:
-    """Takes accepted inputs in order and runs them. `run` until `stop`; both may be called again after the other."""
+    """Takes accepted inputs in order and runs them. `run` until `stop`; both may be called again after the other.
 
-    def __init__(self, hf: Holdfast, run_input: RunInput, *, limits: LaneLimits) -> None:
+    Args:
+        fence_mode_for: of a session, "strict" or "warn"; None: the handle's own.
+    """
+
+    def __init__(
+        self,
+        hf: Holdfast,
+        run_input: RunInput,
+        *,
+        limits: LaneLimits,
+        fence_mode_for: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self._hf = hf
+        self._fence_mode_for = fence_mode_for
         self._run_input = run_input
         self._limits = limits
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by transcript: one at a time here, whatever the queue says
@@ -99,7 +111,10 @@ class Worker:
         began = self._hf.clock.mono()
         try:
             view = await self._hf.input(one.id)
-            turn = await self._hf.claim(view.session, lane=view.lane, wait_s=wait_s, input_id=one.id)
+            fence_mode = self._fence_mode_for(view.session)
+            turn = await self._hf.claim(
+                view.session, lane=view.lane, wait_s=wait_s, input_id=one.id, fence_mode=fence_mode
+            )
             if not isinstance(turn, Busy):
                 await self._run_owned(turn, view)
         except SessionBusyError:

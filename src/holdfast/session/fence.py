@@ -104,7 +104,6 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     unjudged: int = -1
     foreign: str = ""
     foreign_detail: str = ""
-    intent: Intent | None = None
 
     def has_chain(self) -> bool:
         """Whether the whole prefix can be proven."""

@@ -229,6 +229,7 @@ class StoreCore:
             durable.sync_folder(path.parent.parent)
         file = TranscriptFile(transcript, path, self.state.fence, self.process)
         file.coarse_clock = self._coarse
+        file.max_hold_ms = self.options.max_hold_ms
         file.faults = self.options.faults
         file.ledger_epoch = lambda: self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
         self._files[transcript] = file

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import stat
 import sys
@@ -36,7 +37,9 @@ from holdfast.store.embedded import durable
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.kernel_lock import KernelLock
 from holdfast.store.embedded.record_file import RecordFile, boot_id
+from holdfast.store.embedded.sections import sections
 
+log = logging.getLogger("holdfast.store")
 FOREIGN_BYTES_MAX = 256 * 1024 * 1024
 """More than this appended by others in one go is not read line by line: it counts as tampering."""
 
@@ -102,13 +105,21 @@ class TranscriptFile:
         self.failed: OSError | None = None
         self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
         self.coarse_clock = False
+        self.max_hold_ms = 300_000
         self.faults: Faults = no_faults
 
     # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def try_hold(self) -> bool:
         """Take the write lock without waiting; False if anybody holds it or stands in line."""
-        return self.lock.try_acquire() and self._settle_into_lock()
+        sections.enter()
+        held = False
+        try:
+            held = self.lock.try_acquire() and self._settle_into_lock()
+            return held
+        finally:
+            if not held:
+                sections.leave()
 
     def hold_blocking(self, timeout_ms: int) -> None:
         """Take the write lock, on a thread that may block.
@@ -117,11 +128,20 @@ class TranscriptFile:
             SessionWriteLockTimeoutError: names the holder; nothing was written and no place in line is left behind.
         """
         for _ in range(8):
-            if not self.lock.acquire(timeout_ms / 1000):
+            if not self._acquire_reporting(timeout_ms):
                 raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, self.describe_holder())
             if self._settle_into_lock():
+                sections.enter()
                 return
         raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
+
+    def _acquire_reporting(self, timeout_ms: int) -> bool:
+        """Wait; a holder that keeps the lock for longer than `max_hold_ms` is reported meanwhile, never robbed."""
+        first_ms = min(timeout_ms, self.max_hold_ms)
+        if self.lock.acquire(first_ms / 1000):
+            return True
+        log.warning("write lock of %s: not free after %d ms, held by %s", self.path, first_ms, self.describe_holder())
+        return first_ms < timeout_ms and self.lock.acquire((timeout_ms - first_ms) / 1000)
 
     @contextmanager
     def held(self, timeout_ms: int) -> Iterator[None]:
@@ -133,6 +153,7 @@ class TranscriptFile:
 
     def release(self) -> None:
         self.lock.release()
+        sections.leave()
 
     def describe_holder(self) -> str:
         """Who seems to hold the write lock, in words, for messages only."""
@@ -178,7 +199,7 @@ class TranscriptFile:
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
 
     def turn_to(self, fd: int) -> bool:
-        """From now on the transcript is this open file (`fd` is consumed). False: somebody else holds its write lock."""
+        """From now on the transcript is this open file (`fd` is consumed). False: somebody else has its write lock."""
         granted = self.lock.retarget(fd)
         self.seen = self.fingerprint()
         self._open_file = (self.seen.dev, self.seen.ino)
@@ -207,7 +228,8 @@ class TranscriptFile:
     def _settle_intent(self, rec: Record, intent: Intent, now: Fingerprint) -> Record:
         """A writer died between noting and recording. All there: ours. A prefix of it: cut. Anything else: foreign.
 
-        The times stay those of the record, so that the prefix is proven once more: somebody may have changed it meanwhile.
+        The times stay those of the record, so that the prefix is proven once more: somebody may have changed it
+        meanwhile.
         """
         if not now.same_file(rec.fingerprint) or now.size <= rec.end:
             return rec

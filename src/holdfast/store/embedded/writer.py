@@ -31,6 +31,7 @@ from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, St
 from holdfast.store.embedded import durable as disk
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.faults import Faults, no_faults
+from holdfast.store.embedded.sections import sections
 
 BATCH_MAX = 128
 RESERVE_BYTES = 64 * 1024
@@ -283,6 +284,7 @@ class LedgerWriter:
             self._full_sync = full
         if not locked:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        sections.enter()
         try:
             self._connection.execute("begin immediate")
             try:
@@ -300,6 +302,7 @@ class LedgerWriter:
         finally:
             if not locked:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            sections.leave()
         self._faults("ledger.after_commit")
         figures = self.figures
         figures.jobs += len(jobs)
