@@ -114,9 +114,9 @@ def test_the_names_of_the_package_its_homes_and_what_type_checkers_see_are_the_s
         holdfast.no_such_name  # noqa: B018
 
 
-def test_a_backend_is_imported_only_where_a_state_is_opened_and_by_the_testing_kit() -> None:
+def test_a_backend_is_imported_only_where_parts_are_joined_and_by_the_testing_kit() -> None:
     others = {name for name in importers_of("holdfast.store.embedded") if not name.startswith("holdfast.testing")}
-    assert others <= {"holdfast.opening"}
+    assert others <= {"holdfast.opening", "holdfast.gateway.app"}
 
 
 def test_the_gateway_is_imported_only_by_the_command_line_and_the_testing_kit() -> None:
