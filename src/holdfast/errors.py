@@ -27,8 +27,8 @@
     ├── TurnCancelledError           somebody asked the turn to stop; carries `.by`
     └── StateVersionError            the state directory was written by a newer Holdfast
 
-Each class knows whose `fault` it is ("caller", "provider", "channel", "coordination", "resource") and whether trying the same call
-`again` can help.
+Each class knows whose `fault` it is ("caller", "provider", "channel", "coordination", "resource") and whether trying
+the same call `again` can help.
 """
 
 from __future__ import annotations

@@ -49,24 +49,43 @@ class Claiming(StoreCore):
         self.refuse_if_forked()
         return await waiting.wait_and_claim(self, request, wait_s=wait_s, fence_mode=fence_mode)
 
-    async def claim_once(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str) -> OwnedTurn | Busy:
-        """Try to take the transcript, once. Cancelled: if it was granted meanwhile, it is given back.
+    async def claim_once(
+        self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, *, has_line: bool
+    ) -> OwnedTurn | Busy:
+        """Try to take the transcript, once. The line, if the caller holds it, goes with the turn or is released.
+
+        Cancelled: if it was granted meanwhile, it is given back first and the line released then.
 
         Raises:
             TranscriptFormatError, ResourceError, SessionWriteLockTimeoutError: nothing was claimed.
         """
-        plain = self._claim_at_once(file, request, fence_mode)
-        if plain is not None:
-            return plain
-        task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
+        task: asyncio.Future[OwnedTurn | Busy] | None = None
+        owned: OwnedTurn | Busy | None = None
         try:
-            return await asyncio.shield(task)
+            owned = self._claim_at_once(file, request, fence_mode)
+            if owned is None:
+                task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
+                owned = await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(self._give_back)
+            assert task is not None
+            task.add_done_callback(lambda done: self._give_back(file, done, has_line))
             raise
+        except BaseException:
+            self._leave_unclaimed(file, has_line)
+            raise
+        if isinstance(owned, OwnedTurn):
+            owned.has_line = has_line
+        else:
+            self._leave_unclaimed(file, has_line)
+        return owned
+
+    @staticmethod
+    def _leave_unclaimed(file: TranscriptFile, has_line: bool) -> None:
+        if has_line:
+            file.line.release()
 
     def _claim_at_once(self, file: TranscriptFile, request: ClaimRequest, fence_mode: str) -> OwnedTurn | Busy | None:
-        """The plain case on this very thread: nobody owns it, nobody waits, nobody else has written. None: not plain."""
+        """The plain case on this very thread: nobody owns it, waits for it or has written to it. None: not plain."""
         job = self._claim_job(file, request, fence_mode, lock_held=False, only_if_plain=True)
         if not self.writer.run_at_once(job) or isinstance(job.error, _NotPlainError | _ContendedError):
             return None
@@ -74,17 +93,23 @@ class Claiming(StoreCore):
             raise job.error
         return job.result
 
-    def _give_back(self, task: asyncio.Future[OwnedTurn | Busy]) -> None:
-        if task.cancelled() or task.exception() is not None:
+    def _give_back(self, file: TranscriptFile, task: asyncio.Future[OwnedTurn | Busy], has_line: bool) -> None:
+        """The caller has gone; `task` is done. Whoever is next in line finds nothing of it."""
+        if task.cancelled() or task.exception() is not None or not isinstance(owned := task.result(), OwnedTurn):
+            self._leave_unclaimed(file, has_line)
             return
-        granted = task.result()
-        if isinstance(granted, OwnedTurn):
-            turn = granted.claim.turn
-            self.beater.stop(turn)
-            now_ms = self.now_ms()
-            self.writer.post(
-                lambda conn: self._abandon(conn, granted.input_row, granted.transcript, granted.epoch, turn, now_ms)
-            )
+        turn, now_ms = owned.claim.turn, self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> None:
+            self._abandon(conn, owned.input_row, owned.transcript, owned.epoch, turn, now_ms)
+
+        def finish(_committed: bool, _result: Any) -> None:
+            file.users -= 1
+            self._leave_unclaimed(file, has_line)
+
+        self.writer.submit(Job(run, prepare=lambda: None, finish=finish)).add_done_callback(
+            lambda _: self.slot_freed.set()
+        )
 
     @staticmethod
     def _abandon(

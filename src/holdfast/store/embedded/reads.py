@@ -68,6 +68,17 @@ class Reads:
     async def owner(self, transcript: str) -> Epoch | None:
         return await self.ask(lambda c: claims.owner_of(c, transcript))
 
+    async def holder(self, transcript: str) -> str:
+        """The turn that owns a transcript, in words for people."""
+        row = await self.ask(
+            lambda c: c.execute(
+                "select owner_turn, owner_lane, owner_process, pid from transcripts left join processes"
+                " on name=owner_process where id=? and owner_turn is not null",
+                (transcript,),
+            ).fetchone()
+        )
+        return "nobody's turn" if row is None else f"turn {row[0]} ({row[1]}) of process {row[2]} (pid {row[3]})"
+
     async def owned_transcripts(self) -> list[tuple[str, str]]:
         """(transcript, process) of all claims."""
         rows = await self.ask(

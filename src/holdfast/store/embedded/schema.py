@@ -34,9 +34,9 @@ create table sessions(
 
 -- Inputs and their dedupe keys are never thrown away by running code.
 create table inputs(
-  seq integer primary key autoincrement, id text not null unique,
-  source text not null, account text not null, dedupe_key text, body_digest blob not null, duplicates integer not null
-  default 0, session text not null, transcript text not null, lane text not null, waits integer not null,
+  seq integer primary key, id text not null unique,
+  source text not null, account text not null, dedupe_key text, body_digest blob not null,
+  duplicates integer not null default 0, session text not null, transcript text not null, lane text not null, waits integer not null,
   payload blob not null, model text, route_channel text, route_target text, origin blob not null,
   state text not null, accepted_at_ms integer not null, settled_at_ms integer,
   attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
@@ -58,10 +58,11 @@ create index turns_process on turns(process);
 create index turns_input on turns(input) where input is not null;
 create index turns_parent on turns(parent) where parent is not null;
 
--- `seq`: the order in which a target gets its parts. `sent_chars`: how much of `body` is confirmed; `piece_chars`: how much
--- of the rest was cut for the piece that is next (0: not cut yet).
+-- `seq`: the order in which a target gets its parts. `sent_chars`: how much of `body` is confirmed; `piece_chars`: how
+-- much of the rest was cut for the piece that is next (0: not cut yet).
 create table outbox(
-  seq integer primary key autoincrement, id text not null unique, input text not null, channel text not null, target text not null, part integer not null,
+  seq integer primary key, id text not null unique, input text not null,
+  channel text not null, target text not null, part integer not null,
   body text not null, sent_chars integer not null default 0, piece_chars integer not null default 0,
   label text, state text not null, attempts integer not null default 0, process text,
   created_at_ms integer not null, updated_at_ms integer not null, not_before_ms integer not null default 0, detail text
@@ -71,7 +72,7 @@ create index outbox_sending on outbox(process) where state='started';
 create index outbox_input on outbox(input);
 
 create table events(
-  seq integer primary key autoincrement, at_ms integer not null, session text not null, input text, turn text,
+  seq integer primary key, at_ms integer not null, session text not null, input text, turn text,
   kind text not null, data text not null
 ) strict;
 create index events_input on events(input, seq) where input is not null;

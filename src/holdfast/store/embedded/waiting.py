@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
 from holdfast.errors import SessionBusyError, WaitRingError
-from holdfast.session.fence import Epoch
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import claims
 from holdfast.store.embedded.claims import OwnedTurn
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from holdfast.store.embedded.claiming import Claiming
 
 LOOK_S = 1.0
+FREE_LOOK_S = 0.1
+"""A transcript that nobody owns for this long although somebody keeps its line is claimed without the line."""
+COURTESY_S = 1.5
+"""How long a caller that does not want to wait waits all the same for a line that is kept by nobody's turn."""
 
 
 async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
@@ -38,31 +42,21 @@ async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: floa
         WaitRingError: waiting would close a ring of turns that wait for each other.
     """
     file = await store.file_of(request.transcript)
-    has_line = file.line.try_acquire()
-    if has_line:
-        owned = await _claim_with_line(store, file, request, fence_mode)
-        if not isinstance(owned, Busy) or owned.is_final:
-            return owned
-    elif request.input_id is not None and wait_s <= 0:
-        return Busy("owned", "somebody in line before us")
-    waiting = _Waiting(store, file, request, wait_s, fence_mode)
-    async with waiting:
-        return await waiting.until_owned()
-
-
-async def _claim_with_line(
-    store: Claiming, file: TranscriptFile, request: ClaimRequest, fence_mode: str
-) -> OwnedTurn | Busy:
-    """Claim while holding the line; it stays ours only if the claim is granted."""
-    owned: OwnedTurn | Busy | None = None
+    file.users += 1
     try:
-        owned = await store.claim_once(file, request, fence_mode)
-        return owned
+        if file.line.try_acquire():
+            owned = await store.claim_once(file, request, fence_mode, has_line=True)
+            if not isinstance(owned, Busy) or owned.is_final:
+                return owned
+        elif request.input_id is not None and wait_s <= 0:
+            if await store.reads.owner(request.transcript) is not None:
+                return Busy("owned", "somebody in line before us")
+            wait_s = COURTESY_S
+        waiting = _Waiting(store, file, request, wait_s, fence_mode)
+        async with waiting:
+            return await waiting.until_owned()
     finally:
-        if isinstance(owned, OwnedTurn):
-            owned.has_line = True
-        else:
-            file.line.release()
+        file.users -= 1
 
 
 class _Waiting:
@@ -78,8 +72,9 @@ class _Waiting:
         self._wait_s = wait_s
         self._fence_mode = fence_mode
         self._row = ids.new_id("w")
-        self._holder = "another turn"
+        self._holder = ""
         self._ticket: Ticket | None = None
+        self._free_since: float | None = None
 
     async def __aenter__(self) -> None:
         parent = self._request.parent
@@ -93,7 +88,11 @@ class _Waiting:
                 claims.lend_slot(conn, parent, True)
             return ring
 
-        ring = await self._store.writer.submit(Job(begin))
+        try:
+            ring = await self._store.writer.submit(Job(begin))
+        except asyncio.CancelledError:
+            self._forget()  # it is noted all the same
+            raise
         if ring:
             raise WaitRingError(
                 f"turn {parent} would wait for session {self._request.session!r}, "
@@ -104,73 +103,81 @@ class _Waiting:
         if self._ticket is not None:
             self._file.line.leave(self._ticket)
             self._ticket = None
+        self._forget()
+
+    def _forget(self) -> None:
         parent, row = self._request.parent, self._row
-        if parent is not None:
+        if parent is None:
+            return
 
-            def end(conn: sqlite3.Connection) -> None:
-                claims.end_wait(conn, row)
-                claims.lend_slot(conn, parent, False)
+        def end(conn: sqlite3.Connection) -> None:
+            claims.end_wait(conn, row)
+            claims.lend_slot(conn, parent, False)
 
-            self._store.writer.post(end)
+        self._store.writer.post(end)
 
     async def until_owned(self) -> OwnedTurn | Busy:
         while True:
-            got_line = await self._stand_in_line()
-            lapsed = await self._lapsed()
-            if got_line or lapsed is not None:
-                owned = await self._claim(got_line, lapsed)
+            past_line = await self._way_past_the_line()
+            has_line = past_line is None and await self._stand_in_line()
+            if has_line or past_line is not None:
+                self._store.slot_freed.clear()
+                owned = await self._claim(past_line or self._request, has_line)
                 if not isinstance(owned, Busy) or owned.is_final:
                     return owned
                 self._holder = owned.holder
                 await self._pause(owned)
             if self._left() <= 0:
-                raise SessionBusyError(self._request.session, self._store.clock.mono() - self._began, self._holder)
+                holder = self._holder or await self._store.reads.holder(self._request.transcript)
+                raise SessionBusyError(self._request.session, self._store.clock.mono() - self._began, holder)
 
-    async def _claim(self, got_line: bool, lapsed: Epoch | None) -> OwnedTurn | Busy:
-        request = replace(self._request, lapsed=lapsed)
-        if not got_line:
-            return await self._store.claim_once(self._file, request, self._fence_mode)
-        self._ticket = None
-        return await _claim_with_line(self._store, self._file, request, self._fence_mode)
+    async def _claim(self, request: ClaimRequest, has_line: bool) -> OwnedTurn | Busy:
+        if has_line:
+            self._ticket = None  # whatever comes of it, the line is no longer ours to leave
+        return await self._store.claim_once(self._file, request, self._fence_mode, has_line=has_line)
+
+    async def _way_past_the_line(self) -> ClaimRequest | None:
+        """What to ask for without the line: the owner's beat has stood still for the whole term while we watched, or
+        nobody owns the transcript although its line is kept (by a process that was stopped and lost its turn).
+        """
+        if self._ticket is not None and self._ticket.granted:
+            self._free_since = None
+        transcript, now = self._request.transcript, self._store.clock.mono()
+        owner = await self._store.reads.owner(transcript)
+        if owner is not None:
+            self._free_since = None
+            beat = self._file.record.read_beat()
+            lapsed = self._store.watch.has_lapsed(transcript, owner, beat)
+            return replace(self._request, lapsed=owner) if lapsed else None
+        if self._free_since is None:
+            self._free_since = now
+        return self._request if now - self._free_since >= FREE_LOOK_S else None
 
     async def _stand_in_line(self) -> bool:
-        """True once the line is ours; False after a second without it, to look around."""
+        """True once the line is ours; False after a while without it, to look around."""
         loop = asyncio.get_running_loop()
         if self._ticket is None:
             granted = asyncio.Event()
             self._granted = granted
             self._ticket = self._file.line.request(lambda: _set_from_any_thread(loop, granted))
-        elif self._ticket.granted:
-            return True
-        pause = asyncio.ensure_future(self._store.clock.sleep(min(LOOK_S, max(0.0, self._left()))))
-        grant = asyncio.ensure_future(self._granted.wait())
-        try:
-            await asyncio.wait({pause, grant}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            pause.cancel()
-            grant.cancel()
+        if not self._ticket.granted:
+            await self._first_of(self._granted.wait(), LOOK_S if self._free_since is None else FREE_LOOK_S)
         return self._ticket.granted
-
-    async def _lapsed(self) -> Epoch | None:
-        """The owner's epoch, if we have watched its beat stand still for the whole term."""
-        owner = await self._store.reads.owner(self._request.transcript)
-        if owner is None:
-            return None
-        beat = self._file.record.read_beat()
-        return owner if self._store.watch.has_lapsed(self._request.transcript, owner, beat) else None
 
     async def _pause(self, busy: Busy) -> None:
         """We hold no line now and could not claim: wait for a slot to be freed or a second, whichever comes first."""
-        self._store.slot_freed.clear()
         if busy.why == "lane" and await self._store.recover_dead():
             return
-        pause = asyncio.ensure_future(self._store.clock.sleep(min(LOOK_S, max(0.0, self._left()))))
-        freed = asyncio.ensure_future(self._store.slot_freed.wait())
+        await self._first_of(self._store.slot_freed.wait(), LOOK_S)
+
+    async def _first_of(self, event: Coroutine[Any, Any, bool], longest_s: float) -> None:
+        pause = asyncio.ensure_future(self._store.clock.sleep(min(longest_s, max(0.0, self._left()))))
+        happened = asyncio.ensure_future(event)
         try:
-            await asyncio.wait({pause, freed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({pause, happened}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             pause.cancel()
-            freed.cancel()
+            happened.cancel()
 
     def _left(self) -> float:
         return self._began + self._wait_s - self._store.clock.mono()
