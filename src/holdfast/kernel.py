@@ -278,11 +278,14 @@ class Holdfast:
         while True:
             await self.clock.sleep(HOUSEKEEPING_S)
             live = self.live_turns()
-            if not live:
-                continue
-            requests = await self.store.cancel_requests()
             for turn in live:
                 turn.flush_story()
+            try:
+                requests = await self.store.cancel_requests() if live else {}
+            except ResourceError as exc:
+                log.error("cannot look for cancel requests: %s", exc)
+                continue
+            for turn in live:
                 if turn.input_id in requests:
                     turn.cancel(requests[turn.input_id])
 

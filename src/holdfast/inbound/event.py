@@ -21,7 +21,8 @@ class InboundEvent:
     Args:
         session: session key, free text up to 512 bytes, e.g. "agent:main:main".
         payload: what was said, JSON-able. Either `{"content": str | [parts]}` (one user message) or
-            `{"messages": [...], "tools": [...], "settings": {...}}` (a chat client's view, aligned when the turn starts).
+            `{"messages": [...], "tools": [...], "settings": {...}}` (a chat client's view, aligned when the turn
+            starts).
         source, account, key: name the event for dedupe. `key=None` means the source has no key: never a duplicate.
         lane: line of turns it waits in; see `lane/policy.py`.
         route: where the answer is delivered; None: nowhere, it is kept under the input id.

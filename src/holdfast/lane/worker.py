@@ -44,6 +44,7 @@ class Worker:
         self._run_input = run_input
         self._limits = limits
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by transcript: one at a time here, whatever the queue says
+        self._owned: set[str] = set()  # those of `_tasks` whose turn has begun
         self._stopping = False
 
     async def run(self) -> None:
@@ -66,6 +67,9 @@ class Worker:
         self._stopping = True
         self._hf.work_arrived.set()
         tasks = list(self._tasks.values())
+        for transcript, task in self._tasks.items():
+            if transcript not in self._owned:
+                task.cancel()  # it only stands in line
         if tasks:
             await asyncio.wait(tasks, timeout=budget_s)
         for task in tasks:
@@ -95,6 +99,7 @@ class Worker:
 
     def _ended(self, transcript: str) -> None:
         self._tasks.pop(transcript, None)
+        self._owned.discard(transcript)
         self._hf.work_arrived.set()
 
     async def _pause(self) -> None:
@@ -116,6 +121,7 @@ class Worker:
                 view.session, lane=view.lane, wait_s=wait_s, input_id=one.id, fence_mode=fence_mode
             )
             if not isinstance(turn, Busy):
+                self._owned.add(one.transcript)
                 await self._run_owned(turn, view)
         except SessionBusyError:
             return  # still somebody else's; the queue is looked at again

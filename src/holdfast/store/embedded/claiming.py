@@ -59,17 +59,12 @@ class Claiming(StoreCore):
         Raises:
             TranscriptFormatError, ResourceError, SessionWriteLockTimeoutError: nothing was claimed.
         """
-        task: asyncio.Future[OwnedTurn | Busy] | None = None
-        owned: OwnedTurn | Busy | None = None
         try:
             owned = self._claim_at_once(file, request, fence_mode)
             if owned is None:
-                task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
-                owned = await asyncio.shield(task)
+                owned = await self._claim_queued(file, request, fence_mode, has_line)
         except asyncio.CancelledError:
-            assert task is not None
-            task.add_done_callback(lambda done: self._give_back(file, done, has_line))
-            raise
+            raise  # `_claim_queued` has seen to the line
         except BaseException:
             self._leave_unclaimed(file, has_line)
             raise
@@ -78,6 +73,16 @@ class Claiming(StoreCore):
         else:
             self._leave_unclaimed(file, has_line)
         return owned
+
+    async def _claim_queued(
+        self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, has_line: bool
+    ) -> OwnedTurn | Busy:
+        task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: self._give_back(file, done, has_line))
+            raise
 
     @staticmethod
     def _leave_unclaimed(file: TranscriptFile, has_line: bool) -> None:

@@ -36,8 +36,8 @@ create table sessions(
 create table inputs(
   seq integer primary key, id text not null unique,
   source text not null, account text not null, dedupe_key text, body_digest blob not null,
-  duplicates integer not null default 0, session text not null, transcript text not null, lane text not null, waits integer not null,
-  payload blob not null, model text, route_channel text, route_target text, origin blob not null,
+  duplicates integer not null default 0, session text not null, transcript text not null, lane text not null, waits
+  integer not null, payload blob not null, model text, route_channel text, route_target text, origin blob not null,
   state text not null, accepted_at_ms integer not null, settled_at_ms integer,
   attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
   epoch_number integer not null default 0, epoch_nonce text not null default '', turn text, first_offset integer,

@@ -1,7 +1,8 @@
 """Ctrl-Z must not freeze a process that holds a lock others wait for: our own commands put the stop off for a moment.
 
 A section is a span of about a millisecond in which a transcript's write lock or the ledger's lock is held. Counting
-them costs nothing until `defer_terminal_stops` has been called. SIGSTOP cannot be put off; waits are bounded because of it.
+them costs nothing until `defer_terminal_stops` has been called. SIGSTOP cannot be put off; waits are bounded because
+of it.
 """
 
 from __future__ import annotations

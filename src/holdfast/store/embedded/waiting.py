@@ -118,8 +118,8 @@ class _Waiting:
 
     async def until_owned(self) -> OwnedTurn | Busy:
         while True:
-            past_line = await self._way_past_the_line()
-            has_line = past_line is None and await self._stand_in_line()
+            past_line = None if self._has_line() else await self._way_past_the_line()
+            has_line = self._has_line() or (past_line is None and await self._stand_in_line())
             if has_line or past_line is not None:
                 self._store.slot_freed.clear()
                 owned = await self._claim(past_line or self._request, has_line)
@@ -136,12 +136,13 @@ class _Waiting:
             self._ticket = None  # whatever comes of it, the line is no longer ours to leave
         return await self._store.claim_once(self._file, request, self._fence_mode, has_line=has_line)
 
+    def _has_line(self) -> bool:
+        return self._ticket is not None and self._ticket.granted
+
     async def _way_past_the_line(self) -> ClaimRequest | None:
         """What to ask for without the line: the owner's beat has stood still for the whole term while we watched, or
         nobody owns the transcript although its line is kept (by a process that was stopped and lost its turn).
         """
-        if self._ticket is not None and self._ticket.granted:
-            self._free_since = None
         transcript, now = self._request.transcript, self._store.clock.mono()
         owner = await self._store.reads.owner(transcript)
         if owner is not None:
@@ -162,7 +163,7 @@ class _Waiting:
             self._ticket = self._file.line.request(lambda: _set_from_any_thread(loop, granted))
         if not self._ticket.granted:
             await self._first_of(self._granted.wait(), LOOK_S if self._free_since is None else FREE_LOOK_S)
-        return self._ticket.granted
+        return self._has_line()
 
     async def _pause(self, busy: Busy) -> None:
         """We hold no line now and could not claim: wait for a slot to be freed or a second, whichever comes first."""
