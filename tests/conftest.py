@@ -1,10 +1,28 @@
-"""For all tiers: what was left out is said out loud."""
+"""For all tiers: what was left out is said out loud; a place for a state directory; other processes."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
+from tests.faults.remote import Troupe, troupe
+
 NOT_RUN = "not run: "
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Where a state directory may be made."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+async def processes() -> AsyncIterator[Troupe]:
+    """Other processes, for as long as the test lasts."""
+    async with troupe() as started:
+        yield started
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import holdfast
@@ -104,6 +105,8 @@ class Stage:
         self._stack = AsyncExitStack()
         self._hf: Holdfast | None = None
         self._turns: dict[str, Turn] = {}
+        self._owners: dict[str, asyncio.Task[None]] = {}
+        self._settled: dict[str, asyncio.Event] = {}
         self._windows: dict[str, PromptWindow] = {}
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
 
@@ -138,18 +141,32 @@ class Stage:
         return {"kind": type(admission).__name__}
 
     async def claim(self, turn: str, session: str, parent: str | None = None, **how: Any) -> Answer:
-        token = current_turn.set(self._turns[parent].id if parent else None)
-        try:
-            claimed = await self.hf.claim(session, **how)
-        finally:
-            current_turn.reset(token)
-        if isinstance(claimed, Busy):
-            return {"busy": claimed.why}
-        self._turns[turn] = claimed
-        return {
-            "id": claimed.id, "epoch": claimed.epoch.number, "attempt": claimed.attempt,
-            "path": claimed.transcript.path, "findings": claimed._owned.findings,
-        }  # fmt: skip
+        """The task that claims lives as long as the turn: only such turns show life."""
+        granted: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        owner = asyncio.create_task(self._own(turn, session, parent, how, granted))
+        self._owners[turn] = owner
+        await asyncio.wait({granted, owner}, return_when=asyncio.FIRST_COMPLETED)
+        if not granted.done():
+            self._owners.pop(turn)
+            owner.result()
+        return granted.result()
+
+    async def _own(
+        self, name: str, session: str, parent: str | None, how: dict[str, Any], granted: asyncio.Future[Answer]
+    ) -> None:
+        if parent is not None:
+            current_turn.set(self._turns[parent].id)
+        turn = await self.hf.claim(session, **how)
+        if isinstance(turn, Busy):
+            granted.set_result({"busy": turn.why})
+            return
+        self._turns[name] = turn
+        self._settled[name] = asyncio.Event()
+        granted.set_result({
+            "id": turn.id, "epoch": turn.epoch.number, "attempt": turn.attempt, "path": turn.transcript.path,
+            "findings": turn._owned.findings,
+        })  # fmt: skip
+        await self._settled[name].wait()
 
     async def append(self, turn: str, kind: str, text: str, durable: bool | None = None) -> str:
         return await self._turns[turn].append(entry_of(kind, text), durable=durable)
@@ -173,7 +190,10 @@ class Stage:
         await self._turns[turn].check()
 
     async def settle(self, turn: str) -> str | None:
-        return await self.hf.close_turn(self._turns.pop(turn), None)
+        try:
+            return await self.hf.close_turn(self._turns.pop(turn), None)
+        finally:
+            self._settled.pop(turn).set()
 
     async def metadata(self, session: str, kind: str, text: str) -> str:
         return await self.hf.session(session).append_metadata(entry_of(kind, text))
@@ -206,6 +226,14 @@ class Stage:
     async def wait_input(self, id: str, timeout_s: float = 20) -> Answer:
         await self.hf.wait_input(id, timeout_s)
         return await self.input(id)
+
+    async def count(self, session: str, path: str, times: int) -> None:
+        """Add one to the number in a file, `times` times, each under a turn and with a wait in between."""
+        for _ in range(times):
+            async with self.hf.turn(session, wait_s=25) as turn:
+                number = int(Path(path).read_text())
+                await turn.append(made.custom("count", number))
+                Path(path).write_text(str(number + 1))
 
     async def block_loop(self, seconds: float) -> None:
         """The loop's thread sleeps; other threads run."""

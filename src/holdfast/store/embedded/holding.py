@@ -542,8 +542,7 @@ def open_transcript(path: Path) -> int:
         try:
             fd = os.open(path, flags)
         except FileNotFoundError:
-            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            durable.sync_folder(path.parent)
+            fd = _make_transcript(path, flags)
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise TranscriptFormatError(f"{path} is not a regular file ({exc.strerror}); move it away") from exc
@@ -551,6 +550,16 @@ def open_transcript(path: Path) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise TranscriptFormatError(f"{path} is not a regular file; move it away")
+    return fd
+
+
+def _make_transcript(path: Path, flags: int) -> int:
+    """Whoever is first makes it; everybody else opens that one."""
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    durable.sync_folder(path.parent)
     return fd
 
 

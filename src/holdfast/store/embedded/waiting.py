@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 FREE_LOOK_S = 0.1
 """A transcript that nobody owns for this long although somebody keeps its line is claimed without the line."""
-COURTESY_S = 1.5
-"""How long a caller that does not want to wait waits all the same for a line that is kept by nobody's turn."""
 
 
 async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
@@ -49,14 +47,21 @@ async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: floa
             if not isinstance(owned, Busy) or owned.is_final:
                 return owned
         elif request.input_id is not None and wait_s <= 0:
-            if await store.reads.owner(request.transcript) is not None:
+            if not await _is_line_kept_for_nobody(store, request.transcript):
                 return Busy("owned", "somebody in line before us")
-            wait_s = COURTESY_S
+            return await store.claim_once(file, request, fence_mode, has_line=False)
         waiting = _Waiting(store, file, request, wait_s, fence_mode)
         async with waiting:
             return await waiting.until_owned()
     finally:
         file.users -= 1
+
+
+async def _is_line_kept_for_nobody(store: Claiming, transcript: str) -> bool:
+    if await store.reads.owner(transcript) is not None:
+        return False
+    await store.clock.sleep(FREE_LOOK_S)
+    return await store.reads.owner(transcript) is None
 
 
 class _Waiting:
