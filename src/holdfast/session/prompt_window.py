@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from holdfast.errors import OwnershipLostError
-from holdfast.session.fence import Verdict
+from holdfast.session.fence import Verdict, strongest
 
 
 class WindowOwner(Protocol):
-    """What a window needs of its turn."""
+    """What a window needs of its turn. It tells its open windows (`meet`) what other looks at the fence have found."""
+
+    windows: set[PromptWindow]
 
     async def inspect(self) -> Verdict: ...
 
@@ -36,22 +38,29 @@ class PromptWindow:
     def __init__(self, owner: WindowOwner) -> None:
         self._owner = owner
         self._finished: Any = None
+        self._met = Verdict("unchanged")
         self.verdict: Verdict | None = None
 
     def finished(self, answer: Any) -> None:
         """The model has answered: text, a v3 message or an entry. It is salvaged if the window turns out lost."""
         self._finished = answer
 
+    def meet(self, verdict: Verdict) -> None:
+        """An append or a check inside the window has looked already: what it found has happened in this window."""
+        self._met = strongest(self._met, verdict)
+
     async def __aenter__(self) -> PromptWindow:
+        self._owner.windows.add(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._owner.windows.discard(self)
         if exc is not None:
             return  # nothing is appended after a failed call; the next append looks anyway
         try:
-            self.verdict = await self._owner.inspect()
+            self.verdict = strongest(await self._owner.inspect(), self._met)
         except OwnershipLostError as lost:
             self.verdict = getattr(lost, "verdict", None)
             if self._finished is not None:

@@ -73,6 +73,7 @@ class Turn:
         self._sequence = 0
         self._entry_ids: dict[int, tuple[Entry, str]] = {}
         self._lines: list[Line] | None = None
+        self.windows: set[PromptWindow] = set()  # those that are open
         self._story: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]] = []
         self._final: tuple[MessageEntry, str] | None = None
         self.on_cancel: Callable[[], object] | None = None
@@ -144,6 +145,8 @@ class Turn:
                 await self.salvage(entry)
             raise
         self._take_in(verdict)
+        if not known:
+            self._take_in(Verdict("advanced", "own entries", entries=(entry_id,)))
         if self._lines is not None and not known:
             self._lines.append(read_line(build(self._lines[-1].id if self._lines else None)))
         if is_final and isinstance(entry, MessageEntry):
@@ -190,6 +193,8 @@ class Turn:
 
     def _take_in(self, verdict: Verdict) -> None:
         """What was found while we wrote or looked, and may go on after."""
+        for window in self.windows:
+            window.meet(verdict)
         if verdict.kind in ("adopted", "foreign_turn"):
             self.note("turn.window", verdict=verdict.kind, detail=verdict.detail)
         if verdict.kind == "foreign_turn":
