@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases bench docs lock clean
+.PHONY: help up test test-all check format cases bench heart docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +38,9 @@ up: $(VENV)/.run ## start the gateway with the offline demo model, state in ./st
 test: check ## lint, types, then all tests but the long ones
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
 
-test-all: check ## the same and the long ones
+test-all: check ## the same, the long ones and the heart under kills
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(MAKE) heart
 
 check: $(VENV)/.dev ## formatting, lint, types
 	$(BIN)/ruff format --quiet --check .
@@ -55,6 +56,11 @@ cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one te
 
 bench: $(VENV)/.dev ## the benchmarks, as JSON
 	$(BIN)/python -m benchmarks $(ARGS)
+
+heart: $(VENV)/.dev ## the main job with processes dying under it: 200 messages three times, about three minutes
+	$(BIN)/python tests/torture/heart.py run
+	$(BIN)/python tests/torture/heart.py run --kill-s 60
+	$(BIN)/python tests/torture/heart.py run --stop-s 30
 
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states)
 	$(BIN)/python scripts/pages.py

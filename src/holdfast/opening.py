@@ -59,7 +59,11 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     if "://" in where:
         raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
     from holdfast.store.embedded.faults import no_faults
+    from holdfast.store.embedded.sections import defer_terminal_stops
     from holdfast.store.embedded.store import EmbeddedStore, StoreOptions
+
+    if kind != "library":  # our own commands: Ctrl-Z stops them only between two holdings of a lock
+        defer_terminal_stops()
 
     clock = clock or SystemClock()
     options = StoreOptions(
@@ -78,13 +82,6 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         yield hf
     finally:
         await hf.close()
-
-
-def defer_terminal_stops() -> None:
-    """For commands, not for the library: Ctrl-Z stops this process only between two holdings of a lock."""
-    from holdfast.store.embedded import sections
-
-    sections.defer_terminal_stops()
 
 
 def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[str, str]) -> int:

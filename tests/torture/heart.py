@@ -2,10 +2,10 @@
 
     python tests/torture/heart.py run [--messages 200] [--kill-s 0] [--stop-s 0] [--model demo/demo]
 
-Seven processes extend `agent:main:main` at once: four real OpenAI clients that stream, two that call `holdfast send`, one
-plain script that uses the library. With `--kill-s N` one of them, or the gateway, is killed (SIGKILL) every second for N
-seconds and started again; with `--stop-s N` one is stopped (SIGSTOP) for N seconds. Then every promise is checked on what is
-on disk. Prints one JSON object; exit code 1 if anything is wrong.
+Seven processes extend `agent:main:main` at once: four real OpenAI clients that stream, two that call `holdfast send`,
+one plain script that uses the library. With `--kill-s N` one of them, or the gateway, is killed (SIGKILL) every second
+for N seconds and started again; with `--stop-s N` one is stopped (SIGSTOP) for N seconds. Then every promise is checked
+on what is on disk. Prints one JSON object; exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import holdfast
+from holdfast.session.lines import Line
 
 SESSION = "agent:main:main"
 GIVE_UP_S = 600.0
@@ -68,13 +70,18 @@ def sender(state: Path, name: str, count: int, model: str) -> None:
     """Calls `holdfast send`, which finds the gateway, or runs the turn itself where there is none."""
     for number in _undone(state, name, count):
         while True:
-            sent = subprocess.run(
-                [sys.executable, "-m", "holdfast", "--state", str(state), "send", SESSION, f"{name} message {number}."]
-                + ["--key", f"{name}-{number}", "--model", model, "--json"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            send = [
+                sys.executable,
+                "-m",
+                "holdfast",
+                "--state",
+                str(state),
+                "send",
+                SESSION,
+                f"{name} message {number}.",
+            ]
+            how = ["--key", f"{name}-{number}", "--model", model, "--json"]
+            sent = subprocess.run([*send, *how], capture_output=True, text=True, check=False)
             if sent.returncode == 0:
                 _done(state, name, number, json.loads(sent.stdout)["answer"])
                 break
@@ -246,7 +253,7 @@ async def check(run: Run) -> dict[str, object]:
     faults += [f"asked {n} times: {text}" for text, n in asked.items() if n != 1]
     faults += [f"never asked: {text}" for text in wanted - set(asked)]
     finals = [line for line in entries if line.origin is not None and line.origin.final]
-    by_input = collections.Counter(input_id for line in finals for input_id in line.origin.inputs)  # type: ignore[union-attr]
+    by_input = collections.Counter(i for line in finals if line.origin is not None for i in line.origin.inputs)
     faults += [f"answered {n} times: {input_id}" for input_id, n in by_input.items() if n != 1]
     for view in inputs:
         text = _said(view.payload)
@@ -277,14 +284,14 @@ async def check(run: Run) -> dict[str, object]:
     }
 
 
-def _text(line: holdfast.session.lines.Line) -> str:  # type: ignore[name-defined]
+def _text(line: Line) -> str:
     content = line.value()["message"]["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def _said(payload: dict[str, object]) -> str:
-    content = payload["content"] if "content" in payload else payload["messages"][-1]["content"]  # type: ignore[index]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)  # type: ignore[union-attr]
+def _said(payload: dict[str, Any]) -> str:
+    content = payload["content"] if "content" in payload else payload["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ from holdfast.lane.worker import Worker
 from holdfast.model import catalog
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
-from holdfast.opening import defer_terminal_stops
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.session.key import parse_key
@@ -61,10 +60,7 @@ async def open_handle(
 
     Raises:
         as `holdfast.open`.
-
-    From here on Ctrl-Z stops this process only between two holdings of a lock.
     """
-    defer_terminal_stops()
     async with open_state(
         state,
         fence_mode=config.session.fence_mode,
