@@ -127,18 +127,19 @@ class Door:
         async with self._lines.setdefault(digest, asyncio.Lock()):
             twin = None if asked.key is not None else await self._twin(event, digest, is_retry=asked.retries > 0)
             if twin is not None:
-                _tell(self._hf, "input.joined", twin, retries=asked.retries)
-                return self._stay(twin, digest, joined=True)
+                return self._joined(twin, digest, asked)
             admission = await self._hf.accept(event)
             if isinstance(admission, LaneFull):
                 raise _full(admission)
             view = await self._hf.input(admission.input_id)
-            is_new = isinstance(admission, Accepted)
-            return self._stay(view, digest, joined=not is_new, ahead=admission.ahead if is_new else 0)
+            if not isinstance(admission, Accepted):
+                return self._joined(view, digest, asked)
+            caller = self._callers.of_input(view.id, digest)
+            return Stay(self._hf, caller, view, joined=False, ahead=admission.ahead)
 
-    def _stay(self, view: InputView, digest: str, *, joined: bool, ahead: int = 0) -> Stay:
-        caller = self._callers.of_input(view.id, digest)
-        return Stay(self._hf, caller, view, joined=joined, ahead=ahead)
+    def _joined(self, view: InputView, digest: str, asked: Asked) -> Stay:
+        _tell(self._hf, "input.joined", view, retries=asked.retries)
+        return Stay(self._hf, self._callers.of_input(view.id, digest), view, joined=True, ahead=view.position or 0)
 
     async def _twin(self, event: InboundEvent, digest: str, *, is_retry: bool) -> InputView | None:
         """The input that this request repeats, if it does. A failed one is no answer: a retry tries again."""
