@@ -22,6 +22,9 @@ import msgspec
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.errors import ChannelRefusedError, SendUnknownError
 
+PATIENCE_S = 10.0
+"""Real seconds a test waits for something to happen here."""
+
 
 class Received(msgspec.Struct, frozen=True):
     """One message as the user sees it. `delivery_id`: the key it came with."""
@@ -123,14 +126,14 @@ class FakeChannel:
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def begun(self, count: int = 1) -> SendRequest:
-        """Wait until `count` sends in all have begun; returns the `count`th. Bound the wait with a timeout."""
-        async with self._changed:
+        """Wait until `count` sends in all have begun; returns the `count`th. Raises TimeoutError after `PATIENCE_S`."""
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: len(self.attempts) >= count)
         return self.attempts[count - 1]
 
     async def arrived(self, count: int = 1) -> list[Received]:
-        """Wait until `count` messages have arrived in all, here or from another process. Bound it with a timeout."""
-        async with self._changed:
+        """Wait until `count` messages have arrived in all, here or from another process. Raises TimeoutError."""
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             while len(self.received) < count:
                 await self._wait_for_change()
         return self.received

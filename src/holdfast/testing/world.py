@@ -44,7 +44,10 @@ from holdfast.turn.tools import Tool, Toolbox
 T = TypeVar("T")
 LOOK_S = 0.05
 """How often a wait looks again when nothing tells it to; real seconds."""
+QUIET_S = 0.01
+"""Nothing has happened for so many real seconds: time may pass."""
 CHILD_MAX_S = 60.0
+INPUTS_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,20 @@ class World:
             raise AssertionError(f"the story {why}:\n{errors.decode()}")
         return Crash(died, time.monotonic() - began)
 
+    async def pass_time(self, seconds: float) -> None:
+        """Let virtual time pass second by second, and give the loops that wake up time to look at the store.
+
+        `clock.advance` does not wait for what goes on on threads, so a loop could sleep through the very second that
+        mattered to it.
+        """
+        while seconds > 0:
+            asleep = self.clock.sleeping
+            await self.clock.advance(min(1.0, seconds))
+            seconds -= 1
+            until = time.monotonic() + LOOK_S
+            while self.clock.sleeping < asleep and time.monotonic() < until:  # noqa: ASYNC110  # no event says "asleep"
+                await asyncio.sleep(0.0005)
+
     # ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def settled(self, input_id: str) -> InputView:
@@ -214,21 +231,14 @@ class World:
         Args:
             passing_s: virtual seconds that may pass meanwhile; refused deliveries and those of unknown fate need some.
         """
-        left_s = passing_s
 
         async def look() -> bool | None:
-            hf = self.hf
-            busy = [await hf.inputs(state=state, limit=1) for state in ("queued", "running")]
-            busy += [await hf.deliveries(state=state, limit=1) for state in ("pending", "started", "unknown")]
-            return None if any(busy) else True
+            if await self._is_working():
+                return None
+            deliveries = await self.hf.deliveries(limit=INPUTS_MAX)  # after the inputs: a settlement brings them along
+            return all(one.state in ("sent", "failed") for one in deliveries) or None
 
-        async def let_time_pass() -> None:
-            nonlocal left_s
-            if left_s > 0:
-                left_s -= 1
-                await self.clock.advance(1)
-
-        await self._until(look, "everything to be done", let_time_pass)
+        await self._until(look, "everything to be done", passing_s)
 
     async def transcript(self, session: str) -> list[dict[str, Any]]:
         """The entries of a session's transcript as they stand in the file, without its header."""
@@ -321,13 +331,11 @@ class World:
             while courier.sending and not self.channel.holding and time.monotonic() < until:
                 await events.next(timeout_s=LOOK_S)
 
-    async def _until(
-        self,
-        look: Callable[[], Awaitable[T | None]],
-        what: str,
-        when_quiet: Callable[[], Awaitable[None]] | None = None,
-    ) -> T:
-        """What `look` finds, looking again whenever something happens in this process, and every 50 ms."""
+    async def _until(self, look: Callable[[], Awaitable[T | None]], what: str, passing_s: float = 0.0) -> T:
+        """What `look` finds, looking again whenever something happens in this process, and every 50 ms.
+
+        While nothing happens, up to `passing_s` virtual seconds pass; real ones are counted only while none does.
+        """
         with self.hf.events.subscribe() as events:
             until = time.monotonic() + self.patience_s
             while True:
@@ -339,8 +347,15 @@ class World:
                         loop.result()
                 if time.monotonic() > until:
                     raise AssertionError(f"waited {self.patience_s:g} s for {what}\n{await self._open_stories()}")
-                if await events.next(timeout_s=LOOK_S) is None and when_quiet is not None:
-                    await when_quiet()
+                may_pass = passing_s > 0 and not await self._is_working()
+                if await events.next(timeout_s=QUIET_S if may_pass else LOOK_S) is None and may_pass:
+                    await self.pass_time(1)
+                    passing_s -= 1
+                    until = time.monotonic() + self.patience_s
+
+    async def _is_working(self) -> bool:
+        """Whether something is going on that needs no time to pass."""
+        return not all(view.settled for view in await self.hf.inputs(limit=INPUTS_MAX))
 
     async def _open_stories(self) -> str:
         inputs = [view.id for state in ("queued", "running") for view in await self.hf.inputs(state=state)]
