@@ -117,14 +117,13 @@ class Runner:
         tell("turn.history", history=alignment.history)
         turn.result_facts["history"] = alignment.history
         await turn.append_input(alignment.append)
-        if turn.attempt == 1:
-            return
-        for call in await turn.pending_calls():
-            tool = self._toolbox.find(call["name"])
-            if tool is not None and tool.restart_safe:
-                await self._run_tool(turn, call)
-            else:
-                await turn.append_interrupted(call)
+        for pending in await turn.pending_calls():
+            tool = self._toolbox.find(pending.call["name"])
+            is_ours = tool is not None and pending.call["name"] not in work.client_tools
+            if pending.may_have_started and not (tool is not None and tool.restart_safe):
+                await turn.append_interrupted(pending.call)
+            elif is_ours:  # also one that stood beside a client's call, when the answer was handed over
+                await self._run_tool(turn, pending.call)
 
     async def _ask(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One model call, in a prompt window, with failover around it."""

@@ -48,6 +48,14 @@ class Where:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A `toolCall` part without a result. `may_have_started`: a dead attempt may have run it; else nobody has."""
+
+    call: dict[str, Any]
+    may_have_started: bool
+
+
 class Turn:
     """The right to extend one conversation, while it lasts. Made by `Holdfast.turn`.
 
@@ -229,18 +237,24 @@ class Turn:
         lines = [line for line in await self.branch() if line.origin is None or not mine & set(line.origin.inputs)]
         return plan(lines).messages
 
-    async def pending_calls(self) -> list[dict[str, Any]]:
-        """Tool calls on the branch that an earlier, dead attempt left without a result."""
-        open_calls: dict[str, dict[str, Any]] = {}
+    async def pending_calls(self) -> list[PendingCall]:
+        """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer."""
+        handed: dict[str, PendingCall] = {}
+        left: dict[str, PendingCall] = {}
         for line in await self.branch():
-            if line.type != "message" or line.origin is None:
+            if line.kind != "entry" or line.type != "message" or line.origin is None:
                 continue
             message = line.value()["message"]
-            if message["role"] == "assistant" and isinstance(message["content"], list):
-                open_calls.update({p["id"]: p for p in message["content"] if p.get("type") == "toolCall"})
-            elif message["role"] == "toolResult":
-                open_calls.pop(message["toolCallId"], None)
-        return list(open_calls.values())
+            if message["role"] == "toolResult":
+                left.pop(message["toolCallId"], None)
+                handed.pop(message["toolCallId"], None)
+            elif message["role"] == "assistant" and isinstance(message["content"], list):
+                calls = [part for part in message["content"] if part.get("type") == "toolCall"]
+                if line.origin.final:
+                    handed = {call["id"]: PendingCall(call, may_have_started=False) for call in calls}
+                elif self.input_id in line.origin.inputs:
+                    left |= {call["id"]: PendingCall(call, may_have_started=True) for call in calls}
+        return [*handed.values(), *left.values()]
 
     async def append_interrupted(self, call: dict[str, Any]) -> None:
         """Pair a call of a dead attempt with a result that says so; it is not repeated silently."""

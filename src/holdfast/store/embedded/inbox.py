@@ -5,6 +5,7 @@ transaction.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +24,15 @@ _WAITING = """
 select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked
 from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running') and i.state='queued'"""
 _WAITING_ON = _WAITING + " and i.transcript=?"
-_to_json = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _to_json(value: Any) -> bytes:
+    """The same bytes for the same value. Half an emoji (a lone surrogate) is escaped, as in transcripts."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode()
 
 
 def body_digest(event: InboundEvent) -> bytes:

@@ -5,6 +5,7 @@ needs.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -22,7 +23,14 @@ from holdfast.store.embedded import claims, inbox, schema
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
 
 T = TypeVar("T")
-_decode = msgspec.json.decode
+
+
+def _decode(raw: bytes | str) -> Any:
+    """What `inbox` wrote: msgspec refuses the escaped half of an emoji, the standard library reads it."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return json.loads(raw)
 
 
 class Reads:
