@@ -163,7 +163,7 @@ def writers(by: str, records: list[dict[str, Any]]) -> list[Writer]:
     first, rest = next((who for pattern, who in WRITERS if re.fullmatch(pattern, by)), (None, None))
     if first is None or rest is None:
         raise NotUnderstoodError(f"written by {by!r}")
-    return [first, *[rest] * (len(records) - 1)]
+    return [rest if index else first for index in range(len(records))]
 
 
 def _declared(record: dict[str, Any], name: str) -> Writer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,13 @@ def each(name: str, set_aside: Callable[[Case], SetAside | None] = lambda _: Non
     return found
 
 
-def check_set_aside(name: str, set_aside: Callable[[Case], SetAside | None], *tables: dict[str, Any]) -> None:
+def check_words(name: str, set_aside: Callable[[Case], SetAside | None], *known: Iterable[str]) -> None:
+    """Every expectation of a case that is run is compared, or named with the reason why it is not."""
+    run = [case for case in cases(name, SHIPPED) if set_aside(case) is None]
+    assert {word for case in run for word in case.expected} <= {word for words in known for word in words}
+
+
+def check_set_aside(name: str, set_aside: Callable[[Case], SetAside | None], *tables: Iterable[str]) -> None:
     """Of the shipped file all is understood, all reasons are given, and no table names a case that is not there."""
     shipped = cases(name, SHIPPED)
     assert shipped
