@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cases.given import FOLDER, LEFT_OUT, NOT_UNDERSTOOD, WAITING, Case
+from tests.cases.given import LEFT_OUT, NOT_UNDERSTOOD, WAITING, Case
 
 COLUMNS = ("passed", "failed", LEFT_OUT, WAITING, NOT_UNDERSTOOD)
 totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -45,7 +45,7 @@ def outcome_of(report: pytest.TestReport) -> str | None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not totals:
         return
-    terminalreporter.section(f"cases of {FOLDER.name}")
+    terminalreporter.section("case files")
     terminalreporter.write_line(f"{'':36} {'cases':>6}" + "".join(f"{column:>16}" for column in COLUMNS))
     for file in sorted(totals):
         counts = totals[file]
