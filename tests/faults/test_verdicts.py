@@ -23,7 +23,8 @@ from tests.faults.remote import Remote, RemoteError, Troupe
 KEY = "agent:main:main"
 ANSWER = "the answer"
 WORDS = "session file changed while embedded prompt lock was released"
-Act = tuple[Any, ...] | Callable[[], Awaitable[None]]
+Call = Callable[[], Awaitable[None]]
+Act = tuple[Any, ...] | Call
 
 
 @dataclass
@@ -77,14 +78,14 @@ async def leave_window(scene: Scene, *acts: Act, finished: str | None = ANSWER) 
     return window.verdict
 
 
-def without_fence_folder(state: Path) -> Act:
+def without_fence_folder(state: Path) -> Call:
     async def act() -> None:
         outsider.run("delete_folder", str(state / "fence" / "x"))
 
     return act
 
 
-def metadata_by(remote: Remote, kind: str = "label") -> Act:
+def metadata_by(remote: Remote, kind: str = "label") -> Call:
     async def act() -> None:
         await remote.call("metadata", session=KEY, kind=kind, text="x")
 
@@ -556,7 +557,7 @@ def write_foreign_transcript(path: Path, lines: int, line_bytes: int = 0) -> Non
     parent = None
     for number in range(lines):
         content = [{"type": "text", "text": f"{number} " + "x" * line_bytes}]
-        entry = {"type": "message", "id": f"m{number}", "parentId": parent, "timestamp": at}
+        entry: dict[str, Any] = {"type": "message", "id": f"m{number}", "parentId": parent, "timestamp": at}
         entry["message"] = {"role": "user", "content": content, "timestamp": 1}
         out.append(json.dumps(entry))
         parent = entry["id"]

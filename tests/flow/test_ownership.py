@@ -29,11 +29,11 @@ from tests.faults.remote import GoneError, Remote, RemoteError, Troupe
 
 KEY = "agent:main:main"
 OTHER = "agent:main:other"
-SHORT = {"beat_s": 0.05, "beat_term_s": 0.5}
+SHORT: dict[str, Any] = {"beat_s": 0.05, "beat_term_s": 0.5}
 
 
-async def claimed(hf: Holdfast, key: str = KEY, **how: Any) -> Turn:
-    turn = await hf.claim(key, **{"wait_s": 10, **how})
+async def claimed(hf: Holdfast, key: str = KEY, *, wait_s: float = 10, **how: Any) -> Turn:
+    turn = await hf.claim(key, wait_s=wait_s, **how)
     assert isinstance(turn, Turn)
     return turn
 
@@ -269,7 +269,7 @@ async def test_a_blocked_event_loop_loses_nothing(state: Path, processes: Troupe
 async def test_a_call_that_no_thread_can_interrupt_loses_nothing_if_it_is_shorter_than_the_term(
     state: Path, processes: Troupe
 ) -> None:
-    term = {"beat_s": 0.05, "beat_term_s": 20.0}
+    term: dict[str, Any] = {"beat_s": 0.05, "beat_term_s": 20.0}
     holder = await processes.start(state, **term)
     await holder.call("claim", turn="t", session=KEY, wait_s=5)
     async with holdfast.open(state, **term) as hf:

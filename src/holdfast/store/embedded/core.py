@@ -75,7 +75,13 @@ class StoreCore:
         self.clock = clock
         self.options = options
         self.sentinel = Sentinel(state.processes)
-        self.writer = LedgerWriter(state.path, state.store_id, options.faults)
+        try:
+            self.writer = LedgerWriter(
+                state.path, state.store_id, options.faults, lock_timeout_ms=options.acquire_timeout_ms
+            )
+        except BaseException:
+            self.sentinel.close()
+            raise
         self.reads = Reads(state.path)
         self.beater = Beater(clock, options.beat_s)
         self.watch = BeatWatch(clock, options.beat_term_s)
@@ -85,7 +91,12 @@ class StoreCore:
         self._files: dict[str, TranscriptFile] = {}
         self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="holdfast-store")
-        self._register()
+        try:
+            self._register()
+        except BaseException:
+            self.writer.close()
+            self.sentinel.close()
+            raise
 
     @property
     def store_id(self) -> str:

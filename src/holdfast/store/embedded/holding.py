@@ -35,7 +35,7 @@ from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Ve
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.faults import Faults, no_faults
-from holdfast.store.embedded.kernel_lock import KernelLock
+from holdfast.store.embedded.kernel_lock import KernelLock, describe_process
 from holdfast.store.embedded.record_file import RecordFile, boot_id
 from holdfast.store.embedded.sections import sections
 
@@ -158,10 +158,7 @@ class TranscriptFile:
     def describe_holder(self) -> str:
         """Who seems to hold the write lock, in words, for messages only."""
         pid = self.record.holder_pid()
-        if pid is None:
-            return "holder unknown"
-        state = _process_state(pid)
-        return f"pid={pid} ({state})"
+        return "holder unknown" if pid is None else describe_process(pid)
 
     def _settle_into_lock(self) -> bool:
         """With the lock just granted: follow the path to the file it names now. False: nothing is held, since somebody
@@ -592,11 +589,3 @@ def iter_lines(fd: int, start: int = 0, end: int = sys.maxsize) -> Iterator[byte
             yield line + b"\n"
     if rest:
         yield rest
-
-
-def _process_state(pid: int) -> str:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, IndexError):
-        return "state unknown"
-    return {"T": "stopped", "t": "being traced", "Z": "zombie", "D": "waiting for the disk"}.get(state, "running")

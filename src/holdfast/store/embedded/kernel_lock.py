@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 _open_locks: weakref.WeakSet[KernelLock] = weakref.WeakSet()
 
@@ -227,6 +228,31 @@ class KernelLock:
                     os.close(fd)
                 except OSError:
                     continue
+
+
+def describe_holder(fd: int) -> str:
+    """Who holds the lock on an open file, as the kernel tells (Linux): for messages only."""
+    at = os.fstat(fd)
+    place = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+    try:
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return "holder unknown"
+    for lock in locks:
+        fields = lock.split()
+        if place in fields and "FLOCK" in fields and "->" not in fields:
+            return describe_process(int(fields[fields.index(place) - 1]))
+    return "holder unknown"
+
+
+def describe_process(pid: int) -> str:
+    """`pid=123 (stopped)`."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return f"pid={pid} (state unknown)"
+    words = {"T": "stopped", "t": "being traced", "Z": "zombie", "D": "waiting for the disk"}
+    return f"pid={pid} ({words.get(state, 'running')})"
 
 
 def _forget_all_after_fork() -> None:

@@ -85,6 +85,7 @@ create table waits(
 """
 
 LEDGER_NAME = "ledger.sqlite3"
+RESERVE_NAME = "reserve"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -24,10 +24,11 @@ class Sentinel:
         self.folder = folder
         self.name = ids.new_id("p")
         self.pid = os.getpid()
-        path = folder / self.name
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        draft = folder / f".{self.name}"
+        self._fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
+        os.rename(draft, folder / self.name)  # by its name it is never seen unlocked while we live
         os.register_at_fork(after_in_child=self._forget)
 
     def is_ours(self) -> bool:

@@ -6,6 +6,8 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from holdfast import ids
 from holdfast.errors import ResourceError, StateVersionError, TranscriptFormatError
 from holdfast.session.key import file_stem, parse_key
 from holdfast.store.embedded import durable, schema
+from holdfast.store.embedded.kernel_lock import KernelLock
 from holdfast.store.embedded.sentinel import probe
 
 FORMAT = 1
@@ -62,34 +65,65 @@ class StateDir:
         return [name for name in sorted(os.listdir(self.processes)) if probe(self.processes, name) == "alive"]
 
 
+OPENING_S = 60.0
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """While one process decides whether the state is whole and who lives in it, no other does.
+
+    Raises:
+        ResourceError: the folder cannot be made, or somebody has been opening it for a minute.
+    """
+    if sys.platform == "win32":
+        raise ResourceError("the embedded store needs Linux or macOS; on Windows run it inside WSL")
+    try:
+        if not path.exists():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.sync_folder(path.parent)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise _unusable(path, exc) from exc
+    lock = KernelLock(fd)
+    try:
+        if not lock.acquire(OPENING_S):
+            raise ResourceError(
+                f"another process has been opening {path} for {OPENING_S:.0f} s; if it is stopped, continue or end it"
+            )
+        yield
+    finally:
+        lock.close()
+        os.close(fd)
+
+
 def open_state_dir(path: Path) -> StateDir:
-    """Make or open a state directory, mode 0700.
+    """Open a state directory that exists, mode 0700; an empty one is filled. Within `opening`.
 
     Raises:
         StateVersionError: written by a newer release; nothing was touched.
         ResourceError: read-only, not a directory, on a shared file system, or its ledger is damaged while in use.
     """
-    if sys.platform == "win32":
-        raise ResourceError("the embedded store needs Linux or macOS; on Windows run it inside WSL")
     path = Path(os.path.abspath(path))
     try:
-        fresh = not path.exists()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_shared(path)
         store_id = _store_id(path)
         os.chmod(path, 0o700)
-        for folder in FOLDERS:
+        missing = [folder for folder in FOLDERS if not (path / folder).exists()]
+        for folder in missing:
             (path / folder).mkdir(mode=0o700, exist_ok=True)
-        if fresh:
+        if missing:
             durable.sync_folder(path)
-            durable.sync_folder(path.parent)
+        state = StateDir(path, store_id)
+        return StateDir(path, store_id, tuple(_set_damaged_ledger_aside(state)))
     except OSError as exc:
-        raise ResourceError(
-            f"cannot use {path} as a state directory: {exc.strerror or exc}; "
-            "choose another with --state, or mend its permissions"
-        ) from exc
-    state = StateDir(path, store_id)
-    return StateDir(path, store_id, tuple(_set_damaged_ledger_aside(state)))
+        raise _unusable(path, exc) from exc
+
+
+def _unusable(path: Path, exc: OSError) -> ResourceError:
+    return ResourceError(
+        f"cannot use {path} as a state directory: {exc.strerror or exc}; "
+        "choose another with --state, or mend its permissions"
+    )
 
 
 def _store_id(path: Path) -> str:
@@ -151,8 +185,11 @@ def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
     """A ledger that is missing or damaged is set aside and rebuilt only when nobody lives here; until then: refused."""
     ledger = state.path / schema.LEDGER_NAME
     transcripts = list((state.path / "sessions").glob("*/*.jsonl"))
-    missing = "missing" if transcripts else None
-    fault = schema.is_intact(ledger) if ledger.exists() else missing
+    used = bool(transcripts) or (state.path / schema.RESERVE_NAME).exists()  # the reserve is made after the ledger
+    size = ledger.stat().st_size if ledger.exists() else -1
+    if size <= 0 and not used:
+        return []  # new, or its making was interrupted
+    fault = "missing" if size < 0 else schema.is_intact(ledger)
     if fault is None:
         return []
     living = state.living()
@@ -170,7 +207,7 @@ def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
         durable.sync_folder(state.path)
         findings.append(f"the ledger was damaged ({fault}) and set aside as {schema.LEDGER_NAME}.damaged-{mark}")
     else:
-        findings.append(f"the ledger was missing although there are {len(transcripts)} transcript(s)")
+        findings.append(f"the ledger was missing; there are {len(transcripts)} transcript(s)")
     findings.append(
         "a new ledger was begun: conversations are kept, but which accepted inputs were still open, which keys were "
         "used and what was delivered cannot be known; senders who got no answer should send again"

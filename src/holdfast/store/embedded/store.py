@@ -19,7 +19,7 @@ from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
 from holdfast.store.embedded.reading import Reading
-from holdfast.store.embedded.state_dir import open_state_dir
+from holdfast.store.embedded.state_dir import open_state_dir, opening
 from holdfast.store.embedded.writer import Job
 
 PROOFS_MAX = 6
@@ -30,11 +30,11 @@ class EmbeddedStore(Claiming, Ending, Delivering, Reading):
 
     @classmethod
     def open(cls, path: Path, clock: Clock, options: StoreOptions) -> EmbeddedStore:
-        """Open (or make) the state directory. Blocks for some milliseconds; see `open_state_dir` for what it
-        refuses.
+        """Open (or make) the state directory, one process at a time. Blocks for some milliseconds; see `open_state_dir`
+        for what it refuses.
         """
-        state = open_state_dir(path)
-        return cls(state, clock, options)
+        with opening(path):
+            return cls(open_state_dir(path), clock, options)
 
     async def accept(self, event: InboundEvent) -> Admission:
         """Store an input durably (one sync), or say why not. True when it returns, however the process ends."""

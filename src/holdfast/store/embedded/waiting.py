@@ -123,6 +123,7 @@ class _Waiting:
 
     async def until_owned(self) -> OwnedTurn | Busy:
         while True:
+            self._store.writer.raise_if_stopped()
             past_line = None if self._has_line() else await self._way_past_the_line()
             has_line = self._has_line() or (past_line is None and await self._stand_in_line())
             if has_line or past_line is not None:

@@ -15,7 +15,6 @@ busy handler starves writers for seconds (platform notes: 3.0 s against 1.8 ms a
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import queue
@@ -31,6 +30,7 @@ from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, St
 from holdfast.store.embedded import durable as disk
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.faults import Faults, no_faults
+from holdfast.store.embedded.kernel_lock import KernelLock, describe_holder
 from holdfast.store.embedded.sections import sections
 
 BATCH_MAX = 128
@@ -77,30 +77,52 @@ class WriterFigures:
 class LedgerWriter:
     """The ledger's writing connection and its thread. Safe to call from any thread and loop of this process."""
 
-    def __init__(self, folder: Path, store_id: str, faults: Faults = no_faults) -> None:
+    def __init__(
+        self, folder: Path, store_id: str, faults: Faults = no_faults, *, lock_timeout_ms: int = 60_000
+    ) -> None:
         self._path = folder / schema.LEDGER_NAME
         self._faults = faults
         self._path_text = str(self._path)  # asked about before each transaction
-        self._reserve = folder / "reserve"
+        self._reserve = folder / schema.RESERVE_NAME
         self._lock_fd = os.open(folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._lock = KernelLock(self._lock_fd)
+        self._lock_timeout_ms = lock_timeout_ms
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._stopped: BaseException | None = None
         self._full_sync = True
         self._turn = threading.Lock()  # whose thread uses the connection
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="holdfast-sync")
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            self._connection = schema.connect(self._path)
-            schema.create_or_check(self._connection, store_id)
-        finally:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            self._connection = self._connect(store_id)
+        except BaseException:
+            self._lock.close()
+            os.close(self._lock_fd)
+            raise
         self._inode = os.stat(self._path).st_ino
         self._fill_reserve()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run_forever, name="holdfast-ledger", daemon=True)
         self._thread.start()
+
+    def _connect(self, store_id: str) -> sqlite3.Connection:
+        if not self._lock.acquire(self._lock_timeout_ms / 1000):
+            raise self._locked()
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            connection = schema.connect(self._path)
+            schema.create_or_check(connection, store_id)
+        except (OSError, sqlite3.DatabaseError) as exc:
+            raise ResourceError(f"cannot open ledger {self._path}: {exc}") from exc
+        finally:
+            self._lock.release()
+        return connection
+
+    def _locked(self) -> ResourceError:
+        return ResourceError(
+            f"ledger {self._path} locked (timeout {self._lock_timeout_ms}ms): {describe_holder(self._lock_fd)}; "
+            "if that process is stopped, continue it (kill -CONT) or end it, then try again"
+        )
 
     # ── for callers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,22 +143,15 @@ class LedgerWriter:
         if self._stopped is not None or os.getpid() != self._pid or not self._turn.acquire(blocking=False):
             return False
         try:
-            if not self._queue.empty() or not self._try_flock():
+            if not self._queue.empty() or not self._lock.try_acquire():
                 return False
             try:
                 self._run_batch([job], locked=True)
             finally:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+                self._lock.release()
             return True
         finally:
             self._turn.release()
-
-    def _try_flock(self) -> bool:
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def submit_blocking(self, job: Job) -> Any:
         """The same for a thread that may wait. Never call it from the ledger's own thread."""
@@ -162,11 +177,15 @@ class LedgerWriter:
     def stopped(self) -> bool:
         return self._stopped is not None
 
+    def raise_if_stopped(self) -> None:
+        """Raises StoreStoppedError once nothing can be recorded in this process any more."""
+        if self._stopped is not None:
+            raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process") from self._stopped
+
     def _put(self, job: Job) -> None:
         if os.getpid() != self._pid:
             raise OwnershipLostError("this process was forked from the one that opened the state; open it again")
-        if self._stopped is not None:
-            raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process") from self._stopped
+        self.raise_if_stopped()
         self._queue.put(job)
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,6 +206,7 @@ class LedgerWriter:
                 self._answer(batch)
                 self._fold_log_if_long()
         self._connection.close()
+        self._lock.close()
         os.close(self._lock_fd)
 
     def _fold_log_if_long(self) -> None:
@@ -259,10 +279,22 @@ class LedgerWriter:
     def _transact(self, jobs: list[Job], locked: bool) -> bool:
         """One transaction for all. Returns whether it committed; each job's own error is on the job.
 
-        `locked`: the caller holds the `flock` already.
+        `locked`: the caller holds the lock already.
         """
+        if locked:
+            return self._transact_locked(jobs)
+        if not self._lock.acquire(self._lock_timeout_ms / 1000):
+            for job in jobs:
+                job.error = self._locked()
+            return False
         try:
-            return self._transact_once(jobs, locked)
+            return self._transact_locked(jobs)
+        finally:
+            self._lock.release()
+
+    def _transact_locked(self, jobs: list[Job]) -> bool:
+        try:
+            return self._transact_once(jobs)
         except _JobFailedError as failed:
             jobs[0].error = failed.__cause__
             return False
@@ -271,19 +303,17 @@ class LedgerWriter:
                 self._fail(jobs, exc)
                 return False
         try:
-            return self._transact_once([job for job in jobs if job.error is None], locked)
+            return self._transact_once([job for job in jobs if job.error is None])
         except sqlite3.DatabaseError as exc:
             self._fail(jobs, exc)
             return False
 
-    def _transact_once(self, jobs: list[Job], locked: bool) -> bool:
+    def _transact_once(self, jobs: list[Job]) -> bool:
         full = any(job.durable for job in jobs)
         self._check_not_replaced()
         if full != self._full_sync:
             self._connection.execute(f"pragma synchronous={'full' if full else 'normal'}")
             self._full_sync = full
-        if not locked:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         sections.enter()
         try:
             self._connection.execute("begin immediate")
@@ -300,8 +330,6 @@ class LedgerWriter:
                     self._connection.execute("rollback")
                 raise
         finally:
-            if not locked:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             sections.leave()
         self._faults("ledger.after_commit")
         figures = self.figures
