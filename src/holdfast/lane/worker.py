@@ -141,9 +141,13 @@ class Worker:
         try:
             await self._run_input(turn, view)
         except asyncio.CancelledError as exc:
-            failure = TurnCancelledError(turn.cancelled_by) if turn.cancelled_by is not None else exc
+            failure = exc
             if turn.cancelled_by is not None:
+                failure = TurnCancelledError(turn.cancelled_by)
                 task.uncancel()
+            elif not task.cancelling():  # putting the input back for this would run it for ever
+                failure = RuntimeError("the turn was cancelled from within; nobody had asked it to stop")
+                failure.__cause__ = exc
         except BaseException as exc:  # noqa: BLE001  # the edge of the turn: whatever it was, the turn is settled, then it goes on
             failure = exc
         finally:

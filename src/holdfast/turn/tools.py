@@ -68,22 +68,35 @@ class Toolbox:
         return self._tools.get(name)
 
     async def run(self, call: ToolCall, *, seconds_max: float) -> ToolResult:
-        """Run one call. What goes wrong in a tool is its result, for the model to read; only cancellation gets out."""
+        """Run one call. What goes wrong in a tool is its result, for the model to read; only the cancellation of the
+        turn itself gets out.
+        """
         tool = self._tools.get(call.name)
         if tool is None:
             return ToolResult(
                 f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}", is_error=True
             )
         limit = min(seconds_max, tool.seconds_max or seconds_max)
+        alarm = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit):
+            async with alarm:
                 value = await tool.run(call)
-        except TimeoutError:
-            return ToolResult(f"tool {call.name} was stopped after {limit:g} s", is_error=True)
-        except Exception as exc:  # noqa: BLE001  # the edge of the tool: its errors are answers
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+            return ToolResult(f"tool {call.name} was cancelled from within", is_error=True)
+        except (Exception, SystemExit) as exc:  # noqa: BLE001  # the edge of the tool: its errors are answers
+            if alarm.expired():
+                return ToolResult(f"tool {call.name} was stopped after {limit:g} s", is_error=True)
             return ToolResult(f"{type(exc).__name__}: {exc}", is_error=True)
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
         return ToolResult(cut(text))
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody asked this task to stop; else a `CancelledError` is just what a tool has raised."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def cut(text: str) -> str:
