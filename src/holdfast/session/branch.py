@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from holdfast.ids import derived_id
+from holdfast.session.entries import ID_BYTES_MAX
 from holdfast.session.lines import Line, is_mirror
 
 
@@ -80,8 +81,8 @@ class Tree:
 
 
 def leaf_after(leaf: str | None, line: Line) -> str | None:
-    """The leaf once `line` stands at the end of the file."""
-    if line.id is None or line.kind in ("header", "blank"):
+    """The leaf once `line` stands at the end of the file. An id that is too long to be one is nobody's parent."""
+    if line.id is None or line.kind in ("header", "blank") or len(line.id) > ID_BYTES_MAX:
         return leaf
     aside = is_mirror(line) and line.has_parent and line.parent != leaf and leaf is not None
     return leaf if aside else line.id
