@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from holdfast.errors import (
     ResourceError,
     SessionMovedError,
+    TranscriptFormatError,
 )
 from holdfast.outbox.message import Outcome
 from holdfast.session.fence import Epoch, Fingerprint
@@ -307,14 +308,20 @@ class Claiming(StoreCore):
 
     async def recover_dead(self) -> int:
         """Close the turns of processes that are dead; returns how many. Touches no live owner, and is safe to run
-        twice.
+        twice. Waits for no write lock: whoever holds one sees to that transcript, or is looked after next time.
         """
         closed = 0
         for transcript, process in await self.reads.owned_transcripts():
             if self.sentinel.life_of(process) != "dead":
                 continue
-            file = await self.file_of(transcript)
-            closed += await self.submit_holding(file, self._recovery_job(file, transcript))
+            try:
+                file = await self.file_of(transcript)
+                if file.try_hold():
+                    closed += await asyncio.shield(self.writer.submit(self._recovery_job(file, transcript)))
+            except (TranscriptFormatError, ResourceError) as exc:  # the others are not to wait for this one
+                if self.stopped:
+                    raise
+                log.error("the turn of dead process %s on transcript %s stays open: %s", process, transcript, exc)
         if closed:
             self.slot_freed.set()
         return closed
