@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from holdfast.errors import UnknownInputError
+from holdfast.errors import ResourceError, UnknownInputError
 from holdfast.lane.policy import Waiting
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
@@ -42,14 +42,18 @@ class Reads:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="holdfast-read")
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Raises ResourceError: the ledger cannot be read."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
 
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = schema.connect(self._folder / schema.LEDGER_NAME, read_only=True)
-            self._local.connection = connection
-        return question(connection)
+        try:
+            connection = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = schema.connect(self._folder / schema.LEDGER_NAME, read_only=True)
+                self._local.connection = connection
+            return question(connection)
+        except sqlite3.OperationalError as exc:
+            raise ResourceError(f"cannot read ledger {self._folder / schema.LEDGER_NAME}: {exc}") from exc
 
     def close(self) -> None:
         def shut() -> None:
