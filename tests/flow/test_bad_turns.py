@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from holdfast.session.fence import Epoch
 from holdfast.store.views import InputView
 from holdfast.turn.tools import Tool, Toolbox, ToolCall
 from holdfast.turn.turn import Turn
+from tests.faults.remote import Troupe
 
 KEY = "agent:main:main"
 CALL = ToolCall("call_1", "work", {}, KEY, "turn_1", Epoch(1, "00"))
@@ -56,7 +58,12 @@ async def raises_a_bug(_turn: Turn, _view: InputView) -> None:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("run", [raises_cancelled, raises_a_bug])
+async def waits_for_itself(turn: Turn, _view: InputView) -> None:
+    async with turn._hf.turn(KEY):  # pyright: ignore[reportPrivateUsage]  # as a tool with the handle would
+        pass
+
+
+@pytest.mark.parametrize("run", [raises_cancelled, raises_a_bug, waits_for_itself])
 async def test_a_turn_that_breaks_from_within_fails_once_and_is_explained(
     state: Path, run: Callable[[Turn, InputView], Awaitable[None]]
 ) -> None:
@@ -64,6 +71,58 @@ async def test_a_turn_that_breaks_from_within_fails_once_and_is_explained(
         view = await hf.wait_input(await accept(hf), timeout_s=10)
         assert (view.state, view.attempts) == ("failed", 1)
         assert view.detail
+
+
+async def path_of(hf: Holdfast, key: str = KEY) -> Path:
+    async with hf.turn(key) as turn:
+        return Path(turn.transcript.path)
+
+
+async def test_an_input_whose_transcript_is_none_fails_explained_and_the_file_is_left_alone(state: Path) -> None:
+    async with holdfast.open(state) as hf:
+        path = await path_of(hf)
+        path.write_text("a shopping list\n")
+        async with working(hf, answers):
+            view = await hf.wait_input(await accept(hf), timeout_s=10)
+            assert (view.state, view.error, view.attempts) == ("failed", "TranscriptFormatError", 0)
+            assert "does not begin with a session header" in (view.detail or "")
+            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
+        assert path.read_text() == "a shopping list\n"
+
+
+async def test_a_refused_claim_is_not_tried_again_at_once(state: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A transcript whose sync has failed refuses every claim of this process."""
+    async with holdfast.open(state) as hf:
+        await path_of(hf)
+        [file] = hf.store._files.values()  # pyright: ignore[reportAttributeAccessIssue]
+        file.failed = OSError(5, "Input/output error")
+        async with working(hf, answers):
+            input_id = await accept(hf)
+            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
+            assert (await hf.wait_input(input_id, timeout_s=0.5)).state == "queued"
+        assert len([one for one in caplog.records if "lane task error" in one.message]) == 1
+
+
+async def test_an_id_that_is_too_long_for_the_record_does_not_lock_a_session(state: Path) -> None:
+    async with holdfast.open(state) as hf:
+        path = await path_of(hf)
+        message = {"role": "user", "content": "from elsewhere"}
+        line = {"type": "message", "id": "i" * 3000, "parentId": None, "timestamp": "2026-01-01T00:00:00.000Z"}
+        path.write_text(path.read_text() + json.dumps({**line, "message": message}) + "\n")
+        async with working(hf, answers):
+            assert (await hf.wait_input(await accept(hf), timeout_s=10)).state == "answered"
+
+
+async def test_a_dead_turn_whose_transcript_cannot_be_opened_does_not_stop_the_others(
+    state: Path, processes: Troupe
+) -> None:
+    other = await processes.start(state)
+    path = Path((await other.call("claim", turn="t", session=KEY))["path"])
+    await other.kill()
+    path.unlink()
+    path.mkdir()
+    async with holdfast.open(state) as hf, working(hf, answers):
+        assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
 
 
 async def raises(error: BaseException) -> Any:

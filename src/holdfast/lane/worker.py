@@ -9,16 +9,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from holdfast.errors import CoordinationError, ResourceError, SessionBusyError, TurnCancelledError
+from holdfast.errors import (
+    CoordinationError,
+    OwnershipLostError,
+    ResourceError,
+    SessionBusyError,
+    TurnCancelledError,
+)
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
+from holdfast.outbox.message import Outcome
 from holdfast.session.ownership import Busy
 from holdfast.store.views import InputView
-from holdfast.turn.turn import Turn, current_turn
+from holdfast.turn.turn import Turn, current_turn, explain
 
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
 LINE_WAIT_S = 60.0
+RETRY_S = 1.0
+"""How long a transcript is left alone when a turn on it could not be had, or be carried on, for now."""
 log = logging.getLogger("holdfast.lane")
 
 RunInput = Callable[[Turn, InputView], Awaitable[None]]
@@ -54,7 +63,7 @@ class Worker:
             self._hf.work_arrived.clear()
             try:
                 await self._look()
-            except ResourceError as exc:
+            except (ResourceError, CoordinationError) as exc:
                 log.error("cannot look at the queue: %s", exc)
                 if self._hf.store.stopped:
                     raise
@@ -131,6 +140,24 @@ class Worker:
                 '[diagnostic] lane task error: lane=%s durationMs=%d error="%s: %s"',
                 one.lane, duration_ms, type(exc).__name__, exc, exc_info=not _is_expected(exc),
             )  # fmt: skip
+            await self._see_to(one, exc)
+
+    async def _see_to(self, one: Waiting, exc: Exception) -> None:
+        """Of an error that has left the input open: what may pass is tried again later, the rest ends the input."""
+        has_begun = one.transcript in self._owned
+        self._owned.discard(one.transcript)
+        if isinstance(exc, OwnershipLostError):
+            return  # whoever took over has seen to the input, or it is queued
+        if not has_begun and not isinstance(exc, CoordinationError | ResourceError):
+            failed = Outcome("failed", detail=str(exc)[:2000], error=type(exc).__name__, notice=explain(exc))
+            try:
+                await self._hf.store.settle_unclaimed(one.id, failed)
+                self._hf.answers_arrived.set()
+            except ResourceError as refused:
+                exc = refused
+                log.error("input %s could not be ended yet: %s", one.id, refused)
+        if isinstance(exc, CoordinationError | ResourceError):
+            await self._hf.clock.sleep(RETRY_S)
 
     async def _run_owned(self, turn: Turn, view: InputView) -> None:
         task = asyncio.current_task()

@@ -348,7 +348,7 @@ class Turn:
             return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
         if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
             return None, "interrupted", "the process was asked to end"
-        if isinstance(exc, CoordinationError) and self.input_id is not None:
+        if isinstance(exc, CoordinationError) and exc.again and self.input_id is not None:
             return None, "coordination", str(exc)
         name = type(exc).__name__
         return (

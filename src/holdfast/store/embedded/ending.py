@@ -160,6 +160,23 @@ class Ending(Writing):
 
         return await self.writer.submit(Job(run, durable=True, essential=True))
 
+    async def settle_unclaimed(self, input_id: str, outcome: Outcome) -> str:
+        """End an input that no turn can be had for. Only if it is queued.
+
+        Returns: the state the input is in afterwards.
+        """
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> str:
+            row = inbox.by_id(conn, input_id)
+            assert row is not None
+            if row["state"] != "queued":
+                return row["state"]
+            inbox.settle(conn, row, outcome, now_ms)
+            return outcome.state
+
+        return await self.writer.submit(Job(run, durable=True, essential=True))
+
     async def request_cancel(self, input_id: str, by: str) -> str:
         now_ms = self.now_ms()
         return await self.writer.submit(
