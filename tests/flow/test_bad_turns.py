@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import holdfast
+from holdfast.errors import OwnershipLostError
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
@@ -162,3 +166,77 @@ async def test_a_tool_of_a_turn_that_is_asked_to_stop_does_not_hold_it() -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_an_ended_turn_writes_nothing_more(state: Path) -> None:
+    async with holdfast.open(state) as hf:
+        async with hf.turn(KEY) as turn:
+            await turn.append(holdfast.user("hello"))
+        with pytest.raises(OwnershipLostError):
+            await turn.append(holdfast.user("one more thing"))
+        assert len(await hf.session(KEY).entries()) == 1
+
+
+@contextmanager
+def write_lock(path: str) -> Iterator[None]:
+    """Somebody else holds the write lock of a transcript."""
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+async def test_an_answer_that_waits_for_the_lock_when_its_turn_is_cancelled_is_never_written(state: Path) -> None:
+    paths: asyncio.Queue[str] = asyncio.Queue()
+    go_on = asyncio.Event()
+
+    async def run(turn: Turn, _: InputView) -> None:
+        paths.put_nowait(turn.transcript.path)
+        await go_on.wait()
+        await turn.append(holdfast.assistant("too late", model="test/test"))
+
+    async with holdfast.open(state) as hf, working(hf, run):
+        input_id = await accept(hf)
+        with write_lock(await paths.get()):
+            go_on.set()
+            [file] = hf.store._files.values()  # pyright: ignore[reportAttributeAccessIssue]
+            while not file.lock._line:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0)
+            assert await hf.cancel(input_id, by="a test") == "requested"
+            assert (await hf.wait_input(input_id, timeout_s=10)).state == "cancelled"
+        async with hf.turn(KEY) as turn:  # its claim stands in the same line, behind the answer that came too late
+            await turn.append(holdfast.user("next"))
+        assert [entry.message["role"] for entry in await hf.session(KEY).entries()] == ["user"]
+
+
+async def test_an_answer_that_has_landed_when_its_turn_is_cancelled_counts(state: Path) -> None:
+    """The cancellation meets the append between its write and its return."""
+
+    def cancel_after_write(point: str) -> None:
+        if point == "append.after_write" and armed:
+            armed.clear()
+            loop.call_soon_threadsafe(turns[0].cancel, "a test")
+            cancelled.wait(5)
+
+    async def run(turn: Turn, view: InputView) -> None:
+        turns.append(turn)
+        await turn.append_input([{"role": "user", "content": "hello"}])
+        armed.append(True)
+        stop = turn.on_cancel
+        assert stop is not None
+        turn.on_cancel = lambda: (stop(), cancelled.set())
+        with write_lock(turn.transcript.path):  # so that the append goes to a thread
+            answer = asyncio.ensure_future(turn.append(holdfast.assistant("in time", model="test/test")))
+            await asyncio.sleep(0)
+        await answer
+
+    turns: list[Turn] = []
+    armed: list[bool] = []
+    cancelled = threading.Event()
+    loop = asyncio.get_running_loop()
+    async with holdfast.open(state, faults=cancel_after_write) as hf, working(hf, run):
+        view = await hf.wait_input(await accept(hf), timeout_s=10)
+        assert cancelled.is_set()
+        assert (view.state, view.answer) == ("answered", "in time")

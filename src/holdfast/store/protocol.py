@@ -63,6 +63,10 @@ class InboxStore(Protocol):
 
     async def accept(self, event: InboundEvent) -> Admission: ...
 
+    async def stop_writing(self, owned: Any) -> None:
+        """The turn appends nothing more; what it has appended is known when this returns."""
+        ...
+
     async def settle(
         self, owned: Any, outcome: Outcome | None, turn_outcome: str, detail: str | None, events: list[StoryLine]
     ) -> str | None: ...

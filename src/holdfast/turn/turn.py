@@ -83,7 +83,7 @@ class Turn:
         self._lines: list[Line] | None = None
         self.windows: set[PromptWindow] = set()  # those that are open
         self._story: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]] = []
-        self._final: tuple[MessageEntry, str] | None = None
+        self._finals: list[tuple[MessageEntry, str]] = []  # those that were to be written; see `_final`
         self.on_cancel: Callable[[], object] | None = None
         self._salvaged_state: str | None = None
         self._salvaged: Outcome | None = None
@@ -146,6 +146,8 @@ class Turn:
         known = self._owned.has_landed(entry_id)
         build = self._builder(entry, entry_id, final=is_final)
         sync = durable if durable is not None else (_calls_tools(entry) and not is_final)
+        if is_final and isinstance(entry, MessageEntry):
+            self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
         try:
             verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync)
         except OwnershipLostError:
@@ -157,8 +159,6 @@ class Turn:
             self._take_in(Verdict("advanced", "own entries", entries=(entry_id,)))
         if self._lines is not None and not known:
             self._lines.append(read_line(build(self._lines[-1].id if self._lines else None)))
-        if is_final and isinstance(entry, MessageEntry):
-            self._final = (entry, entry_id)
         return entry_id
 
     def _id_for(self, entry: Entry) -> str:
@@ -314,6 +314,7 @@ class Turn:
             ResourceError: the settlement could not be recorded. The kernel keeps trying; a final line in the transcript
                 settles the input in any case.
         """
+        await self._hf.store.stop_writing(self._owned)
         outcome, how, detail = self._how_it_ended(exc)
         if outcome is None and self.input_id is not None:
             charge = how == "taken_over"
@@ -332,12 +333,17 @@ class Turn:
         )  # fmt: skip
         return state
 
+    def _final(self) -> tuple[MessageEntry, str] | None:
+        """The last final entry that is in the file."""
+        return next((final for final in reversed(self._finals) if self._owned.has_landed(final[1])), None)
+
     def _how_it_ended(self, exc: BaseException | None) -> tuple[Outcome | None, str, str | None]:
         """(outcome of the input or None to put it back, outcome of the turn, detail)."""
         if self.lost is not None:
             return None, "taken_over", f"{self.lost.kind}: {self.lost.detail}"
-        if self._final is not None:  # a final line in the file wins over whatever came after it
-            return self.outcome or answered(*self._final, self.result_facts), "answered", None
+        final = self._final()
+        if final is not None:  # a final line in the file wins over whatever came after it
+            return self.outcome or answered(*final, self.result_facts), "answered", None
         if exc is None:
             if self.outcome is not None:
                 return self.outcome, self.outcome.state, self.outcome.detail

@@ -29,6 +29,17 @@ PROOFS_MAX = 6
 class Ending(Writing):
     """Settling exactly once."""
 
+    async def stop_writing(self, owned: OwnedTurn) -> None:
+        """From now on the turn appends nothing; an append that is under way has ended when this returns, one that waits
+        for the lock (its caller was cancelled) will find that it came too late.
+        """
+        claim = owned.claim
+        if claim.writing.acquire(blocking=False):
+            claim.ended = True
+            claim.writing.release()
+        else:
+            await self.in_thread(claim.end)
+
     async def settle(
         self,
         owned: OwnedTurn,

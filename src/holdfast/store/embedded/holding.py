@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,9 +75,20 @@ class Claim:
     fence_mode: str = "strict"
     lost: Verdict | None = None
     landed: dict[str, Position] = field(default_factory=dict)
+    ended: bool = False
+    writing: threading.Lock = field(default_factory=threading.Lock)  # held by the append that is under way
+
+    def end(self) -> None:
+        """Nothing more is appended under this claim. Blocks while an append is under way."""
+        with self.writing:
+            self.ended = True
 
     def raise_if_lost(self, path: Path) -> None:
-        """A lost turn stays lost: the first use raises the takeover, later ones that it is gone."""
+        """A lost turn stays lost: the first use raises the takeover, later ones that it is gone. So does one that has
+        ended, whatever still waits for the lock on its behalf.
+        """
+        if self.ended:
+            raise OwnershipLostError(f"turn {self.turn} has ended and writes nothing more; start a new turn")
         if self.lost is not None:
             raise OwnershipLostError(
                 f"turn {self.turn} lost session file {path} ({self.lost.kind}: {self.lost.detail}); start a new turn"
@@ -365,6 +377,12 @@ class TranscriptFile:
             SessionTakeoverError, OwnershipLostError: nothing was written (or, for "slipped in", it is named).
             NeedsProofError, ResourceError (nothing of it is left in the file).
         """
+        with claim.writing:
+            return self._append_owned(claim, lines, proof)
+
+    def _append_owned(
+        self, claim: Claim, lines: Sequence[tuple[str, Callable[[str | None], bytes]]], proof: Proof | None
+    ) -> tuple[Verdict, list[Position]]:
         verdict = self.inspect(claim, proof)
         if claim.lost is not None:
             raise SessionTakeoverError(verdict, str(self.path))
