@@ -33,6 +33,7 @@ from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelRequest
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.session.entries import text_of
 from holdfast.store.embedded.faults import Faults, Point
 from holdfast.store.views import InputView
 from holdfast.testing.channel import FakeChannel, Received
@@ -247,7 +248,7 @@ class World:
     async def said(self, session: str) -> list[tuple[str, str]]:
         """The conversation in short: (role, text) of each message in the file."""
         messages = [entry["message"] for entry in await self.transcript(session) if entry["type"] == "message"]
-        return [(message["role"], text_of(message["content"])) for message in messages]
+        return [(message["role"], text_of(message)) for message in messages]
 
     @property
     def acknowledged(self) -> list[str]:
@@ -373,12 +374,7 @@ class World:
 
 def echo(request: ModelRequest) -> str:
     """The answer of a world whose model has no script: "re: " and the newest message."""
-    return f"re: {text_of(request.messages[-1]['content'])}"
-
-
-def text_of(content: str | list[dict[str, Any]]) -> str:
-    """The text of a v3 message's content."""
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return f"re: {text_of(request.messages[-1])}"
 
 
 def _place_of(function: Callable[..., Any] | None) -> list[str] | None:

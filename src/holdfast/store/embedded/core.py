@@ -89,6 +89,7 @@ class StoreCore:
         self.slot_freed = asyncio.Event()
         self._coarse = durable.has_coarse_clock(state.fence)
         self._files: dict[str, TranscriptFile] = {}
+        self._closed = False
         self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="holdfast-store")
         try:
@@ -142,8 +143,11 @@ class StoreCore:
 
     async def close(self) -> None:
         """Finish the ledger's work and let go of everything. Turns and sends still open in this process are lost; its
-        sentinel then stays, unlocked, so that others see at once that it is dead.
+        sentinel then stays, unlocked, so that others see at once that it is dead. A second time does nothing.
         """
+        if self._closed:
+            return
+        self._closed = True
         self.beater.close()
         keep_sentinel = await self._leaves_something_open()
         await asyncio.to_thread(self.writer.close)
