@@ -30,6 +30,11 @@ class _Beating:
     still_runs: Callable[[], bool]
     count: int = 0
 
+    def is_superseded(self) -> bool:
+        """A beat of ours would then hide that the new owner shows none."""
+        record = self.record.peek()
+        return record is not None and record.epoch.nonce != self.nonce
+
 
 class Beater:
     """One thread that renews this process's turns every `beat_s`. Only turns whose task still runs, none past its
@@ -77,6 +82,10 @@ class Beater:
                     one.count += 1
                     try:
                         one.record.follow_path()
+                        if one.is_superseded():
+                            log.warning("turn %s is no longer renewed: somebody else owns its session", turn)
+                            del self._turns[turn]
+                            continue
                         one.record.beat(one.nonce, one.count)
                     except ResourceError as exc:
                         log.error("turn %s shows no life: %s", turn, exc)  # it lapses if this lasts for the term
