@@ -48,7 +48,7 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
         because = f" ({view.detail})" if view.detail else ""
         attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""
         lines.append(WhyLine(view.settled_at_ms, f"ended as {view.state}{attempts}{because}", f"inputs:{view.id}"))
-    deliveries = [d for d in await store.deliveries(state=None, limit=1000) if d.input_id == view.id]
+    deliveries = await store.deliveries(state=None, limit=1000, input_id=view.id)
     lines.extend(WhyLine(d.updated_at_ms, _delivered(d), f"outbox:{d.id}") for d in deliveries)
     lines.sort(key=lambda line: line.at_ms)  # stable: what happened in the same millisecond stays as listed
     return WhyReport(view.id, "input", view.session, view.state, lines)
