@@ -67,7 +67,11 @@ async def waits_for_itself(turn: Turn, _view: InputView) -> None:
         pass
 
 
-@pytest.mark.parametrize("run", [raises_cancelled, raises_a_bug, waits_for_itself])
+async def raises_half_an_emoji(_turn: Turn, _view: InputView) -> None:
+    raise FileNotFoundError("no file \udce9t\udce9")  # as a file name that is no UTF-8 is told
+
+
+@pytest.mark.parametrize("run", [raises_cancelled, raises_a_bug, waits_for_itself, raises_half_an_emoji])
 async def test_a_turn_that_breaks_from_within_fails_once_and_is_explained(
     state: Path, run: Callable[[Turn, InputView], Awaitable[None]]
 ) -> None:

@@ -199,7 +199,7 @@ def end_turn(conn: sqlite3.Connection, turn: str, outcome: str, detail: str | No
     """The turn's row is closed once; a second end changes nothing."""
     conn.execute(
         "update turns set state='settled', ended_at_ms=?, outcome=?, detail=? where id=? and state='running'",
-        (now_ms, outcome, detail, turn),
+        (now_ms, outcome, inbox.as_text(detail), turn),
     )
 
 

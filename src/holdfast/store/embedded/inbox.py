@@ -35,6 +35,11 @@ def _to_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode()
 
 
+def as_text(words: str | None) -> str | None:
+    """Words from anywhere (an error's message, a channel's answer) as a column holds them: no half characters."""
+    return None if words is None else words.encode("utf-8", "replace").decode()
+
+
 def body_digest(event: InboundEvent) -> bytes:
     """What "the same body" means: session, lane, payload and model; not the route or where it came from."""
     return hashlib.sha256(_to_json([event.session, event.lane, event.payload, event.model])).digest()
@@ -99,7 +104,7 @@ def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms:
         "update inputs set state=?, settled_at_ms=?, detail=?, error=?, result=?, turn=coalesce(?, turn),"
         " epoch_nonce='' where id=?",
         (
-            state, now_ms, outcome.detail, outcome.error,
+            state, now_ms, as_text(outcome.detail), outcome.error,
             None if outcome.result is None else _to_json(outcome.result), turn, row["id"],
         ),
     )  # fmt: skip
@@ -133,7 +138,7 @@ def requeue(conn: sqlite3.Connection, row: sqlite3.Row, *, charge: bool, solo: b
     state = states.move("input", row["state"], "requeue")
     conn.execute(
         "update inputs set state=?, charged=?, solo=?, epoch_nonce='', detail=? where id=?",
-        (state, charged, int(solo), why, row["id"]),
+        (state, charged, int(solo), as_text(why), row["id"]),
     )
     return state
 
@@ -165,7 +170,7 @@ def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int
     assert row is not None
     if row["state"] in states.TERMINAL:
         return f"already {row['state']}"
-    conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (by, input_id))
+    conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (as_text(by), input_id))
     if row["state"] == "queued":
         settle(conn, row, Outcome("cancelled", detail=f"cancelled by {by} before it started"), now_ms)
         return "cancelled"

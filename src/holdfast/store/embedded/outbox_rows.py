@@ -43,7 +43,7 @@ def move(
         " piece_chars=?, label=? where id=? and state=? and attempts=? and process is ? and sent_chars=?",
         (
             state,
-            change.detail,
+            inbox.as_text(change.detail),
             now_ms + int(change.retry_in_s * 1000),
             now_ms,
             process if starts else seen.process,
