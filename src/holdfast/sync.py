@@ -20,19 +20,15 @@ turn is finished first, so that its input goes back to its place. A forked child
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import os
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 import holdfast
 from holdfast.clock import Clock
-from holdfast.errors import InputError, OwnershipLostError
 from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.loop_thread import LoopThread
 from holdfast.session import prompt_window as asynchronous_window
 from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
@@ -42,14 +38,13 @@ from holdfast.turn.turn import Turn as AsyncTurn
 from holdfast.turn.turn import Where, current_turn
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Holdfast:
     """The handle that `holdfast.sync.open` yields. Entering opens the state, leaving closes it and ends the thread."""
 
     def __init__(self, opened: AbstractAsyncContextManager[holdfast.Holdfast]) -> None:
-        self._loop = _LoopThread()
+        self._loop = LoopThread()
         self._opened = opened
 
     def __enter__(self) -> Holdfast:
@@ -63,10 +58,16 @@ class Holdfast:
 
     @contextmanager
     def turn(
-        self, session: str, *, lane: str = "main", wait_s: float = 30.0, input_id: str | None = None
+        self,
+        session: str,
+        *,
+        lane: str = "main",
+        wait_s: float = 30.0,
+        input_id: str | None = None,
+        fence_mode: str | None = None,
     ) -> Iterator[Turn]:
         """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class."""
-        asked = self._hf.turn(session, lane=lane, wait_s=wait_s, input_id=input_id)
+        asked = self._hf.turn(session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode)
         with self._loop.held(asked) as inner:
             token = current_turn.set(inner.id)  # turns begun on this thread, inside, are its children
             try:
@@ -149,7 +150,7 @@ open = _without_async(holdfast.open)  # noqa: A001  # `holdfast.sync.open` stand
 class Turn:
     """The right to extend one conversation, while it lasts. See `holdfast.Turn`."""
 
-    def __init__(self, loop: _LoopThread, inner: AsyncTurn) -> None:
+    def __init__(self, loop: LoopThread, inner: AsyncTurn) -> None:
         self._loop = loop
         self._inner = inner
         self.id: str = inner.id
@@ -222,7 +223,7 @@ class Turn:
 class PromptWindow:
     """`with turn.prompt_window() as window:`; afterwards `window.verdict` says what was found."""
 
-    def __init__(self, loop: _LoopThread, inner: asynchronous_window.PromptWindow) -> None:
+    def __init__(self, loop: LoopThread, inner: asynchronous_window.PromptWindow) -> None:
         self._loop = loop
         self._inner = inner
 
@@ -247,7 +248,7 @@ class PromptWindow:
 class Session:
     """One session key, for reading and for lines that are not conversation."""
 
-    def __init__(self, loop: _LoopThread, inner: holdfast.Session) -> None:
+    def __init__(self, loop: LoopThread, inner: holdfast.Session) -> None:
         self._loop = loop
         self._inner = inner
         self.key: str = inner.key
@@ -264,157 +265,6 @@ class Session:
     def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
         """Write one line that is not conversation. Needs no turn. Returns its id."""
         return self._loop.run(self._inner.append_metadata(entry, durable=durable))
-
-
-# ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _LoopThread:
-    """An event loop on a thread of its own, and the ways other threads hand it work."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._stopping = asyncio.Event()
-        self._holding: set[asyncio.Task[None]] = set()
-
-    def start(self, opened: AbstractAsyncContextManager[T]) -> T:
-        """Begin the thread and enter `opened` on it; `stop` leaves it. Once only."""
-        if self._thread is not None:
-            raise InputError("this handle was opened before; call holdfast.sync.open() again")
-        ready: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(opened, ready)), name="holdfast-sync", daemon=True
-        )
-        self._thread.start()
-        try:
-            return ready.result()
-        except BaseException:
-            self.stop()
-            raise
-
-    async def _serve(self, opened: AbstractAsyncContextManager[T], ready: concurrent.futures.Future[T]) -> None:
-        self._loop = asyncio.get_running_loop()
-        if self._closed:
-            return  # whoever opened it was interrupted before we began
-        try:
-            async with opened as held:
-                ready.set_result(held)
-                await self._stopping.wait()
-                for task in self._holding:
-                    task.cancel()
-                await asyncio.gather(*self._holding, return_exceptions=True)
-        except BaseException as exc:
-            if ready.done():
-                raise
-            ready.set_exception(exc)
-
-    def stop(self) -> None:
-        """Interrupt what is still held, leave what was opened, end the thread. Calls fail from now on."""
-        self._closed = True
-        self._post(self._stopping.set)
-        if self._thread is not None:
-            self._thread.join()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`, which runs on the loop with this thread's context variables."""
-        future = self._submit(work)
-        try:
-            return _result_of(future)
-        except BaseException:
-            future.cancel()  # only an interrupted wait leaves something to cancel
-            raise
-
-    @contextmanager
-    def held(self, opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter and leave an asynchronous context in one task, as the beat of a turn asks for."""
-        holding = _Holding(opened)
-        future = self._submit(self._hold(holding))
-        try:
-            inner = holding.ready.result()
-        except BaseException:
-            future.cancel()
-            raise
-        try:
-            yield inner
-        except BaseException as exc:
-            holding.failure = exc
-            raise
-        finally:
-            if os.getpid() == self._pid:
-                self._post(holding.leave.set)
-                _finish(future)
-
-    async def _hold(self, holding: _Holding[Any]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._holding.add(task)
-        try:
-            await holding.run()
-        finally:
-            self._holding.discard(task)
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        try:
-            if os.getpid() != self._pid:
-                raise OwnershipLostError("this process was forked from the one that opened the handle; open another")
-            if self._loop is None or self._closed:
-                raise InputError("this handle is not open; use it inside `with holdfast.sync.open(state) as hf`")
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except BaseException:
-            work.close()
-            raise
-
-    def _post(self, act: Callable[[], None]) -> None:
-        """Have `act` called on the loop."""
-        if self._loop is None or os.getpid() != self._pid:
-            return
-        try:
-            self._loop.call_soon_threadsafe(act)
-        except RuntimeError:
-            return  # the loop has ended, and with it everything that could wait for this
-
-
-class _Holding(Generic[T]):
-    """An asynchronous context that another thread is in."""
-
-    def __init__(self, opened: AbstractAsyncContextManager[T]) -> None:
-        self._opened = opened
-        self.ready: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.leave = asyncio.Event()
-        self.failure: BaseException | None = None  # what the other thread left it with
-
-    async def run(self) -> None:
-        try:
-            async with self._opened as held:
-                self.ready.set_result(held)
-                await self.leave.wait()
-                if self.failure is not None:
-                    raise self.failure
-        except BaseException as exc:
-            if not self.ready.done():
-                self.ready.set_exception(exc)
-            elif exc is not self.failure:  # its own thread goes on raising that one
-                raise
-
-
-def _result_of(future: concurrent.futures.Future[T]) -> T:
-    try:
-        return future.result()
-    except concurrent.futures.CancelledError:
-        raise InputError("the handle was closed by another thread while this call waited") from None
-
-
-def _finish(future: concurrent.futures.Future[None]) -> None:
-    """Wait for the end of a turn even if Ctrl-C is pressed meanwhile; a second one is obeyed at once."""
-    try:
-        _result_of(future)
-    except KeyboardInterrupt:
-        if not future.done():
-            _result_of(future)
-        raise
 
 
 __all__ = ["Holdfast", "PromptWindow", "Session", "Turn", "open"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ import holdfast
 import holdfast.sync
 from holdfast.clock import SystemClock
 from holdfast.session.entries import MessageEntry
+from holdfast.session.prompt_window import PromptWindow
 
 MAIN = "agent:main:main"
 
@@ -29,6 +32,37 @@ def hf(tmp_path: Path) -> Iterator[holdfast.sync.Holdfast]:
 def texts(hf: holdfast.sync.Holdfast, key: str = MAIN) -> list[str]:
     entries = [entry for entry in hf.session(key).entries() if isinstance(entry, MessageEntry)]
     return [part["text"] for entry in entries for part in entry.message["content"]]
+
+
+ONLY_ASYNC = {
+    "Holdfast": {"start", "close", "claim", "close_turn", "live_turns"},  # `with` and `turn` do these
+    "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
+    | {"append_interrupted", "branch_before_input", "pending_calls"},  # for runners, which are asynchronous
+    "Session": set[str](),
+    "PromptWindow": {"meet"},
+}
+
+
+@pytest.mark.parametrize(
+    ("sync_class", "async_class"),
+    [
+        (holdfast.sync.Holdfast, holdfast.Holdfast),
+        (holdfast.sync.Turn, holdfast.Turn),
+        (holdfast.sync.Session, holdfast.Session),
+        (holdfast.sync.PromptWindow, PromptWindow),
+    ],
+)
+def test_the_same_names_take_the_same_arguments(sync_class: type, async_class: type) -> None:
+    def public(cls: type) -> dict[str, Any]:
+        return {name: value for name, value in vars(cls).items() if not name.startswith("_")}
+
+    name = async_class.__name__
+    theirs, ours = public(async_class), public(sync_class)
+    assert set(theirs) - set(ours) == ONLY_ASYNC[name]
+    for method in set(theirs) & set(ours):
+        if callable(theirs[method]):
+            expected = inspect.signature(theirs[method]).parameters
+            assert inspect.signature(ours[method]).parameters == expected, method
 
 
 def test_a_turn_is_taken_asked_and_answered_without_async(hf: holdfast.sync.Holdfast) -> None:
