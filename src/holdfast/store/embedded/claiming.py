@@ -170,7 +170,7 @@ class Claiming(StoreCore):
                 row,
                 limits=self.options.limits,
                 now_ms=now_ms,
-                life_of=self.sentinel.life_of,
+                life_of=lambda process: self.life_in(conn, process),
                 known_numbers=base.epoch_numbers,
                 end=base.record.end,
                 close=lambda c, predecessor: self.close_predecessor(c, file, request.transcript, predecessor, now_ms),
@@ -311,9 +311,8 @@ class Claiming(StoreCore):
         twice. Waits for no write lock: whoever holds one sees to that transcript, or is looked after next time.
         """
         closed = 0
-        for transcript, process in await self.reads.owned_transcripts():
-            if self.sentinel.life_of(process) != "dead":
-                continue
+        owned = await self.reads.owned_transcripts(self.life_in)
+        for transcript, process in [(transcript, process) for transcript, process, life in owned if life == "dead"]:
             try:
                 file = await self.file_of(transcript)
                 if file.try_hold():
@@ -333,7 +332,7 @@ class Claiming(StoreCore):
             row = conn.execute(
                 "select * from transcripts where id=? and owner_turn is not null", (transcript,)
             ).fetchone()
-            if row is None or self.sentinel.life_of(row["owner_process"]) != "dead":
+            if row is None or self.life_in(conn, row["owner_process"]) != "dead":
                 return 0
             file.look()
             self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
@@ -354,7 +353,9 @@ class Claiming(StoreCore):
 def _turns_lost_with(conn: sqlite3.Connection, process: str) -> int:
     """How many turns a process took with it: those still open in its name and those closed as died."""
     return conn.execute(
-        "select count(*) from turns where process=? and input is not null and (state='running' or outcome='died')",
+        "select (select count(*) from transcripts t join turns u on u.id=t.owner_turn"
+        "   where t.owner_turn is not null and t.owner_process=?1 and u.input is not null)"
+        " + (select count(*) from turns where outcome='died' and process=?1 and input is not null)",
         (process,),
     ).fetchone()[0]
 

@@ -20,6 +20,7 @@ from holdfast.lane.policy import Waiting
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
 from holdfast.store.embedded import claims, inbox, schema
+from holdfast.store.embedded.sentinel import Life
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
 
 T = TypeVar("T")
@@ -91,12 +92,16 @@ class Reads:
         )
         return "nobody's turn" if row is None else f"turn {row[0]} ({row[1]}) of process {row[2]} (pid {row[3]})"
 
-    async def owned_transcripts(self) -> list[tuple[str, str]]:
-        """(transcript, process) of all claims."""
-        rows = await self.ask(
-            lambda c: c.execute("select id, owner_process from transcripts where owner_turn is not null").fetchall()
-        )
-        return [(row[0], row[1]) for row in rows]
+    async def owned_transcripts(
+        self, life_in: Callable[[sqlite3.Connection, str], Life]
+    ) -> list[tuple[str, str, Life]]:
+        """(transcript, process, whether it lives) of all claims."""
+
+        def question(conn: sqlite3.Connection) -> list[tuple[str, str, Life]]:
+            rows = conn.execute("select id, owner_process from transcripts where owner_turn is not null").fetchall()
+            return [(row[0], row[1], life_in(conn, row[1])) for row in rows]
+
+        return await self.ask(question)
 
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,7 +168,7 @@ class Reads:
         """Newest first."""
         rows = await self.ask(
             lambda c: c.execute(
-                "select * from turns where (:s is null or session=:s) order by started_at_ms desc, id desc limit :n",
+                "select * from turns where (:s is null or session=:s) order by id desc limit :n",
                 {"s": session, "n": limit},
             ).fetchall()
         )
@@ -173,7 +178,9 @@ class Reads:
         """The turns that ran an input, oldest first."""
         rows = await self.ask(
             lambda c: c.execute(
-                "select * from turns where input=? order by started_at_ms, epoch_number", (input_id,)
+                "select * from turns where session=(select session from inputs where id=?1) and input=?1"
+                " order by started_at_ms, epoch_number",
+                (input_id,),
             ).fetchall()
         )
         return [_view_of_turn(row) for row in rows]

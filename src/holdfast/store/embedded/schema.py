@@ -52,10 +52,10 @@ create table turns(
   id text primary key, session text not null, transcript text not null, lane text not null, input text,
   epoch_number integer not null, process text not null, parent text, state text not null,
   started_at_ms integer not null, ended_at_ms integer, outcome text, detail text
-) strict;
+) strict, without rowid;
+-- Each index costs every claim a page of the ledger's log; turns of an input are found through its session.
 create index turns_session on turns(session, started_at_ms);
-create index turns_process on turns(process);
-create index turns_input on turns(input) where input is not null;
+create index turns_died on turns(process) where outcome='died';
 create index turns_parent on turns(parent) where parent is not null;
 
 -- `seq`: the order in which a target gets its parts. `sent_chars`: how much of `body` is confirmed; `piece_chars`: how
