@@ -184,10 +184,8 @@ class Turn:
         now = self._hf.clock.now()
         if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
             entry.message["timestamp"] = epoch_ms(now)
-        encode_line(
-            stamped(entry, id=entry_id, parent=None, timestamp=iso(now), origin=origin)
-        )  # refuses before the lock
-        return lambda parent: encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))
+        at = iso(now)
+        return lambda parent: encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=at, origin=origin))
 
     async def inspect(self) -> Verdict:
         """Look at the fence without writing.
