@@ -1,7 +1,7 @@
 """A process that does with Holdfast what it is told, one JSON line per command and per answer. Driven by `remote.py`.
 
-Commands run as tasks of one loop, so that one that waits does not hold up the next. Started with `python -m`; ends when
-its standard input does.
+Commands run as tasks of one loop, so that one that waits does not hold up the next. It ends when its standard input
+does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from holdfast.session.entries import Entry
 from holdfast.session.fence import Verdict
 from holdfast.session.ownership import Busy
 from holdfast.session.prompt_window import PromptWindow
+from holdfast.store.views import InputView
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox, ToolCall
@@ -205,22 +207,30 @@ class Stage:
             "error": view.error, "position": view.position,
         }  # fmt: skip
 
-    async def work(self, script: list[Any], restart_safe: bool = False) -> None:
-        """Run accepted inputs with a scripted model and one tool, `work`, which reports its start and never returns."""
+    async def work(self, script: list[Any], restart_safe: bool = False, tool_hangs: bool = True) -> None:
+        """Run accepted inputs with a scripted model (text: an answer; a list: calls of `work` with these ids) and one
+        tool, `work`, which reports its start and, if so asked, never returns. Reports the start of each turn too.
+        """
 
         async def run_tool(call: ToolCall) -> str:
-            say({"event": f"tool {call.id}"})
-            if call.arguments.get("hang", True):
+            say({"event": f"tool {call.arguments['as']}"})
+            if tool_hangs:
                 await asyncio.Event().wait()
             return "done"
 
+        async def run_turn(turn: Turn, view: InputView) -> None:
+            say({"event": f"turn {view.id}"})
+            await runner.run(turn, view)
+
         tool = Tool(ToolSpec("work", "Works.", {"type": "object", "properties": {}}), run_tool, restart_safe)
-        replies = [one if isinstance(one, str) else Reply(calls=[("work", one)]) for one in script]
+        replies = [
+            one if isinstance(one, str) else Reply(calls=[("work", {"as": name}) for name in one]) for one in script
+        ]
         model = ScriptedModel(*replies, otherwise=lambda _: "out of script")
         runner = Runner(
             self.hf, client_for=lambda _: model, agent_for=lambda _: AgentSettings(), toolbox=Toolbox([tool])
         )
-        worker = Worker(self.hf, runner.run, limits=LaneLimits())
+        worker = Worker(self.hf, run_turn, limits=LaneLimits())
         self._workers.append((worker, asyncio.create_task(worker.run())))
 
     async def wait_input(self, id: str, timeout_s: float = 20) -> Answer:
@@ -303,5 +313,32 @@ async def main() -> None:
     os._exit(0)
 
 
+def fork_on_demand(line: socket.socket) -> None:
+    """The nursery of `remote.py`: fork for each request until the other side has gone, then take everybody along."""
+    children: set[int] = set()
+    while True:
+        request, fds, _, _ = socket.recv_fds(line, 64, 2)
+        if not request:
+            break
+        if request == b"fork":
+            pid = os.fork()
+            if pid == 0:
+                line.close()
+                for number, fd in enumerate(fds):
+                    os.dup2(fd, number)
+                    os.close(fd)
+                asyncio.run(main())
+            for fd in fds:
+                os.close(fd)
+            children.add(pid)
+            line.send(b"%d" % pid)
+        else:
+            pid = int(request.split()[1])
+            children.discard(pid)
+            line.send(b"%d" % os.waitpid(pid, 0)[1])
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    fork_on_demand(socket.socket(fileno=int(sys.argv[1])))

@@ -28,6 +28,7 @@ from holdfast.store.embedded.record_file import boot_id
 CHAIN_AT_ONCE_BYTES = 1024 * 1024
 """A file up to this size is chained from its start while claiming (about 2 ms); a larger one in the background."""
 TAIL_BYTES = 64 * 1024
+EPOCH_BYTES_MAX = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,7 @@ def _without_record(
 ) -> Baseline:
     """No record of this boot: a file never seen, a cleaned folder, or a restart of the machine."""
     now = _close_torn_tail(file, now, findings)
-    tail = read_tail(file.fd, now.size)
-    in_file = max((line.origin.epoch for line in tail if line.origin is not None), default=0)
+    in_file = _newest_epoch(file.fd, now.size)
     leaf = last_leaf(file.fd, now.size)
     blank = Record(boot_id(), Epoch(0, ""), "", file.process, now, now.size, b"", leaf, writer="*", anchor_digest=None)
     if ledger.fingerprint == now and ledger.synced_end == now.size:
@@ -190,12 +190,34 @@ def _without_record(
         )  # fmt: skip
     else:
         record = _chained(file, now, leaf, blank)
-        if ledger.synced_end and ledger.boot:
-            findings.append(
-                f"no fence record for this file; {now.size - ledger.synced_end} bytes since the last settlement"
-            )
+        findings += _differences_from_ledger(file, ledger, now)
     record = _synced(file, record)
     return Baseline(record, findings, (*numbers, in_file), needs_background_chain=not record.has_chain())
+
+
+def _newest_epoch(fd: int, size: int) -> int:
+    """The epoch of the last line that names one, looked for in the last `EPOCH_BYTES_MAX`; 0 if there is none."""
+    tail_bytes = TAIL_BYTES
+    while True:
+        epochs = [line.origin.epoch for line in read_tail(fd, size, tail_bytes) if line.origin is not None]
+        if any(epochs) or tail_bytes >= min(size, EPOCH_BYTES_MAX):
+            return max(epochs, default=0)
+        tail_bytes *= 8
+
+
+def _differences_from_ledger(file: TranscriptFile, ledger: LedgerFacts, now: Fingerprint) -> list[str]:
+    """What the last settlement said of the file, against what there is."""
+    if not ledger.synced_end or not ledger.boot:
+        return []
+    if now.size < ledger.synced_end:
+        return [f"damage: {ledger.synced_end - now.size} bytes are missing that were durable when a turn was settled"]
+    if ledger.anchor == 0 and ledger.synced_end <= CHAIN_AT_ONCE_BYTES:
+        link = b""
+        for raw in iter_lines(file.fd, 0, ledger.synced_end):
+            link = fence_link(link, raw)
+        if link != ledger.synced_link:
+            return [f"damage: bytes before offset {ledger.synced_end} are not what they were when a turn was settled"]
+    return [f"no fence record for this file; {now.size - ledger.synced_end} bytes since the last settlement"]
 
 
 def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Record) -> Record:

@@ -78,7 +78,7 @@ class Claiming(StoreCore):
     async def _claim_queued(
         self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, has_line: bool
     ) -> OwnedTurn | Busy:
-        task = asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode))
+        task = self.in_use(file, asyncio.ensure_future(self._claim_holding_lock(file, request, fence_mode)))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -110,8 +110,8 @@ class Claiming(StoreCore):
             self._abandon(conn, owned.input_row, owned.transcript, owned.epoch, turn, now_ms)
 
         def finish(_committed: bool, _result: Any) -> None:
-            file.users -= 1
             self._leave_unclaimed(file, has_line)
+            file.users -= 1
 
         self.writer.submit(Job(run, prepare=lambda: None, finish=finish)).add_done_callback(
             lambda _: self.slot_freed.set()
@@ -218,6 +218,7 @@ class Claiming(StoreCore):
         )  # fmt: skip
         file.record.write(record)
         if base.needs_background_chain:
+            file.users += 1
             self._pool.submit(self._chain_prefix, file)
         for finding in base.findings:
             log.warning("session %s: %s (%s)", request.session, finding, file.path)
@@ -238,7 +239,6 @@ class Claiming(StoreCore):
 
     def _chain_prefix(self, file: TranscriptFile) -> None:
         """In the background: hash a large file's prefix, and note it if nobody else touched the file meanwhile."""
-        file.users += 1
         try:
             self._chain_prefix_of(file)
         finally:
@@ -316,7 +316,8 @@ class Claiming(StoreCore):
             try:
                 file = await self.file_of(transcript)
                 if file.try_hold():
-                    closed += await asyncio.shield(self.writer.submit(self._recovery_job(file, transcript)))
+                    recovery = self.writer.submit(self._recovery_job(file, transcript))
+                    closed += await asyncio.shield(self.in_use(file, recovery))
             except (TranscriptFormatError, ResourceError) as exc:  # the others are not to wait for this one
                 if self.stopped:
                     raise

@@ -30,7 +30,7 @@ from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
-from holdfast.store.embedded.sentinel import Sentinel
+from holdfast.store.embedded.sentinel import Life, Sentinel
 from holdfast.store.embedded.state_dir import StateDir
 from holdfast.store.embedded.writer import Job, LedgerWriter
 
@@ -129,6 +129,16 @@ class StoreCore:
         self.writer.submit_blocking(Job(run, durable=alone))
         if alone:
             self._tidy_dead_sentinels()
+
+    def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
+        """Whether a process lives. Death is told by its sentinel, or by a boot that is over (sentinels are not synced
+        and may be gone after a power loss).
+        """
+        life = self.sentinel.life_of(process)
+        if life != "unknown":
+            return life
+        of = conn.execute("select boot from processes where name=?", (process,)).fetchone()
+        return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
 
     def _tidy_dead_sentinels(self) -> None:
         """Remove sentinels of dead processes that own nothing; those that do are needed to prove them dead."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 
-from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery, Sender
+from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.store.embedded import outbox_rows
 from holdfast.store.embedded.core import StoreCore
-from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.writer import Job
 
 
@@ -22,16 +20,10 @@ class Delivering(StoreCore):
         """The first unfinished row of each target, with whether its sender lives."""
         now_ms = self.now_ms()
         return await self.reads.ask(
-            lambda conn: outbox_rows.first_of_each_target(conn, channels, now_ms, lambda row: self._sender(conn, row))
+            lambda conn: outbox_rows.first_of_each_target(
+                conn, channels, now_ms, lambda row: self.life_in(conn, row["process"])
+            )
         )
-
-    def _sender(self, conn: sqlite3.Connection, row: sqlite3.Row) -> Sender:
-        """Death is told by the sentinel, or by a boot that is over."""
-        life = self.sentinel.life_of(row["process"])
-        if life != "unknown":
-            return life
-        of = conn.execute("select boot from processes where name=?", (row["process"],)).fetchone()
-        return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
 
     async def move_delivery(self, seen: OpenDelivery, event: str, change: Change = NO_CHANGE) -> OpenDelivery | None:
         """Move a row if it still is as it was seen. Cancelled: it is moved or not, and nobody hears of it."""
