@@ -268,6 +268,27 @@ async def test_a_kill_around_the_send_leaves_one_copy_where_the_platform_can_be_
         assert only.label is None
 
 
+async def test_a_sender_of_whom_nobody_can_tell_whether_it_lives_is_waited_for_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with World(tmp_path) as world:
+        async with holdfast.open(world.state) as sender:
+            event = holdfast.InboundEvent(SESSION, {"content": "hello"}, route=holdfast.Route("late", "user"))
+            await world.hf.accept(event)
+            await delivery(world, "pending")
+            [seen] = await sender.store.open_deliveries(["late"])
+            await sender.store.move_delivery(seen, "start")
+        (world.state / "processes" / sender.process_id).unlink()
+        late = FakeChannel("late")
+        courier = Courier(world.hf, [late])
+        running = asyncio.create_task(courier.run())
+        await world.pass_time(100)
+        await courier.stop()
+        await running
+    assert late.attempts == []
+    assert [record.message for record in caplog.records if "whose sentinel has been removed" in record.message]
+
+
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

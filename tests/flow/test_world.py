@@ -62,6 +62,20 @@ async def test_a_message_survives_a_kill_at_any_named_point(tmp_path: Path, poin
         assert labels[0] is None or point == "delivery.after_started"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_message_survives_a_kill_at_every_point_on_its_way(tmp_path: Path) -> None:
+    nth, died = 0, True
+    while died:
+        nth += 1
+        async with World(tmp_path / str(nth)) as world:
+            died = (await world.crash_at(None, one_message, nth=nth)).died
+            await world.inbound(SESSION, "hello", key="k1")
+            await world.check_promises()
+            assert await world.said(SESSION) == [("user", "hello"), ("assistant", "re: hello")]
+    assert nth > 20  # the points of a message's way, and the one past the last
+
+
 async def test_a_story_that_never_comes_to_the_point_is_an_error(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         with pytest.raises(AssertionError, match="never came to"):

@@ -65,6 +65,7 @@ class Courier:
         self._channels = {channel.name: channel for channel in channels}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}  # by channel and target: one message at a time
         self._watched: dict[str, _Watch] = {}
+        self._warned: set[tuple[str, int]] = set()
         self._stopping = False
 
     async def run(self) -> None:
@@ -115,11 +116,23 @@ class Courier:
     async def _look(self) -> None:
         rows = await self._hf.store.open_deliveries(list(self._channels))
         self._watch([row for row in rows if row.state == "unknown"])
+        self._warn_of_unknown_senders(rows)
         for row in rows:
             if (row.channel, row.target) not in self._tasks and not self._stopping:
                 step = self._next_step(row)
                 if step != "wait":
                     self._begin(row, step)
+
+    def _warn_of_unknown_senders(self, rows: list[OpenDelivery]) -> None:
+        """Once each: such a row stays as it is until this machine restarts, and so does everything behind it."""
+        for row in rows:
+            if row.state == "started" and row.sender == "unknown" and (row.id, row.attempts) not in self._warned:
+                self._warned.add((row.id, row.attempts))
+                log.error(
+                    "delivery %s to %s:%s was begun by process %s, whose sentinel has been removed: nobody can tell "
+                    "whether it lives, so nothing more goes to this target until this machine has been restarted",
+                    row.id, row.channel, row.target, row.process,
+                )  # fmt: skip
 
     def _watch(self, unknown: list[OpenDelivery]) -> None:
         """Time is counted from when this process first saw it, on its own clock: a set wall clock cannot shorten it."""

@@ -163,6 +163,8 @@ class FakeChannel:
     async def find(self, delivery_id: str, target: str) -> Sent | None:
         self.finds.append(delivery_id)
         await self._tell()
+        if not self._traits.reconciles:
+            raise SendUnknownError("this platform cannot be asked")
         if self._find_fails:
             self._find_fails -= 1
             raise SendUnknownError("the platform does not answer")
