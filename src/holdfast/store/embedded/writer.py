@@ -102,8 +102,9 @@ class LedgerWriter:
         self._inode = os.stat(self._path).st_ino
         self._fill_reserve()
         self._pid = os.getpid()
+        self._closed = False
+        self._start = threading.Lock()
         self._thread = threading.Thread(target=self._run_forever, name="holdfast-ledger", daemon=True)
-        self._thread.start()
 
     def _connect(self, store_id: str) -> sqlite3.Connection:
         if not self._lock.acquire(self._lock_timeout_ms / 1000):
@@ -140,7 +141,12 @@ class LedgerWriter:
         Saves two thread hops (about 150 µs). Returns False, with nothing done, if it has to be submitted instead. The
         job's result or error is on the job.
         """
-        if self._stopped is not None or os.getpid() != self._pid or not self._turn.acquire(blocking=False):
+        if (
+            self._closed
+            or self._stopped is not None
+            or os.getpid() != self._pid
+            or not self._turn.acquire(blocking=False)
+        ):
             return False
         try:
             if not self._queue.empty() or not self._lock.try_acquire():
@@ -153,6 +159,17 @@ class LedgerWriter:
         finally:
             self._turn.release()
 
+    def run_here(self, job: Job) -> Any:
+        """Run a job on this very thread, syncs included: for opening, when nobody else uses the ledger yet.
+
+        Raises: what the job raises.
+        """
+        with self._turn:
+            self._run_batch([job])
+        if job.error is not None:
+            raise job.error
+        return job.result
+
     def submit_blocking(self, job: Job) -> Any:
         """The same for a thread that may wait. Never call it from the ledger's own thread."""
         if threading.current_thread() is self._thread:
@@ -163,19 +180,25 @@ class LedgerWriter:
 
     def post(self, run: Run) -> None:
         """Run without telling anybody: notes for people that no promise rests on. Errors are logged."""
-        if self._stopped is None:
-            self._queue.put(Job(run))
+        if self._stopped is None and not self._closed:
+            self._put(Job(run))
 
     def close(self) -> None:
-        """Finish what is queued, then close. Safe to call twice."""
-        if self._thread.is_alive() and os.getpid() == self._pid:
+        """Finish what is queued, then close; what is submitted afterwards is refused. Safe to call twice."""
+        with self._start:
+            if self._closed or os.getpid() != self._pid:
+                return
+            self._closed = True
             self._queue.put(None)
+        if self._thread.is_alive():
             self._thread.join()
+        else:
+            self._run_forever()  # no job ever needed the thread
         self._pool.shutdown(wait=False)
 
     @property
     def stopped(self) -> bool:
-        return self._stopped is not None
+        return self._stopped is not None or self._closed
 
     def raise_if_stopped(self) -> None:
         """Raises StoreStoppedError once nothing can be recorded in this process any more."""
@@ -186,7 +209,12 @@ class LedgerWriter:
         if os.getpid() != self._pid:
             raise OwnershipLostError("this process was forked from the one that opened the state; open it again")
         self.raise_if_stopped()
-        self._queue.put(job)
+        with self._start:
+            if self._closed:
+                raise StoreStoppedError("the state was closed in this process; open it again")
+            self._queue.put(job)
+            if not self._thread.is_alive():
+                self._thread.start()  # not before it is needed: opening a state waits for no thread
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
 
