@@ -12,11 +12,14 @@ import pytest
 
 import holdfast
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
+from holdfast.config import Config
+from holdfast.gateway.app import Parts, build_gateway, open_handle
 from holdfast.outbox.delivery import Courier
 from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
 from holdfast.store.embedded.faults import Point
 from holdfast.store.views import DeliveryView
 from holdfast.testing.channel import FakeChannel
+from holdfast.testing.model import ScriptedModel
 from holdfast.testing.world import World
 
 SESSION = "agent:main:main"
@@ -406,3 +409,15 @@ async def test_every_change_of_a_delivery_is_told_to_whoever_watches(tmp_path: P
                     assert event.input_id == input_id
                     told.append((event.data["event"], event.data["state"]))
         assert told == [("start", "started"), ("refuse", "pending"), ("start", "started"), ("confirm", "sent")]
+
+
+async def test_a_gateway_delivers_to_the_channels_it_is_given(tmp_path: Path) -> None:
+    config, channel = Config(), FakeChannel()
+    parts = Parts(models={"demo": ScriptedModel("Hello!")}, channels=[channel])
+    async with (
+        open_handle(config, tmp_path / "state", kind="gateway", parts=parts) as hf,
+        build_gateway(config, hf, token="t" * 32, host="127.0.0.1", parts=parts),
+    ):
+        await hf.accept(holdfast.InboundEvent(SESSION, {"content": "hello"}, route=holdfast.Route("test", "user")))
+        [arrived] = await channel.arrived(1)
+        assert (arrived.target, arrived.text) == ("user", "Hello!")
