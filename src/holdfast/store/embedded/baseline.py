@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from holdfast import ids
 from holdfast.clock import Clock, iso
-from holdfast.errors import TranscriptFormatError, TranscriptUnsettledError
+from holdfast.errors import ResourceError, TranscriptFormatError, TranscriptUnsettledError
 from holdfast.session import fence
 from holdfast.session.branch import leaf_after
 from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
@@ -60,7 +60,15 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
 
     Raises:
         TranscriptFormatError: there is content, but no valid header before it. Nothing was touched.
+        ResourceError: the disk, or a limit of this process, stands in the way.
     """
+    try:
+        return _take(file, ledger, clock)
+    except OSError as exc:
+        raise ResourceError(f"{file.path}: {exc.strerror or exc}; nothing was claimed") from exc
+
+
+def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
     rec = file.look()
     old = file.record.read() if rec is None else rec
     numbers = (old.epoch.number if old is not None else 0,)
@@ -115,7 +123,11 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         cwd=os.getcwd(),
     )
     raw = encode_line(header)
-    durable.write_all(file.fd, raw)
+    try:
+        durable.write_all(file.fd, raw)
+    except OSError:
+        os.ftruncate(file.fd, 0)  # it was empty; half a header would make it no transcript for good
+        raise
     durable.sync_data(file.fd)
     durable.sync_folder(file.path.parent)
     now = file.fingerprint()
