@@ -87,16 +87,29 @@ class Ending(Writing):
 
         sync = sync_first if owned.dirty and claim.lost is None else None
         job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
-        try:
-            return await asyncio.shield(self.writer.submit(job))
-        finally:
-            self._let_go(owned)
+        return await self._end_with(owned, job)
 
-    def _let_go(self, owned: OwnedTurn) -> None:
-        """What is true of every end of a turn, recorded or not: it shows no more life and holds nothing in memory."""
+    async def _end_with(self, owned: OwnedTurn, job: Job) -> Any:
+        """Cancelled: the job runs all the same, and the turn is let go of when it has."""
+
+        def ended(done: asyncio.Future[Any]) -> None:
+            self._let_go(owned, is_recorded=not done.cancelled() and done.exception() is None)
+
+        try:
+            done = self.writer.submit(job)
+        except BaseException:
+            self._let_go(owned, is_recorded=False)
+            raise
+        done.add_done_callback(ended)
+        return await asyncio.shield(done)
+
+    def _let_go(self, owned: OwnedTurn, *, is_recorded: bool) -> None:
+        """What is true of every end of a turn, recorded or not: it shows no more life and stands in nobody's way. Its
+        file stays open until the end is recorded, since that is tried again.
+        """
         self.beater.stop(owned.claim.turn)
         self.leave_line(owned)
-        if not owned.let_go:
+        if is_recorded and not owned.let_go:
             owned.let_go = True
             owned.file.users -= 1
         self.slot_freed.set()
@@ -117,10 +130,7 @@ class Ending(Writing):
             claims.end_turn(conn, claim.turn, "requeued", why, now_ms)
             claims.release(conn, owned.transcript, claim.epoch)
 
-        try:
-            await asyncio.shield(self.writer.submit(Job(run, durable=True, essential=True)))
-        finally:
-            self._let_go(owned)
+        await self._end_with(owned, Job(run, durable=True, essential=True))
 
     async def salvage_line(self, owned: OwnedTurn, entry_id: str, build: Build) -> str:
         """Keep a finished answer as one line for people, or, where the file is not ours to touch, beside it.
@@ -131,7 +141,7 @@ class Ending(Writing):
         if lost is not None and lost.kind == "superseded":
             try:
                 await self.with_lock(owned.file, lambda _: owned.file.append_unowned(entry_id, build), None)
-                await self.in_thread(owned.file.sync)
+                await self.in_thread_with(owned.file, owned.file.sync)
                 return f"{owned.file.path} (line {entry_id})"
             except (CoordinationError, ResourceError) as exc:
                 log.warning("salvage of %s goes beside the transcript: %s", entry_id, exc)

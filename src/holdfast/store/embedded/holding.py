@@ -15,7 +15,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -102,16 +102,21 @@ class TranscriptFile:
         self.id = transcript_id
         self.path = path
         self.process = process
-        self.record = RecordFile(fence_folder / transcript_id)
-        self._gate_fd = _open_lock_file(fence_folder / f"{transcript_id}.gate")
-        self.line = KernelLock(_open_lock_file(fence_folder / f"{transcript_id}.line"))
-        self.fd = open_transcript(path)
+        with ExitStack() as if_refused:  # the transcript first: what is no transcript gets no lock files
+            self.fd = open_transcript(path)
+            if_refused.callback(os.close, self.fd)
+            self._gate_fd = _open_lock_file(fence_folder / f"{transcript_id}.gate")
+            if_refused.callback(os.close, self._gate_fd)
+            self._line_fd = _open_lock_file(fence_folder / f"{transcript_id}.line")
+            if_refused.callback(os.close, self._line_fd)
+            self.record = RecordFile(fence_folder / transcript_id)
+            if_refused.pop_all()
+        self.line = KernelLock(self._line_fd)
         self.lock = KernelLock(self.fd, self._gate_fd)
         at = os.fstat(self.fd)
         self._open_file = (at.st_dev, at.st_ino)
         self._path_text = str(path)  # asked about in each holding
         self.users = 0  # turns and background work that need this object to stay open
-        self.used_mono = 0.0
         self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: no file of ours
         self.gone = ""  # then: what became of it, in words
         self.failed: OSError | None = None
@@ -533,8 +538,8 @@ class TranscriptFile:
         """Release everything. Open claims on this file are lost to this process."""
         self.lock.close()
         self.line.close()
-        os.close(self.fd)
-        os.close(self._gate_fd)
+        for fd in (self.fd, self._gate_fd, self._line_fd):
+            os.close(fd)
         self.record.close()
 
 
@@ -574,12 +579,19 @@ def _make_transcript(path: Path, flags: int) -> int:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(path, flags)
-    durable.sync_folder(path.parent)
+    try:
+        durable.sync_folder(path.parent)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
 def _open_lock_file(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as exc:
+        raise ResourceError(f"cannot open lock file {path}: {exc.strerror}") from exc
 
 
 def lines_of(data: bytes) -> list[bytes]:

@@ -26,6 +26,7 @@ class Writing(StoreCore):
 
     async def inspect(self, owned: OwnedTurn) -> Verdict:
         """The fence, without writing. Raises SessionTakeoverError or OwnershipLostError when the turn is lost."""
+        owned.claim.raise_if_lost(owned.file.path)  # the file of a turn that has ended may be closed
         verdict = await self.with_lock(owned.file, lambda proof: owned.file.inspect(owned.claim, proof), owned)
         if owned.claim.lost is not None:
             raise SessionTakeoverError(verdict, str(owned.file.path))
@@ -38,6 +39,7 @@ class Writing(StoreCore):
 
         Cancelled: the lines are there whole or not at all; appending the same ids again writes nothing twice.
         """
+        owned.claim.raise_if_lost(owned.file.path)  # the file of a turn that has ended may be closed
         owned.dirty = True
         done = await self.with_lock(owned.file, lambda proof: owned.file.append_owned(owned.claim, lines, proof), owned)
         if sync:
@@ -47,7 +49,7 @@ class Writing(StoreCore):
     async def sync(self, owned: OwnedTurn) -> None:
         """Make what the turn has appended durable."""
         upto = Synced(owned.claim.record.end, owned.claim.record.link)
-        await self.in_thread(owned.file.sync)
+        await self.in_thread_with(owned.file, owned.file.sync)
         self.note_synced(owned.file, upto)
         owned.dirty = owned.claim.record.end > upto.end
 
@@ -63,16 +65,20 @@ class Writing(StoreCore):
     async def append_metadata(self, transcript: str, entry_id: str, build: Build, *, sync: bool) -> Position:
         """Append one line that is not conversation. Needs the write lock and no turn."""
         file = await self.file_of(transcript)
+        file.users += 1
         try:
-            position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
-        except TranscriptUnsettledError:
-            if await self.reads.owner(transcript) is not None:
-                raise
-            await self._make_ready(file, transcript)
-            position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
-        if sync:
-            await self.in_thread(file.sync)
-        return position
+            try:
+                position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+            except TranscriptUnsettledError:
+                if await self.reads.owner(transcript) is not None:
+                    raise
+                await self._make_ready(file, transcript)
+                position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+            if sync:
+                await self.in_thread_with(file, file.sync)
+            return position
+        finally:
+            file.users -= 1
 
     async def _make_ready(self, file: TranscriptFile, transcript: str) -> None:
         """Nobody owns the transcript: a metadata writer may take the baseline that the next owner would take."""
