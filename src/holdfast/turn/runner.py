@@ -112,7 +112,8 @@ class Runner:
 
     async def _begin(self, turn: Turn, work: _Work) -> None:
         """The input's own lines, or what an earlier attempt has left of them and of its tool calls."""
-        alignment = new_messages(work.view.payload, await turn.branch_before_input())
+        sends_history = "messages" in work.view.payload
+        alignment = new_messages(work.view.payload, await turn.branch_before_input() if sends_history else [])
         tell = turn.publish if alignment.divergence is None else turn.note  # only a divergence belongs to the story
         tell("turn.history", history=alignment.history)
         turn.result_facts["history"] = alignment.history

@@ -237,22 +237,21 @@ class Turn:
 
     async def pending_calls(self) -> list[PendingCall]:
         """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer."""
-        handed: dict[str, PendingCall] = {}
-        left: dict[str, PendingCall] = {}
-        for line in await self.branch():
+        answered: set[str] = set()
+        pending: list[PendingCall] = []
+        for line in reversed(await self.branch()):
             if line.kind != "entry" or line.type != "message" or line.origin is None:
                 continue
-            message = line.value()["message"]
-            if message["role"] == "toolResult":
-                left.pop(message["toolCallId"], None)
-                handed.pop(message["toolCallId"], None)
-            elif message["role"] == "assistant" and isinstance(message["content"], list):
-                calls = [part for part in message["content"] if part.get("type") == "toolCall"]
-                if line.origin.final:
-                    handed = {call["id"]: PendingCall(call, may_have_started=False) for call in calls}
-                elif self.input_id in line.origin.inputs:
-                    left |= {call["id"]: PendingCall(call, may_have_started=True) for call in calls}
-        return [*handed.values(), *left.values()]
+            if line.message_role == "toolResult":
+                answered.add(line.value()["message"]["toolCallId"])
+            elif line.message_role == "assistant":
+                is_own = self.input_id in line.origin.inputs and not line.origin.final
+                if is_own or line.origin.final:
+                    calls = [call for call in _calls_of(line) if call["id"] not in answered]
+                    pending[:0] = [PendingCall(call, may_have_started=is_own) for call in calls]
+                if line.origin.final:  # what stands before the newest answer was dealt with then
+                    break
+        return pending
 
     async def append_interrupted(self, call: dict[str, Any]) -> None:
         """Pair a call of a dead attempt with a result that says so; it is not repeated silently."""
@@ -411,6 +410,11 @@ def entry_text(entry: Entry) -> str:
     if not isinstance(entry, MessageEntry):
         return ""
     return text_of(entry.message)
+
+
+def _calls_of(line: Line) -> list[dict[str, Any]]:
+    content = line.value()["message"]["content"]
+    return [part for part in content if part.get("type") == "toolCall"] if isinstance(content, list) else []
 
 
 def _message(entry: Entry) -> dict[str, Any] | None:
