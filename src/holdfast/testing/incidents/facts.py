@@ -1,0 +1,586 @@
+"""How each fact is read: from transcript bytes, messages at the platform, requests at the provider, the ledger's public
+views, log records and exit codes. Transcripts are parsed here by plain JSON, not by the code under test.
+
+A reader returns None if the fact holds, else what was seen instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from holdfast.testing.incidents import words
+from holdfast.testing.incidents.scenario import Expectation, ScenarioError
+from holdfast.testing.incidents.verbs import files_of
+from holdfast.testing.incidents.world import World, WorldError
+
+Args = dict[str, Any]
+Fact = Callable[[World, Args], Awaitable[str | None]]
+
+
+async def check(world: World, expectation: Expectation) -> str | None:
+    """None if it holds, else what was seen. Raises ScenarioError for arguments that no reader understands."""
+    return await TABLE[expectation.fact](world, expectation.args)
+
+
+def counted(seen: int, args: Args, what: str) -> str | None:
+    """Compare a number with `count`, `min`, `max`."""
+    if not {"count", "min", "max"} & set(args):
+        raise ScenarioError(f"{what}: how many? give count, min or max")
+    wanted = args.get("count")
+    fits = (wanted is None or seen == wanted) and args.get("min", seen) <= seen <= args.get("max", seen)
+    return None if fits else f"{what}: {seen}"
+
+
+def one_of(seen: Any, args: Args, table: dict[str, tuple[str, ...]], what: str) -> str | None:
+    """Compare a word of the product with the words of `is`, `one_of` or `not`, by the table."""
+    named = args.get("one_of") or args.get("is") or args.get("not")
+    if named is None:
+        raise ScenarioError(f"{what}: compared with what? give is, one_of or not")
+    wanted: set[str] = set()
+    for word in named.split(","):
+        if word not in table:
+            raise ScenarioError(f"{what}: unknown word {word!r}; there are: {', '.join(table)}")
+        wanted |= set(table[word])
+    fits = (seen in wanted) != ("not" in args)
+    return None if fits else f"{what}: {seen}"
+
+
+# ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def lines_of(world: World, session: str) -> list[dict[str, Any]]:
+    """The lines of a transcript that parse, header included."""
+    found: list[dict[str, Any]] = []
+    for raw in (await world.transcript(session)).read_bytes().split(b"\n"):
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def text_of(line: dict[str, Any]) -> str:
+    content = line.get("message", {}).get("content", "")
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def matches(line: dict[str, Any], what: str) -> bool:
+    """Whether a line is what a scenario calls e.g. "user A", "assistant done", "announce", "failed tool_result".
+
+    Raises:
+        ScenarioError: words nobody has given a meaning.
+    """
+    kind, _, text = what.removeprefix("failed ").partition(" ")
+    text = text.removeprefix("text ")
+    message = line.get("message", {})
+    is_mirror = message.get("model") in ("delivery-mirror", "gateway-injected")
+    if kind == "user":
+        return message.get("role") == "user" and (not text or text_of(line) == text)
+    if kind == "assistant":
+        return message.get("role") == "assistant" and not is_mirror and text in text_of(line)
+    if kind == "announce":
+        return is_mirror and text in text_of(line)
+    if kind == "tool_result":
+        if message.get("role") != "toolResult" or (what.startswith("failed ") and not message.get("isError")):
+            return False
+        call, _, how = text.partition(" ")
+        return (not call or message.get("toolCallId") == call) and how in json.dumps(message).lower()
+    if what == "thinking bytes equal to received":
+        parts = message.get("content", [])
+        return message.get("role") == "assistant" and {
+            "type": "thinking", "thinking": "hm", "thinkingSignature": "c2lnbmVk"} in parts  # fmt: skip
+    if what in ("model_change", "session_info", "compaction", "thinking_level_change", "custom"):
+        return line["type"] == what
+    raise ScenarioError(f"unknown kind of record {what!r}")
+
+
+async def transcript_has(world: World, args: Args) -> str | None:
+    what = args["what"]
+    lines = await lines_of(world, args["session"])
+    if what == "visible text of earlier answers":
+        kept = {text_of(line) for line in lines if line.get("message", {}).get("role") == "assistant"}
+        told = [row["text"] for row in world.journal("message")]
+        lost = [text for text in told if text not in kept and not text.startswith(("This message", "Stopped"))]
+        return f"answers that users saw and the transcript lacks: {lost}" if lost else None
+    seen = sum(matches(line, what) for line in lines)
+    if args.get("where") == "transcript_or_side_record":
+        seen = max(seen, sum(what.partition(" ")[2] in text for text in await side_records(world, args["session"])))
+    return counted(seen, args if {"count", "min", "max"} & set(args) else {"min": 1}, f"{what} in the transcript")
+
+
+async def side_records(world: World, session: str) -> list[str]:
+    """Lines for people and files beside the transcript that keep what has no place in the conversation."""
+    path = await world.transcript(session)
+    texts = [one.read_text(errors="replace") for one in path.parent.iterdir() if one != path and one.is_file()]
+    return [*texts, *(json.dumps(line) for line in await lines_of(world, session) if line["type"] == "custom")]
+
+
+async def transcript_lacks(world: World, args: Args) -> str | None:
+    seen = sum(matches(line, args["what"]) for line in await lines_of(world, args["session"]))
+    return None if not seen else f"{args['what']}: {seen}"
+
+
+async def transcript_valid(world: World, args: Args) -> str | None:
+    data = (await world.transcript(args["session"])).read_bytes()
+    if not data.endswith(b"\n"):
+        return f"the file ends in {data[-40:]!r}"
+    known: set[str] = set()
+    for number, raw in enumerate(data[:-1].split(b"\n"), 1):
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            return f"line {number} does not parse: {raw[:80]!r}"
+        if (line["type"] == "session") != (number == 1):
+            return f"line {number} is {'a second header' if number > 1 else 'no header'}"
+        if number == 1:
+            continue
+        if line["id"] in known:
+            return f"line {number}: id {line['id']} again"
+        if line["parentId"] is not None and line["parentId"] not in known:
+            return f"line {number}: parent {line['parentId']} does not exist"
+        known.add(line["id"])
+    return None
+
+
+async def branch_reaches(world: World, args: Args) -> str | None:
+    if args.get("from", "leaf") != "leaf":
+        raise ScenarioError("a walk starts from the leaf")
+    lines = [line for line in await lines_of(world, args["session"]) if line["type"] != "session"]
+    by_id = {line["id"]: line for line in lines}
+    at = lines[-1] if lines else None
+    walked = 0
+    while at is not None and walked <= len(lines):
+        if matches(at, args["to"]):
+            return None
+        at = by_id.get(at["parentId"]) if at["parentId"] is not None else None
+        walked += 1
+    return f"{walked} entries walked, no {args['to']}"
+
+
+async def replay_valid(world: World, args: Args) -> str | None:
+    """Every history of the session that went to a provider is one it accepts."""
+    key = world.key(args["session"])
+    turns = {row["id"] for row in await world.ledger("turns") if row["session"] == key}
+    asks = [row for row in world.journal("ask") if row["turn"] in turns]
+    if not asks:
+        return "nothing was ever sent to a provider"
+    written = [part for line in await lines_of(world, args["session"]) for part in _parts(line.get("message", {}))]
+    for number, row in enumerate(asks, 1):
+        fault = history_fault(row["messages"], [part for part in written if part.get("type") == "thinking"])
+        if fault:
+            return f"request {number}: {fault}"
+    return None
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content", [])
+    return content if isinstance(content, list) else []
+
+
+def history_fault(messages: list[dict[str, Any]], thinking_written: list[dict[str, Any]]) -> str | None:
+    """Why a provider would refuse a history, or None."""
+    open_calls: list[str] = []
+    for message in messages:
+        if message["role"] == "toolResult":
+            if message["toolCallId"] not in open_calls:
+                return f"a result without its call: {message['toolCallId']}"
+            open_calls.remove(message["toolCallId"])
+            continue
+        if open_calls:
+            return f"calls without results: {open_calls}"
+        for part in _parts(message):
+            if part.get("type") == "toolCall":
+                if not isinstance(part.get("arguments"), dict):
+                    return f"a half-written call: {part}"
+                open_calls.append(part["id"])
+            elif part.get("type") == "thinking":
+                if not part.get("thinkingSignature"):
+                    return "thinking without a signature"
+                if part not in thinking_written:
+                    return "thinking that was altered"
+    return f"calls without results: {open_calls}" if open_calls else None
+
+
+# ── messages at the platform ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def messages_of(world: World, args: Args) -> list[dict[str, Any]]:
+    """Rows of the platform for an input or a session, with the input and its state beside them."""
+    by_key = {row["id"]: row["input_id"] for row in await world.ledger("deliveries")}
+    inputs = {row["id"]: row for row in await world.ledger("inputs")}
+    wanted = world.input_id(args["input"]) if "input" in args else None
+    session = world.key(args["session"]) if "session" in args else None
+    found = []
+    for row in world.journal("message"):
+        input_id = by_key.get(row["delivery"].split(".")[0])
+        view = inputs.get(input_id or "")
+        if view is not None and (view["id"] == wanted or view["session"] == session):
+            found.append({**row, "input": view["id"], "state": view["state"]})
+    return found
+
+
+async def replies_delivered(world: World, args: Args) -> str | None:
+    """Answers, not explanations: what reached the platform for inputs that have an answer. Each part counts once."""
+    rows = [row for row in await messages_of(world, args) if row["state"] in ("answered", "superseded")]
+    text = args.get("text")
+    if text is not None:
+        rows = [row for row in rows if text in row["text"]]
+    if "part" in args:
+        pieces = list(dict.fromkeys(row["delivery"] for row in rows))
+        part = int(args["part"]) - 1
+        seen = sum(row["delivery"] == pieces[part] for row in rows) if part < len(pieces) else 0
+        return counted(seen, args, f"copies of part {part + 1}")
+    copies: dict[str, Counter[str]] = {}
+    for row in rows:
+        copies.setdefault(row["input"], Counter())[row["delivery"]] += 1
+    seen = sum(max(pieces.values()) for pieces in copies.values())
+    return counted(seen, args, f"replies {[row['text'] for row in await messages_of(world, args)]}")
+
+
+async def no_silent_loss(world: World, args: Args) -> str | None:
+    key = world.key(args["session"])
+    views = {row["id"]: row for row in await world.ledger("inputs")}
+    told = {row["input_id"] for row in await world.ledger("deliveries")}
+    acknowledged = {row["input"]: row["key"] for row in world.journal("acknowledged")}
+    handed = [one for one in world.inputs.values() if one.session == args["session"]]
+    for input_id, name in acknowledged.items():
+        if input_id not in views:
+            return f"{name} was acknowledged and is not in the ledger"
+    arrived = {row["input"] for row in await messages_of(world, args)}
+    for view in views.values():
+        if view["session"] != key or view["state"] in ("queued", "running"):
+            continue
+        if view["id"] not in arrived and view["id"] not in told:
+            return f"{acknowledged.get(view['id'], view['id'])} ended {view['state']} and nobody was told"
+    for one in handed:
+        if one.id is None and one.name not in world.errors:
+            return f"{one.name} was handed over, never acknowledged and never refused"
+    return None
+
+
+async def delivery_state(world: World, args: Args) -> str | None:
+    input_id = world.input_id(args["input"])
+    states = {row["state"] for row in await world.ledger("deliveries") if row["input_id"] == input_id}
+    if not states:
+        return f"the answer of {args['input']} has no delivery"
+    for state in states:
+        wrong = one_of(state, args, words.DELIVERY_STATES, f"delivery of {args['input']}")
+        if wrong:
+            return wrong
+    return None
+
+
+async def user_notice(world: World, args: Args) -> str | None:
+    if "process" in args:
+        raise ScenarioError("what a command says is read from a command; start one")
+    rows = await messages_of(world, args)
+    if args.get("absent"):
+        rows = [row for row in rows if row["state"] not in ("answered", "superseded")]
+        return f"{[row['text'] for row in rows]}" if rows else None
+    texts = [row["text"] for row in rows]
+    wanted = [*args["mentions"].split(), *args.get("fields", "").split(",")]
+    stems = {"failed": ("failed", "could not be answered"), "stopped": ("stopped",)}
+    for text in texts:
+        if all(any(stem in text.lower() for stem in stems.get(word, (word,))) for word in wanted if word):
+            return None
+    return f"told: {texts}"
+
+
+# ── inputs and turns in the ledger ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def input_view(world: World, name: str) -> dict[str, Any]:
+    input_id = world.input_id(name)
+    return next(row for row in await world.ledger("inputs") if row["id"] == input_id)
+
+
+async def input_state(world: World, args: Args) -> str | None:
+    view = await input_view(world, args["input"])
+    return one_of(view["state"], args, words.INPUT_STATES, f"{args['input']} ({view['detail']})")
+
+
+async def input_runs(world: World, args: Args) -> str | None:
+    return counted(len(await world.runs(args["input"])), args, f"runs of {args['input']}")
+
+
+async def turn_row(world: World, args: Args) -> dict[str, Any]:
+    """The turn a fact names, or the last run of an input."""
+    if "input" in args:
+        runs = await world.runs(args["input"])
+        if not runs:
+            raise WorldError(f"{args['input']} was never run")
+        return runs[-1]
+    row = await world.turn(args["turn"])
+    if row is None:
+        raise WorldError(f"turn {args['turn']} never began")
+    return row
+
+
+async def turn_outcome(world: World, args: Args) -> str | None:
+    row = await turn_row(world, args)
+    what = f"turn {args.get('turn') or args['input']} ({row['detail']})"
+    wrong = one_of(row["outcome"], args, words.TURN_OUTCOMES, what)
+    if wrong is None and args.get("is") == "superseded" and not (row["detail"] or "").startswith("superseded"):
+        return f"{what}: {row['outcome']}"
+    return wrong
+
+
+def verdict_of(world: World, row: dict[str, Any]) -> str:
+    """The strongest verdict that a turn has met: the one it was lost for, else those of its windows."""
+    if row["outcome"] == "taken_over":
+        return (row["detail"] or "").split(":")[0]
+    met = [one["data"]["verdict"] for one in world.journal("event")
+           if one["kind"] == "turn.window" and one["turn"] == row["id"]]  # fmt: skip
+    return met[-1] if met else "unchanged"
+
+
+async def change_class(world: World, args: Args) -> str | None:
+    row = await turn_row(world, args)
+    return one_of(verdict_of(world, row), args, words.CHANGE_CLASSES, f"verdict of {args['turn']}")
+
+
+async def error_class(world: World, args: Args) -> str | None:
+    if "reader" in args:
+        errors = [text for name, text in world.errors.items() if name.startswith("reader")]
+        return None if (args["is"] == "none") == (not errors) else f"readers: {errors}"
+    if "attempt" in args:
+        turn, _, number = args["attempt"].partition(".")
+        row = await turn_row(world, {"turn": turn})
+        failed = [one for one in world.journal("event") if one["kind"] == "turn.fallback" and one["turn"] == row["id"]
+                  and one["data"]["decision"] == "candidate_failed"]  # fmt: skip
+        seen = "provider" if len(failed) >= int(number) else "none"
+        return None if seen == args["is"] else f"attempt {args['attempt']}: {seen}"
+    row = await turn_row(world, args)
+    decided = any(one["kind"] == "turn.fallback" and one["turn"] == row["id"] for one in world.journal("event"))
+    seen = "none"
+    if row["outcome"] in ("taken_over", "coordination"):
+        seen = "coordination"
+    elif decided:
+        seen = "provider"
+    elif row["outcome"] == "failed":
+        seen = "failed"
+    return None if seen == args["is"] else f"{args}: {seen} ({row['outcome']}: {row['detail']})"
+
+
+def asks_of(world: World, turns: set[str]) -> list[dict[str, Any]]:
+    return [row for row in world.journal("ask") if row["turn"] in turns]
+
+
+async def turns_of(world: World, args: Args) -> set[str]:
+    if "input" in args:
+        return {row["id"] for row in await world.runs(args["input"])}
+    row = await world.turn(args["turn"])
+    return {row["id"]} if row is not None else set()
+
+
+async def fallback_attempts(world: World, args: Args) -> str | None:
+    asks = asks_of(world, await turns_of(world, args))
+    models = list(dict.fromkeys(row["model"] for row in asks))
+    return counted(max(0, len(models) - 1), args, f"models after the first ({models})")
+
+
+async def provider_calls(world: World, args: Args) -> str | None:
+    return counted(len(asks_of(world, await turns_of(world, args))), args, "requests at the provider")
+
+
+async def model_used(world: World, args: Args) -> str | None:
+    asks = asks_of(world, await turns_of(world, args))
+    seen = asks[-1]["model"].split("/")[0] if asks else None
+    return None if seen == args["is"] else f"{args['turn']} was answered by {seen}"
+
+
+async def owner_count(world: World, args: Args) -> str | None:
+    """Turns of one transcript at the same time: overlapping requests at the provider, or lines between each other's."""
+    session = args.get("session") or args["file"]
+    path = str((await world.transcript(session)).resolve())
+    keys = {row["key"] for row in await world.ledger("sessions") if str(Path(row["path"]).resolve()) == path}
+    turns = {row["id"] for row in await world.ledger("turns") if row["session"] in keys}
+    most = 0
+    asking: set[str] = set()
+    for row in world.journal():
+        if row["what"] == "ask" and row["turn"] in turns:
+            asking.add(row["turn"])
+        elif row["what"] == "asked":
+            asking.discard(row["turn"])
+        most = max(most, len(asking))
+    spans: list[str] = []
+    for line in await lines_of(world, session):
+        origin = line.get("holdfast") or {}
+        if origin.get("writer") == "turn" and (not spans or spans[-1] != origin["turn"]):
+            spans.append(origin["turn"])
+    if len(spans) != len(set(spans)):
+        most = max(most, 2)
+    running = sum(row["state"] == "running" and row["id"] in turns for row in await world.ledger("turns"))
+    seen = running if args.get("max") == 0 else max(most, min(1, len(turns)))
+    return counted(seen, args, f"owners of {session}")
+
+
+async def lane_free(world: World, args: Args) -> str | None:
+    rows = await world.ledger("inputs")
+    left = [row["id"] for row in rows if row["session"] == world.key(args["session"])
+            and row["state"] in ("queued", "running")]  # fmt: skip
+    return f"still there: {left}" if left else None
+
+
+async def lock_free(world: World, args: Args) -> str | None:
+    """Somebody can write, and no lock file stands beside the transcript."""
+    path = await world.transcript(args["session"])
+    left = [one.name for one in path.parent.iterdir() if one.name.endswith(".lock")]
+    if left:
+        return f"left behind: {left}"
+    before = world.passed_s
+    await world.process().do("metadata", session=world.key(args["session"]), kind="custom", text="is it free?")
+    took = world.passed_s - before
+    return None if took <= args["within_s"] else f"free after {took:g} s"
+
+
+async def queue_depth(world: World, args: Args) -> str | None:
+    if args.get("queue") == "delivery":
+        seen = sum(row["state"] in ("pending", "started", "unknown") for row in await world.ledger("deliveries"))
+    else:
+        key = world.key(args["session"])
+        seen = sum(row["session"] == key and row["state"] == "queued" for row in await world.ledger("inputs"))
+    return None if seen == args["is"] else f"waiting: {seen}"
+
+
+# ── logs, processes, files, time ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def log_texts(world: World, name: str) -> list[str]:
+    pattern = words.LOG_RECORDS.get(name)
+    if pattern is None:
+        raise ScenarioError(f"unknown log record {name!r}; there are: {', '.join(words.LOG_RECORDS)}")
+    return [row["text"] for row in world.journal("log") if re.search(pattern, row["text"])]
+
+
+async def turn_ends(world: World, args: Args) -> str | None:
+    """`turn_end`: the event `turn.settled` that watchers get, with the outcome that the ledger has for the turn."""
+    row = await turn_row(world, args)
+    wrong = one_of(row["outcome"], {"is": args["outcome"]}, words.TURN_OUTCOMES, f"end of {args['turn']}")
+    ends = [one for one in world.journal("event") if one["kind"] == "turn.settled" and one["turn"] == row["id"]]
+    return wrong or counted(len(ends), {"count": args.get("count", 1)}, f"ends of {args['turn']}")
+
+
+async def recovery_actions(world: World, args: Args) -> str | None:
+    seen = [row for row in world.journal("log") if "session.recovery.completed outcome=effective" in row["text"]]
+    return counted(len(seen), args, "recoveries")
+
+
+async def acknowledged_and_unknown(world: World) -> str | None:
+    known = {row["id"] for row in await world.ledger("inputs")}
+    lost = [row["key"] for row in world.journal("acknowledged") if row["input"] not in known]
+    return f"acknowledged and not in the ledger: {lost}" if lost else None
+
+
+async def log_event(world: World, args: Args) -> str | None:
+    if args["name"] == "turn_end":
+        return await turn_ends(world, args)
+    seen = log_texts(world, args["name"])
+    wanted = {"count": args["count"]} if "count" in args else {"min": args.get("count_min", 1)}
+    return counted(len(seen), wanted, f"records of {args['name']} among "
+                   f"{[row['text'][:100] for row in world.journal('log')]}")  # fmt: skip
+
+
+async def log_absent(world: World, args: Args) -> str | None:
+    if args["name"] == "acked_without_record":
+        return await acknowledged_and_unknown(world)
+    seen = log_texts(world, args["name"])
+    return f"{seen}" if seen else None
+
+
+async def exit_code(world: World, args: Args) -> str | None:
+    seen = world.exit_codes.get(args["process"])
+    return None if seen == args["is"] else f"exit code {seen}"
+
+
+async def process_alive(world: World, args: Args) -> str | None:
+    process = world.processes.get(args["process"])
+    if process is None or not process.alive:
+        return "it has ended"
+    await process.do("sessions")
+    return None
+
+
+async def file_kept(world: World, args: Args) -> str | None:
+    if args.get("home") is not None:
+        before = world.untouched.get(args["home"])
+        after = files_of(world.folder / args["home"])
+        changed = [] if before is None else [name for name in {*before, *after} if before.get(name) != after.get(name)]
+        return "the folder was never looked at" if before is None else f"changed: {changed}" if changed else None
+    session, what = args["session"], args["what"]
+    path = await world.transcript(session)
+    beside = [one.read_bytes() for one in path.parent.iterdir() if one.is_file()]
+    if what == "transcript":
+        before = world.saved.get(f"{session}.before")
+        if before is None:
+            return None if path.stat().st_size else "the transcript is empty"
+        return None if any(before in data for data in beside) else "the lines from before are gone"
+    if what == "torn_bytes":
+        torn = world.saved[f"{session}.torn"]
+        return None if torn and any(torn in data for data in beside) else f"gone: {torn[:60]!r}"
+    raise ScenarioError(f"unknown thing to keep {what!r}")
+
+
+async def index_matches(world: World, args: Args) -> str | None:
+    rows = await world.ledger("sessions")
+    listed = {str(Path(row["path"]).resolve()) for row in rows if row["path"]}
+    files = [one for one in (world.state / "sessions").rglob("*.jsonl") if ".kept-" not in one.name]  # kept answers
+    there = {str(one.resolve()) for one in files}
+    if listed != there:
+        return f"listed: {sorted(listed)}, on disk: {sorted(there)}"
+    if world.key(args["session"]) not in {row["key"] for row in rows}:
+        return f"{args['session']} is not listed"
+    return None
+
+
+async def elapsed(world: World, args: Args) -> str | None:
+    """From the handing over to the event, by both clocks; the longer time counts."""
+    event = args["event"]
+    name, what = event_of(world, event)
+    input_id = world.input_id(name)
+    came = next(row for row in world.journal("acknowledged") if row["input"] == input_id)
+    runs = {row["id"] for row in await world.runs(name)}
+    wanted = {
+        "request": [row for row in world.journal("ask") if row["turn"] in runs],
+        "start": [row for row in world.journal("event") if row["kind"] == "turn.started" and row["turn"] in runs],
+        "reply": await messages_of(world, {"input": name}),
+    }[what]
+    if not wanted:
+        return f"{event} never came"
+    took = max(wanted[0]["at_ms"] - came["at_ms"], (wanted[0]["real_s"] - came["real_s"]) * 1000) / 1000
+    return None if took <= args["max_s"] else f"{event} after {took:.1f} s"
+
+
+def event_of(world: World, event: str) -> tuple[str, str]:
+    """The input that an event is about, and which of its moments: e.g. "second_reply", "m1_start", "t2_lock"."""
+    first, _, moment = event.partition("_")
+    order = {"first": 0, "second": 1}
+    if first in order and moment in ("request", "reply"):
+        return list(world.inputs)[order[first]], moment
+    if first in world.inputs and moment == "start":
+        return first, "start"
+    if first in world.turns and moment == "lock":
+        return world.turns[first].input, "start"
+    if first in world.turns and moment == "end":
+        return world.turns[first].input, "reply"
+    raise ScenarioError(f"unknown event {event!r}")
+
+
+TABLE: dict[str, Fact] = {
+    "branch_reaches": branch_reaches, "change_class": change_class, "delivery_state": delivery_state,
+    "elapsed": elapsed, "error_class": error_class, "exit_code": exit_code, "fallback_attempts": fallback_attempts,
+    "file_kept": file_kept, "index_matches": index_matches, "input_runs": input_runs, "input_state": input_state,
+    "lane_free": lane_free, "lock_free": lock_free, "log_absent": log_absent, "log_event": log_event,
+    "model_used": model_used, "no_silent_loss": no_silent_loss, "owner_count": owner_count,
+    "process_alive": process_alive, "provider_calls": provider_calls, "queue_depth": queue_depth,
+    "recovery_actions": recovery_actions, "replay_valid": replay_valid, "replies_delivered": replies_delivered, "transcript_has": transcript_has,
+    "transcript_lacks": transcript_lacks, "transcript_valid": transcript_valid, "turn_outcome": turn_outcome,
+    "user_notice": user_notice,
+}  # fmt: skip

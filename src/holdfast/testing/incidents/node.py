@@ -1,0 +1,390 @@
+"""One gateway process of a scenario: real store, worker, runner and courier; a paced model, tool and platform.
+
+`Node.do` carries out one order, JSON in and JSON out, so that the same code runs in the process of the runner and, as
+`python -m holdfast.testing.incidents.node SPEC`, in one of its own that can be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from holdfast.errors import HoldfastError
+from holdfast.inbound.event import InboundEvent, LaneFull, Route
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits
+from holdfast.lane.worker import Worker
+from holdfast.model.client import ToolSpec
+from holdfast.opening import open as open_state
+from holdfast.outbox.delivery import Courier
+from holdfast.session import entries as made
+from holdfast.session.entries import Entry
+from holdfast.store.embedded.faults import Faults
+from holdfast.testing.clock import VirtualClock
+from holdfast.testing.faults import AtPoint, kill_at
+from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
+from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.tools import Tool, Toolbox
+
+ROWS_MAX = 100_000
+SLOW_MAX_S = 20.0
+WORK = ToolSpec("work", "Does some work.", {"type": "object", "properties": {}})
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """What a process is started with. `now`: the world's time. `kill_nth`: dies at that passing of any point."""
+
+    name: str
+    folder: str
+    state: str
+    now: str
+    models: tuple[str, ...] = ("primary", "second", "third")
+    text_max: int = 100_000
+    per_session_max: int = 200
+    kill_nth: int = 0
+
+
+class Switch:
+    """Faults that can be armed while the store runs."""
+
+    def __init__(self) -> None:
+        self._faults: list[Faults] = []
+
+    def arm(self, fault: Faults) -> None:
+        self._faults.append(fault)
+
+    def __call__(self, point: Any) -> None:
+        for fault in self._faults:
+            fault(point)
+
+
+class Node:
+    """The parts of one gateway, and the orders it understands: every method without a leading underscore."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self._spec = spec
+        self._clock = VirtualClock(datetime.fromisoformat(spec.now))
+        folder = Path(spec.folder)
+        self._journal = Journal(folder / "journal.jsonl", spec.name, self._clock)
+        self._model = PacedModel(self._journal)
+        self._tool = PacedTool(self._journal)
+        self._channel = PacedChannel(self._journal, self._input_of, spec.text_max)
+        self._switch = Switch()
+        if spec.kill_nth:
+            self._switch.arm(kill_at(nth=spec.kill_nth))
+        self._slow = threading.Event()
+        self._stack = AsyncExitStack()
+        self._handle: Holdfast | None = None
+        self._worker: Worker | None = None
+        self._courier: Courier | None = None
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def _hf(self) -> Holdfast:
+        if self._handle is None:
+            raise HoldfastError(f"process {self._spec.name} is not open")
+        return self._handle
+
+    async def _open(self) -> None:
+        log = logging.getLogger("holdfast")
+        handler = JournalHandler(self._journal)
+        log.addHandler(handler)
+        self._stack.callback(log.removeHandler, handler)
+        level, propagates = log.level, log.propagate
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        self._stack.callback(setattr, log, "propagate", propagates)
+        self._stack.callback(log.setLevel, level)
+        widths = {"main": 8, "subagent": 8, "chat": 8, "channel": 8, "web": 8, "api": 8, "dm": 8, "group": 8, "cli": 8}
+        limits = LaneLimits(widths=widths, per_session_max=self._spec.per_session_max)
+        self._handle = await self._stack.enter_async_context(
+            open_state(self._spec.state, clock=self._clock, limits=limits, kind="gateway", faults=self._switch)
+        )
+        models = [f"{name}/model" for name in self._spec.models]
+        runner = Runner(
+            self._handle,
+            client_for=lambda _: self._model,
+            agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
+            toolbox=Toolbox([Tool(WORK, self._tool.run)]),
+        )
+        self._worker = Worker(self._handle, runner.run, limits=limits)
+        self._courier = Courier(self._handle, [self._channel])
+        self._loops = [asyncio.create_task(one) for one in (self._worker.run(), self._courier.run(), self._watch())]
+        await asyncio.sleep(0)
+
+    async def stop(self, drain_s: float = 0.0) -> None:
+        """End in order: running turns and sends get no longer than the clock stands still; inputs go back in line."""
+        if self._handle is None:
+            return
+        assert self._worker is not None
+        assert self._courier is not None
+        self._handle.drain()
+        await self._worker.stop(min(drain_s, 0.2))
+        await self._courier.stop(0.0)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._handle = None
+        await self._stack.aclose()
+
+    async def _watch(self) -> None:
+        with self._hf.events.subscribe() as events:
+            async for event in events:
+                self._journal.write(
+                    what="event", kind=event.kind, session=event.session, input=event.input_id, turn=event.turn_id,
+                    data=event.data,
+                )  # fmt: skip
+
+    # ── inputs and turns ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def accept(self, session: str, lane: str, text: str, key: str, paced: bool) -> dict[str, Any]:
+        """One input through the one door."""
+        event = InboundEvent(
+            session, {"content": text}, source="scenario", key=key, lane=lane, route=Route(self._channel.name, session)
+        )
+        try:
+            admission = await self._hf.accept(event)
+        except HoldfastError as refused:
+            return {"refused": type(refused).__name__, "text": str(refused)}
+        if isinstance(admission, LaneFull):
+            return {"refused": "LaneFull", "text": f"{admission.waiting} of {admission.limit}"}
+        if paced:
+            self._channel.paced.add(admission.input_id)
+        self._journal.write(what="acknowledged", input=admission.input_id, key=key)
+        return {"id": admission.input_id, "kind": type(admission).__name__}
+
+    def pace(self, input_ids: list[str]) -> None:
+        """Deliveries of these wait for orders."""
+        self._channel.paced.update(input_ids)
+
+    async def cancel(self, target: str, by: str) -> str:
+        return await self._hf.cancel(target, by=by)
+
+    async def append_in_turn(self, turn: str, kind: str, text: str) -> str | None:
+        """Machinery acting for the owner writes a record of its own, in the middle of the turn."""
+        live = next((one for one in self._hf.live_turns() if one.id == turn), None)
+        if live is None:
+            return None
+        if kind == "assistant":
+            return await live.append(made.assistant(text, model="primary/model"), final=False)
+        return await live.append(made.custom(f"scenario:{kind}", {"text": text}))
+
+    async def metadata(self, session: str, kind: str, text: str) -> str:
+        """A record that is not conversation, written with the write lock alone."""
+        return await self._hf.session(session).append_metadata(metadata_entry(kind, text))
+
+    async def hold_lock(self, session: str, seconds: float) -> None:
+        """Write a record on a disk that takes so many virtual seconds for it; returns once the write lock is held."""
+        inside = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def be_slow() -> None:
+            loop.call_soon_threadsafe(inside.set)
+            self._slow.wait(SLOW_MAX_S)
+
+        async def end() -> None:
+            await self._clock.sleep(seconds)
+            self._slow.set()
+
+        self._switch.arm(AtPoint("append.after_intent", act=be_slow))
+        self._loops += [asyncio.create_task(end()), asyncio.create_task(self._write_one(session))]
+        await inside.wait()
+
+    async def _write_one(self, session: str) -> None:
+        await self.metadata(session, "custom", "slow")
+
+    async def transcript_path(self, session: str) -> str | None:
+        return await self._hf.session(session).path()
+
+    async def make_session(self, session: str) -> str | None:
+        """The transcript of a session, made if needed, without any conversation."""
+        await self._hf.session(session).append_metadata(made.custom("scenario:made"))
+        return await self._hf.session(session).path()
+
+    async def read(self, session: str) -> int:
+        """Open and read a session as a history view does."""
+        return len(await self._hf.session(session).entries())
+
+    # ── what the ledger shows ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def inputs(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in await self._hf.inputs(limit=ROWS_MAX)]
+
+    async def turns(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in await self._hf.turns(limit=ROWS_MAX)]
+
+    async def deliveries(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in await self._hf.deliveries(limit=ROWS_MAX)]
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in await self._hf.sessions(limit=ROWS_MAX)]
+
+    async def _input_of(self, delivery_id: str) -> str | None:
+        root = delivery_id.split(".")[0]
+        return next((one.input_id for one in await self._hf.deliveries(limit=ROWS_MAX) if one.id == root), None)
+
+    # ── the model, the tools, the platform ───────────────────────────────────────────────────────────────────────────
+
+    def asks(self, turn: str) -> int:
+        """How many requests of a turn are open at the provider now."""
+        return len(self._asks_of(turn))
+
+    def _asks_of(self, turn: str) -> list[Ask]:
+        return [ask for ask in self._model.open if ask.turn == turn]
+
+    def stream(self, turn: str, order: str, value: Any = None) -> bool:
+        """Let the provider send something on the open request of a turn. False: there is none."""
+        asks = self._asks_of(turn)
+        if asks:
+            asks[-1].orders.put_nowait((order, value))
+        return bool(asks)
+
+    def help_others(self, named: list[str]) -> int:
+        """Let the requests of turns that nobody has named end by themselves. How many there were."""
+        others = [ask for ask in self._model.open if ask.turn not in named]
+        for ask in others:
+            ask.orders.put_nowait(("end", None))
+        return len(others)
+
+    def announced(self, turn: str) -> list[str]:
+        """Tool calls that the open answer of a turn has announced so far."""
+        return [call for ask in self._asks_of(turn) for call in ask.calls]
+
+    def tool_runs(self, call: str) -> bool:
+        return call in self._tool.running
+
+    def end_tool(self, call: str, ok: bool) -> bool:
+        ended = self._tool.running.get(call)
+        if ended is None or ended.done():
+            return False
+        ended.set_result(ok)
+        return True
+
+    def sending(self, input_id: str) -> bool:
+        """Whether a send for this input waits for an order."""
+        return input_id in self._channel.begun
+
+    def order_send(self, input_id: str, what: str) -> None:
+        self._channel.order(input_id, what)
+
+    def drop_links(self) -> None:
+        self._channel.drop_links()
+
+    def free(self, on: bool) -> None:
+        """The rest of the world answers, works and takes by itself, or waits for orders again."""
+        self._model.set_free(on)
+        self._tool.set_free(on)
+        self._channel.set_free(on)
+
+    # ── time and mishaps ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def advance(self, seconds: float) -> None:
+        await self._clock.advance(seconds)
+
+    def kill_at(self, points: list[str]) -> None:
+        """From now on the process dies at these points of the store."""
+        self._switch.arm(kill_at(*points))  # pyright: ignore[reportArgumentType]  # names come as JSON
+
+    def fail_at(self, points: list[str], code: str, lasts_s: float) -> None:
+        """The disk refuses at these points: once, or for so many virtual seconds."""
+        number, until_mono = getattr(errno, code), self._clock.mono() + lasts_s
+
+        def refuse() -> None:
+            if not lasts_s or self._clock.mono() < until_mono:
+                raise OSError(number, os.strerror(number))
+
+        self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
+
+    def be_slow_at(self, points: list[str]) -> None:
+        """The disk takes its time at the next of these points, until `go_on`."""
+        self._switch.arm(AtPoint(*points, act=lambda: self._slow.wait(SLOW_MAX_S)))  # pyright: ignore[reportArgumentType]
+
+    def go_on(self) -> None:
+        """What the slow disk was doing is done."""
+        self._slow.set()
+
+    async def do(self, order: str, args: dict[str, Any]) -> Any:
+        """Carry out one order by name."""
+        done = getattr(self, order)(**args)
+        return await done if asyncio.iscoroutine(done) else done
+
+
+def metadata_entry(kind: str, text: str) -> Entry:
+    """A record of a kind that is not conversation."""
+    if kind == "model_change":
+        return made.model_change("second/model")
+    if kind == "thinking_level_change":
+        return made.thinking_level_change("high")
+    if kind == "session_info":
+        return made.session_info(text)
+    if kind == "announce":
+        return made.mirror(text)
+    return made.custom(f"scenario:{kind}", {"text": text})
+
+
+class JournalHandler(logging.Handler):
+    """Keeps the log of a process in the journal of the world."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._journal.write(what="log", level=record.levelname, text=record.getMessage())
+
+
+async def start_node(spec: NodeSpec) -> Node:
+    """A node that is open and at work."""
+    node = Node(spec)
+    await node._open()  # pyright: ignore[reportPrivateUsage]  # its orders are its public methods
+    return node
+
+
+# ── in a process of its own ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def say(message: dict[str, Any]) -> None:
+    os.write(1, json.dumps(message, default=str).encode() + b"\n")
+
+
+async def serve(spec: NodeSpec) -> None:
+    """Take orders from standard input, one JSON object per line, until it ends or `stop` was ordered."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=2**24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    node = await start_node(spec)
+    say({"ready": True, "real_s": time.monotonic()})
+    tasks: set[asyncio.Task[None]] = set()
+    while line := await reader.readline():
+        asked = json.loads(line)
+        task = asyncio.create_task(_answer_order(node, asked))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        if asked["do"] == "stop":
+            await task
+            return
+    await node.stop()
+
+
+async def _answer_order(node: Node, asked: dict[str, Any]) -> None:
+    try:
+        say({"id": asked["id"], "value": await node.do(asked["do"], asked["args"])})
+    except Exception as failed:  # noqa: BLE001  # the edge of the process: whoever ordered hears of it
+        say({"id": asked["id"], "error": f"{type(failed).__name__}: {failed}"})
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=NodeSpec)))

@@ -1,0 +1,371 @@
+"""The world of a scenario: its processes, its one clock, its files, and the names the scenario gives to things.
+
+The runner is the outside world only: it hands messages over, plays provider and platform, breaks files, kills
+processes. What it remembers is who was told what; what became of it is asked from the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from holdfast.errors import HoldfastError
+from holdfast.testing.incidents.node import Node, NodeSpec, start_node
+from holdfast.testing.incidents.scenario import ScenarioError, Step
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LOOK_S = 0.005
+QUIET_S = 0.12
+"""Real seconds without success after which time may pass a little: everybody looks at the store once a second."""
+PATIENCE_S = 4.0
+POLL_TICKS = 3
+UNKNOWN_TICKS = 45
+"""Virtual seconds after which a send of unknown fate has been looked at again (the platform's longest request, 30 s)."""
+
+
+class WorldError(Exception):
+    """A step did not come about: the product did not get to where the scenario waits for it. The scenario fails."""
+
+
+class Process(Protocol):
+    """A gateway that takes orders, wherever it runs."""
+
+    async def do(self, order: str, /, **args: Any) -> Any: ...
+
+    async def stop(self, drain_s: float) -> int: ...
+
+    async def kill(self, number: int) -> None: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+
+class Here:
+    """A gateway in this process. It cannot be killed: scenarios that do get children."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.alive = True
+
+    async def do(self, order: str, /, **args: Any) -> Any:
+        try:
+            return await self._node.do(order, args)
+        except HoldfastError as failed:
+            raise WorldError(f"{type(failed).__name__}: {failed}") from failed
+
+    async def stop(self, drain_s: float) -> int:
+        self.alive = False
+        await self._node.stop(drain_s)
+        return 0
+
+    async def kill(self, number: int) -> None:
+        raise ScenarioError(f"signal {number} for a process that is not one")
+
+
+class Child:
+    """A gateway in a real process of its own, driven over its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._number = 0
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, spec: NodeSpec) -> Child:
+        """Raises WorldError with what it said if it did not come up."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "holdfast.testing.incidents.node", msgspec.json.encode(spec).decode(),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, limit=2**24,
+        )  # fmt: skip
+        assert process.stdout is not None
+        if not await process.stdout.readline():
+            _, errors = await process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise WorldError(f"process {spec.name} did not start: {errors.decode()[-2000:]}")
+        child = cls(process)
+        child._reading = asyncio.create_task(child._read())
+        return child
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            answer = json.loads(line)
+            waiting = self._answers.pop(answer["id"], None)
+            if waiting is None or waiting.done():
+                continue
+            if "error" in answer:
+                waiting.set_exception(WorldError(answer["error"]))
+            else:
+                waiting.set_result(answer["value"])
+        await self._process.wait()
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_exception(ProcessGoneError())
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def do(self, order: str, /, **args: Any) -> Any:
+        if not self.alive or self._process.stdin is None:
+            raise ProcessGoneError
+        self._number += 1
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[self._number] = answer
+        message = json.dumps({"id": self._number, "do": order, "args": args})
+        try:
+            self._process.stdin.write(message.encode() + b"\n")
+            await self._process.stdin.drain()
+        except (ConnectionError, BrokenPipeError):
+            raise ProcessGoneError from None
+        return await answer
+
+    async def stop(self, drain_s: float) -> int:
+        if self.alive:
+            try:
+                await self.do("stop", drain_s=drain_s)
+            except ProcessGoneError:
+                pass  # its end is what was asked for; the code below says how it ended
+        return await self._ended()
+
+    async def kill(self, number: int) -> None:
+        if self.alive:
+            self._process.send_signal(number)
+        await self._ended()
+
+    async def died(self) -> None:
+        """Wait until it has died by itself."""
+        await self._ended()
+
+    async def _ended(self) -> int:
+        code = await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+        if self._reading is not None:
+            await self._reading
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return code
+
+
+class ProcessGoneError(Exception):
+    """The process died before it answered."""
+
+
+@dataclass(slots=True)
+class InputName:
+    """What a scenario calls an input. `id` is None as long as nobody has acknowledged it."""
+
+    name: str
+    session: str
+    lane: str
+    text: str
+    process: str
+    handed_real_s: float
+    id: str | None = None
+
+
+@dataclass(slots=True)
+class TurnName:
+    """What a scenario calls a turn: the `nth` run of an input, counted from 0."""
+
+    name: str
+    input: str
+    nth: int
+    process: str
+
+
+@dataclass(slots=True)
+class World:
+    """See the top of the file. `paced_turns`, `paced_inputs`: those whose sends the scenario decides one by one."""
+
+    folder: Path
+    in_processes: bool
+    paced: frozenset[str] = frozenset()
+    text_max: int = 100_000
+    kill_nth: int = 0
+    models: tuple[str, ...] = ("primary", "second", "third")
+    per_session_max: int = 200
+    passed_s: float = 0.0
+    processes: dict[str, Process] = field(default_factory=dict)
+    exit_codes: dict[str, int] = field(default_factory=dict)
+    inputs: dict[str, InputName] = field(default_factory=dict)
+    turns: dict[str, TurnName] = field(default_factory=dict)
+    saved: dict[str, bytes] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    links_hang: bool = False
+    died_at_point: bool = False
+    refused: set[str] = field(default_factory=set)
+    preordered: set[str] = field(default_factory=set)
+    ahead: tuple[Step, ...] = ()
+    homes: dict[str, str] = field(default_factory=dict)
+    untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @staticmethod
+    def key(session: str) -> str:
+        """The session key of a scenario's session."""
+        return f"agent:main:{session}"
+
+    # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, name: str) -> None:
+        """Start a gateway. The default one is called G."""
+        spec = NodeSpec(
+            name, str(self.folder), str(self.folder / self.homes.get(name, "state")), (START + timedelta(seconds=self.passed_s)).isoformat(),
+            models=self.models, text_max=self.text_max, per_session_max=self.per_session_max, kill_nth=self.kill_nth,
+        )  # fmt: skip
+        self.processes[name] = await Child.start(spec) if self.in_processes else Here(await start_node(spec))
+        ids = [one.id for one in self.inputs.values() if one.id is not None and one.name in self.paced]
+        await self.processes[name].do("pace", input_ids=ids)
+
+    async def stop(self, name: str, drain_s: float = 0.0) -> None:
+        """An orderly end."""
+        process = self.processes.pop(name, None)
+        if process is not None:
+            self.exit_codes[name] = await process.stop(drain_s)
+
+    async def close(self) -> None:
+        """End everything, whatever the scenario has left."""
+        for name in list(self.processes):
+            process = self.processes.pop(name)
+            if isinstance(process, Child):
+                await process.kill(signal.SIGKILL)
+            else:
+                await process.stop(0.0)
+
+    def process(self, name: str | None = None) -> Process:
+        """A process by name; None: any that lives."""
+        for known, process in self.processes.items():
+            if name in (None, known) and process.alive:
+                return process
+        raise WorldError(f"no process {name or 'at all'} is alive")
+
+    def home(self, args: dict[str, Any]) -> str | None:
+        """The process a step names, or None."""
+        name = args.get("process") or args.get("by")
+        return name if name in self.processes else None
+
+    async def ledger(self, order: str) -> list[dict[str, Any]]:
+        """A public view of the ledger, from any process that lives, or from a fresh one."""
+        if not any(process.alive for process in self.processes.values()):
+            await self.start("observer")
+        return await self.process().do(order)
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass in all processes together, in steps short enough for their loops to look in between."""
+        left = seconds
+        while left > 0:
+            step = min(left, 1.0 if seconds <= UNKNOWN_TICKS else max(1.0, seconds / 60))
+            await asyncio.gather(
+                *(one.do("advance", seconds=step) for one in self.processes.values() if one.alive),
+                return_exceptions=False,
+            )
+            self.passed_s += step
+            left -= step
+            await asyncio.sleep(0.003)
+
+    async def until(self, look: Callable[[], Awaitable[T | None]], what: str, *, ticks: int = POLL_TICKS) -> T:
+        """What `look` finds. While it finds nothing, up to `ticks` virtual seconds pass; then it is a WorldError."""
+        until = time.monotonic() + PATIENCE_S
+        quiet_since = time.monotonic()
+        while True:
+            found = await look()
+            if found is not None and found is not False:
+                return found
+            now = time.monotonic()
+            if now > until:
+                raise WorldError(f"waited for {what}")
+            if now - quiet_since > QUIET_S and ticks > 0:
+                await self.pass_time(1.0)
+                ticks -= 1
+                quiet_since = time.monotonic() - QUIET_S * 0.8
+            await asyncio.sleep(LOOK_S)
+
+    # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def input_id(self, name: str) -> str:
+        known = self.inputs.get(name)
+        if known is None:
+            raise ScenarioError(f"no input is called {name!r}")
+        if known.id is None:
+            raise WorldError(f"input {name} was never acknowledged")
+        return known.id
+
+    def turn_name(self, name: str) -> TurnName:
+        known = self.turns.get(name)
+        if known is None:
+            raise ScenarioError(f"no turn is called {name!r}")
+        return known
+
+    async def runs(self, input_name: str) -> list[dict[str, Any]]:
+        """The turns of an input in the ledger, oldest first."""
+        input_id = self.input_id(input_name)
+        rows = [row for row in await self.ledger("turns") if row["input_id"] == input_id]
+        return sorted(rows, key=lambda row: (row["started_at_ms"], row["epoch"]))
+
+    async def turn(self, name: str) -> dict[str, Any] | None:
+        """What the ledger shows of a turn, None if it has not begun."""
+        known = self.turn_name(name)
+        rows = await self.runs(known.input)
+        return rows[known.nth] if known.nth < len(rows) else None
+
+    async def turn_begun(self, name: str) -> dict[str, Any]:
+        """Wait for a turn to begin. Turns before it of which the scenario says nothing come to their end."""
+
+        async def look() -> dict[str, Any] | None:
+            row = await self.turn(name)
+            if row is None:
+                rows = [await self.turn(one) for one in self.turns]
+                named = [one["id"] for one in rows if one is not None]
+                for process in self.processes.values():
+                    if process.alive:
+                        await process.do("help_others", named=named)
+            return row
+
+        return await self.until(look, f"the beginning of {name}")
+
+    async def owner(self, row: dict[str, Any]) -> Process:
+        """The process in which a turn runs: the one that has its request or tool."""
+        alive = [one for one in self.processes.values() if one.alive]
+        for one in alive:
+            if await one.do("asks", turn=row["id"]):
+                return one
+        if not alive:
+            raise WorldError("no process is alive")
+        return alive[0]
+
+    # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def journal(self, what: str | None = None) -> list[dict[str, Any]]:
+        """What passed over provider, tools and platform, and what the processes said, in order."""
+        path = self.folder / "journal.jsonl"
+        if not path.exists():
+            return []
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return rows if what is None else [row for row in rows if row["what"] == what]
+
+    async def transcript(self, session: str) -> Path:
+        """The file of a session."""
+        key = self.key(session)
+        for row in await self.ledger("sessions"):
+            if row["key"] == key and row["path"]:
+                return Path(row["path"])
+        raise WorldError(f"session {session} has no transcript")
