@@ -22,7 +22,7 @@ from holdfast.errors import (
     UnknownInputError,
     UnknownSessionError,
 )
-from holdfast.inbound.event import Accepted, Admission, InboundEvent
+from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
 from holdfast.observe.why import build_report
 from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
@@ -93,6 +93,10 @@ class Holdfast:
             data = {"source": event.source, "lane": event.lane}
             self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))
             self.work_arrived.set()
+        elif isinstance(admission, Duplicate):
+            log.info(
+                "input %s: handed over again by %s, ignored (%s)", admission.input_id, event.source, admission.state
+            )
         return admission
 
     async def input(self, input_id: str) -> InputView:
