@@ -8,9 +8,10 @@ import os
 import pytest
 
 from holdfast.channel.channel import SendRequest
-from holdfast.channel.console import ConsoleChannel, escape_controls
+from holdfast.channel.console import ConsoleChannel
 from holdfast.errors import ChannelRefusedError, SendUnknownError
 from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
+from holdfast.text import escape_controls
 
 
 async def test_an_answer_is_a_line_with_its_target_before_it() -> None:

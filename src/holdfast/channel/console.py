@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from typing import TextIO
 
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.errors import ChannelRefusedError, SendUnknownError
-
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal acts upon or what turns text around: C0 (but newline and tab), DEL, C1, bidirectional marks; and lone
-surrogates, which cannot be written.
-"""
+from holdfast.text import escape_controls
 
 
 class ConsoleChannel:
@@ -56,12 +51,3 @@ class ConsoleChannel:
             raise ChannelRefusedError("nobody reads the output any more", permanent=True) from exc
         except OSError as exc:
             raise SendUnknownError(f"the output failed: {exc}") from exc
-
-
-def escape_controls(text: str) -> str:
-    r"""Text that a terminal only shows: each control character becomes its `\x1b` or `\u202e` form."""
-    return _CONTROL.sub(lambda match: _visible(ord(match[0])), text.replace("\r\n", "\n"))
-
-
-def _visible(code: int) -> str:
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli.output import print_json, print_text, printable
+from holdfast.cli.output import print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
 from holdfast.errors import ConfigError
+from holdfast.text import escape_controls
 
 
 @click.group()
@@ -31,7 +32,7 @@ def check(settings: Settings) -> None:
         print_json({"ok": True, "file": loaded.file and str(loaded.file), "faults": [], "warnings": loaded.warnings})
         return
     for warning in loaded.warnings:
-        print_text(f"warning: {printable(warning)}")
+        print_text(f"warning: {escape_controls(warning)}")
     print_text(f"{loaded.file or 'no holdfast.toml, defaults and environment'}: good")
 
 

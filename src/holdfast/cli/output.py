@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from holdfast.text import escape_controls, on_one_line
 
 
 def print_json(value: Any) -> None:
@@ -33,7 +32,7 @@ def print_text(text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
     """Rows under their columns: drawn by rich on a terminal, tab-separated without a heading in a pipe."""
-    shown = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+    shown = [[on_one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in shown:
             print_text("\t".join(row))
@@ -52,14 +51,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         Console().print(table)
 
 
-def printable(text: str) -> str:
-    """Text of others without what would move a terminal's cursor, change its state or turn its direction."""
-    return _CONTROL.sub("\ufffd", text)
-
-
 def for_people(text: str) -> str:
-    """`text` as it is into a pipe or file, `printable` on a terminal."""
-    return printable(text) if sys.stdout.isatty() else text
+    """`text` as it is into a pipe or file, with its control characters shown on a terminal."""
+    return escape_controls(text) if sys.stdout.isatty() else text
 
 
 def log_plainly() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from holdfast.cli.lists import read
-from holdfast.cli.output import local_time, print_json, print_text, printable
+from holdfast.cli.output import local_time, print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.text import escape_controls, on_one_line
 
 
 @click.command()
@@ -22,7 +23,7 @@ def why(settings: Settings, target: str) -> None:
     if settings.json:
         print_json(report)
         return
-    print_text(printable(f"{report.kind} {report.id} of {report.session}: {report.state}"))
+    print_text(escape_controls(f"{report.kind} {report.id} of {report.session}: {report.state}"))
     for line in report.lines:
-        text = printable(line.text).replace("\n", " ")
-        print_text(f"  {local_time(line.at_ms)}  {text}  [{printable(line.evidence)}]")
+        text = on_one_line(line.text)
+        print_text(f"  {local_time(line.at_ms)}  {text}  [{escape_controls(line.evidence)}]")

@@ -21,6 +21,7 @@ from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
 from holdfast.outbox.message import Outcome
 from holdfast.session.ownership import Busy
 from holdfast.store.views import InputView
+from holdfast.text import on_one_line
 from holdfast.turn.turn import Turn, current_turn, explain
 
 LOOK_S = 1.0
@@ -138,7 +139,7 @@ class Worker:
             duration_ms = int((self._hf.clock.mono() - began) * 1000)
             log.warning(
                 '[diagnostic] lane task error: lane=%s durationMs=%d error="%s: %s"',
-                one.lane, duration_ms, type(exc).__name__, exc, exc_info=not _is_expected(exc),
+                one.lane, duration_ms, type(exc).__name__, on_one_line(str(exc)), exc_info=not _is_expected(exc),
             )  # fmt: skip
             await self._see_to(one, exc)
 
