@@ -15,6 +15,8 @@ from msgspec.structs import replace
 
 from holdfast.store.embedded.record_file import RecordFile
 
+TORN_BY_OTHERS = b'{"torn'
+"""What an outsider left unfinished; it stays in the file, closed with a newline."""
 TERMINAL = {"answered", "steered", "merged", "superseded", "skipped", "cancelled", "failed"}
 
 
@@ -29,14 +31,15 @@ def rows(state: Path, sql: str, *values: Any) -> list[dict[str, Any]]:
 
 
 def transcripts(state: Path) -> list[Path]:
-    return sorted((state / "sessions").glob("*/*.jsonl"))
+    """All of a state; answers kept beside one are none."""
+    return sorted(path for path in (state / "sessions").glob("*/*.jsonl") if ".kept-" not in path.name)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
-    """The lines of a transcript; every one of them must parse (I2), and the last one must be whole."""
+    """The lines of a transcript. Each must parse (I2) except an outsider's torn one, and the last one must be whole."""
     data = path.read_bytes()
     assert data.endswith(b"\n") or not data, data[-200:]
-    return [json.loads(raw) for raw in data.splitlines()]
+    return [json.loads(raw) for raw in data.splitlines() if raw != TORN_BY_OTHERS]
 
 
 def check(state: Path, *, accepted: dict[str, str]) -> None:

@@ -31,12 +31,14 @@ from holdfast.session.entries import Entry
 from holdfast.session.fence import Verdict
 from holdfast.session.ownership import Busy
 from holdfast.session.prompt_window import PromptWindow
+from holdfast.store.embedded.store import EmbeddedStore
 from holdfast.store.views import InputView
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox, ToolCall
 from holdfast.turn.turn import Turn, current_turn
 
+LOADED = EmbeddedStore  # `holdfast.open` imports it when called: here that is once, instead of in each fork
 Answer = dict[str, Any] | list[Any] | str | float | None
 
 

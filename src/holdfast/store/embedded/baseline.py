@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from holdfast.errors import ResourceError, TranscriptFormatError, TranscriptUnse
 from holdfast.session import fence
 from holdfast.session.branch import leaf_after
 from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
-from holdfast.session.fence import Epoch, Fingerprint, Record
+from holdfast.session.fence import Epoch, Fingerprint, Intent, Record
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.holding import TranscriptFile, fence_link, iter_lines, lines_of, open_transcript
@@ -81,6 +82,7 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
     findings: list[str] = []
     if rec is None and ledger.boot and ledger.boot != boot_id():
         now = _set_aside_from_first_bad_line(file, now, ledger.synced_end, findings)
+    now = _cut_torn_header(file, now)
     if now.size == 0:
         lost = rec is not None and rec.end > 0
         baseline = _write_header(file, clock, numbers)
@@ -123,6 +125,7 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         cwd=os.getcwd(),
     )
     raw = encode_line(header)
+    file.record.note_intent(Intent(0, len(raw), zlib.crc32(raw), raw[:64]))
     try:
         durable.write_all(file.fd, raw)
     except OSError:
@@ -137,6 +140,17 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         synced=now.size, synced_link=link, writer=file.process, anchor_digest=b"",
     )  # fmt: skip
     return Baseline(record, epoch_numbers=numbers)
+
+
+def _cut_torn_header(file: TranscriptFile, now: Fingerprint) -> Fingerprint:
+    """Whoever began the file died within its first line. Only what that writer's intent explains is cut."""
+    intent = file.record.read_intent()
+    if intent is None or intent.offset != 0 or not 0 < now.size < intent.length:
+        return now
+    if not intent.head.startswith(os.pread(file.fd, 64, 0)):
+        return now
+    os.ftruncate(file.fd, 0)
+    return file.fingerprint()
 
 
 def _require_header(file: TranscriptFile) -> None:
