@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,13 @@ from holdfast.errors import ResourceError, UnknownInputError
 from holdfast.lane.policy import Waiting
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, inbox, schema
+from holdfast.store.embedded import claims, inbox, outbox_rows, schema
 from holdfast.store.embedded.sentinel import Life
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
 
 T = TypeVar("T")
+JOINABLE_MAX = 256
+"""How far back a retry is looked for in its session: far more than can be under way in one (the queue is 20)."""
 
 
 def _decode(raw: bytes | str) -> Any:
@@ -140,23 +143,25 @@ class Reads:
         """Newest first."""
 
         def question(conn: sqlite3.Connection) -> list[InputView]:
-            rows = conn.execute(
-                "select * from inputs where (:session is null or session=:session) and (:state is null or state=:state)"
-                " order by seq desc limit :limit",
-                {"session": session, "state": state, "limit": limit},
-            ).fetchall()
+            where, values = _where(session=session, state=state)
+            if state in ("queued", "running"):  # in the words of the index, and not in the order of the table
+                where += " and state in ('queued', 'running') order by +seq desc"
+            else:
+                where += " order by seq desc"
+            sql = f"select * from inputs {where} limit ?"  # noqa: S608  # only our own words are put in
+            rows = conn.execute(sql, (*values, limit)).fetchall()
             return [view_of_input(row, _position(conn, row)) for row in rows]
 
         return await self.ask(question)
 
     async def find_join(self, session: str, join: str, since_ms: int) -> str | None:
-        """The newest input of the session whose caller said it could be joined under `join`."""
+        """The newest input of the session, among its last `JOINABLE_MAX`, that its caller lets be joined as `join`."""
 
         def question(conn: sqlite3.Connection) -> str | None:
             row = conn.execute(
-                "select id from inputs where session=? and json_extract(cast(origin as text), '$.join')=?"
-                " and accepted_at_ms>=? order by seq desc limit 1",
-                (session, join, since_ms),
+                "select id from (select * from inputs where session=? order by seq desc limit ?)"
+                " where json_extract(cast(origin as text), '$.join')=? and accepted_at_ms>=? order by seq desc limit 1",
+                (session, JOINABLE_MAX, join, since_ms),
             ).fetchone()
             return row[0] if row else None
 
@@ -166,12 +171,10 @@ class Reads:
 
     async def turns(self, *, session: str | None, limit: int) -> list[TurnView]:
         """Newest first."""
-        rows = await self.ask(
-            lambda c: c.execute(
-                "select * from turns where (:s is null or session=:s) order by id desc limit :n",
-                {"s": session, "n": limit},
-            ).fetchall()
-        )
+        where, values = _where(session=session)
+        order = "id desc" if session is None else "started_at_ms desc, id desc"  # as the table or the index stands
+        sql = f"select * from turns {where} order by {order} limit ?"  # noqa: S608  # only our own words are put in
+        rows = await self.ask(lambda c: c.execute(sql, (*values, limit)).fetchall())
         return [_view_of_turn(row) for row in rows]
 
     async def turns_of(self, input_id: str) -> list[TurnView]:
@@ -195,11 +198,12 @@ class Reads:
         def question(conn: sqlite3.Connection) -> list[SessionView]:
             rows = conn.execute(
                 "select s.key, s.transcript, s.created_at_ms, t.path, t.owner_turn, t.owner_lane,"
-                " (select count(*) from inputs i where i.transcript=t.id and i.state='queued') as queued,"
+                " (select count(*) from inputs i where i.transcript=t.id and i.state in ('queued', 'running')"
+                "   and i.state='queued') as queued,"
                 " coalesce((select max(started_at_ms) from turns u where u.session=s.key), s.updated_at_ms) as used"
                 " from sessions s join transcripts t on t.id=s.transcript"
-                " where substr(s.key, 1, length(:p))=:p order by used desc, s.key limit :n",
-                {"p": prefix, "n": limit},
+                " where s.key>=:p and s.key<:end order by used desc, s.key limit :n",
+                {"p": prefix, "end": prefix + chr(sys.maxunicode), "n": limit},
             ).fetchall()
             return [
                 SessionView(
@@ -213,13 +217,13 @@ class Reads:
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         """Newest first."""
-        rows = await self.ask(
-            lambda c: c.execute(
-                "select * from outbox where (:s is null or state=:s) and (:i is null or input=:i)"
-                " order by seq desc limit :n",
-                {"s": state, "i": input_id, "n": limit},
-            ).fetchall()
-        )
+        where, values = _where(input=input_id, state=state)
+        if state in ("pending", "started", "unknown"):  # as for inputs
+            where += f" and state in {outbox_rows.OPEN} order by +seq desc"
+        else:
+            where += " order by seq desc"
+        sql = f"select * from outbox {where} limit ?"  # noqa: S608  # only our own words are put in
+        rows = await self.ask(lambda c: c.execute(sql, (*values, limit)).fetchall())
         return [view_of_delivery(row) for row in rows]
 
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
@@ -232,6 +236,12 @@ class Reads:
             ).fetchall()
         )
         return [{**dict(row), "data": _decode(row["data"])} for row in rows]
+
+
+def _where(**columns: str | None) -> tuple[str, list[str]]:
+    """A condition on those columns that have a value, and the values. Only what is asked for can use an index."""
+    asked = {column: value for column, value in columns.items() if value is not None}
+    return "where " + (" and ".join(f"{column}=?" for column in asked) or "true"), list(asked.values())
 
 
 def _position(conn: sqlite3.Connection, row: sqlite3.Row) -> int | None:
