@@ -58,6 +58,25 @@ async def test_a_caller_may_wait_for_the_answer(tmp_path: Path) -> None:
     assert body["result"]["finish"] == "stop"
 
 
+async def test_an_answer_goes_where_its_route_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with calling(tmp_path, ScriptedModel("over there")) as (gateway, http):
+        routed = await http.post(MESSAGES, params={"wait": 1}, json={"text": "hello", "route": "console:me"})
+        with gateway.hf.events.subscribe(input_id=routed.json()["id"]) as events:
+            while (await gateway.hf.deliveries())[0].state != "sent":
+                await events.next(timeout_s=1)
+    assert routed.json()["route"] == "console:me"
+    assert "me> over there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("route", ["console", ":me", "console:", "pigeon:me", 7])
+async def test_a_route_that_leads_nowhere_is_refused(tmp_path: Path, route: object) -> None:
+    async with calling(tmp_path, ScriptedModel()) as (gateway, http):
+        refused = await http.post(MESSAGES, json={"text": "hello", "route": route})
+        assert refused.status_code == 400
+        assert "route" in refused.json()["error"]["message"]
+        assert await gateway.hf.inputs() == []
+
+
 async def test_waiting_too_long_is_said_and_the_input_goes_on(tmp_path: Path) -> None:
     model = ScriptedModel("late")
     model.hold()

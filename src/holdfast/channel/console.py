@@ -18,7 +18,9 @@ class ConsoleChannel:
         stream: where to; None: standard output as it is when the message is written.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, name: str = "console") -> None:
+    usual_name = "console"
+
+    def __init__(self, stream: TextIO | None = None, *, name: str = usual_name) -> None:
         self._stream = stream
         self._name = name
 

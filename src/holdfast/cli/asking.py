@@ -107,7 +107,7 @@ def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEv
     Before the first gateway of a state has made its token there is no account to share, and nothing to mix up.
     """
     from holdfast.gateway.account import account_of
-    from holdfast.inbound.event import InboundEvent
+    from holdfast.inbound.event import InboundEvent, Route
     from holdfast.inbound.openai_messages import read_user
 
     token = _token(settings)
@@ -120,6 +120,7 @@ def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEv
         lane=message.lane,
         waits=waits,
         model=message.model,
+        route=None if message.route is None else Route.parse(message.route),
         origin={"client": "holdfast-cli"},
     )
 

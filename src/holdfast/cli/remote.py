@@ -33,6 +33,7 @@ class Message:
     key: str
     lane: str = "main"
     model: str | None = None
+    route: str | None = None
 
 
 class GatewayGoneError(Exception):
@@ -111,7 +112,8 @@ class Gateway:
         content = None
         if message is not None:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": message.key}
-            content = json.dumps({"text": message.text, "lane": message.lane, "model": message.model}).encode()
+            said = {"text": message.text, "lane": message.lane, "model": message.model, "route": message.route}
+            content = json.dumps(said).encode()
         with closing(self._connect(timeout_s)) as connection:
             try:
                 connection.request(method, path, content, headers)

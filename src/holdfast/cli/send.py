@@ -23,6 +23,7 @@ from holdfast.ids import nonce
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait for the answer, or only until it is stored."
 )
+@click.option("--route", metavar="CHANNEL:TARGET", help="Send the answer there, too, for instance to console:me.")
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key again is the same message [random].")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=600.0, show_default=True)
 @common_options
@@ -33,6 +34,7 @@ def send(
     text: str,
     lane: str,
     model: str | None,
+    route: str | None,
     wait: bool,
     key: str | None,
     timeout: float,
@@ -42,7 +44,7 @@ def send(
     Works through the running gateway of the state, and without one. The message is stored before anything else happens:
     past --timeout (exit code 75) it is still answered, and `holdfast why` tells how.
     """
-    message = Message(session, _read(text), key or nonce(), lane, model)
+    message = Message(session, _read(text), key or nonce(), lane, model, route)
     shown = ask(settings, message, wait=wait, timeout_s=timeout)
     if settings.json:
         print_json(shown)

@@ -197,7 +197,8 @@ async def build_gateway(
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
-        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing)
+        channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
+        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels)
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, closing)

@@ -27,7 +27,7 @@ from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
 from holdfast.gateway.openai_api import ChatApi, Models, still_running
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
-from holdfast.inbound.event import InboundEvent
+from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.kernel import Holdfast
 from holdfast.session.key import validate_key
@@ -50,6 +50,7 @@ def create_app(
     models: Models,
     hosts: Iterable[str] | None = LOOPBACK_NAMES,
     closing: asyncio.Event | None = None,
+    channels: Collection[str] = (),
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -58,13 +59,14 @@ def create_app(
         token: the bearer token.
         models: what callers may name as model.
         hosts: names by which callers may address it (loopback); None: any.
+        channels: by name, where answers may be sent to.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
     app = FastAPI(title="Holdfast gateway", version=__version__, docs_url=None, redoc_url=None)
     door = Door(hf)
     app.include_router(ChatApi(hf, door, models, closing).router())
-    _Api(hf, door, EventStreams(hf, closing), closing).add_to(app)
+    _Api(hf, door, EventStreams(hf, closing), closing, channels).add_to(app)
     _add_errors(app)
     return Guard(app, token=token, hosts=hosts)
 
@@ -72,7 +74,10 @@ def create_app(
 class _Api:
     """Routes outside `/v1`."""
 
-    def __init__(self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event) -> None:
+    def __init__(
+        self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event, channels: Collection[str]
+    ) -> None:
+        self._channels = channels
         self._hf = hf
         self._door = door
         self._streams = streams
@@ -108,12 +113,14 @@ class _Api:
         wait: bool = False,
         timeout: Annotated[float, Query(gt=0, le=WAIT_S_MAX)] = WAIT_S,  # noqa: ASYNC109 - a query parameter
     ) -> Response:
-        """Say something in a session: `{"text" or "content", "lane"?, "model"?}`.
+        """Say something in a session: `{"text" or "content", "lane"?, "model"?, "route"?}`.
+
+        `route` ("channel:target") says where the answer is sent besides being kept under the input's id.
 
         202 with `{"id", "state", "ahead"}` once it is stored. With `?wait=1`: 200 with the settled input, or 409 after
         `timeout` seconds (30, at most 600); the input goes on.
         """
-        event = _read_message(validate_key(key), await read_object(request), waits=wait)
+        event = _read_message(validate_key(key), await read_object(request), waits=wait, channels=self._channels)
         asked = Asked.of(request)
         with self._hf.events.subscribe(session=event.session) as events, await self._door.admit(event, asked) as stay:
             headers = {"x-holdfast-input": stay.view.id}
@@ -181,16 +188,20 @@ class _Api:
         return json_response({"status": "ready"})
 
 
-def _read_message(session: str, body: dict[str, Any], *, waits: bool) -> InboundEvent:
+def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: Collection[str]) -> InboundEvent:
     content = body.get("text", body.get("content"))
     if "text" in body and not isinstance(content, str):
         raise InputError("text: must be a string")
-    for key in ("lane", "model"):
+    for key in ("lane", "model", "route"):
         if not isinstance(body.get(key, ""), str | None):
             raise InputError(f"{key}: must be a string")
     message = read_user(content, "text" if "text" in body else "content")
     payload = {"content": message["content"]}
-    return InboundEvent(session, payload, lane=body.get("lane") or "main", waits=waits, model=body.get("model") or None)
+    route = Route.parse(body["route"]) if body.get("route") else None
+    if route is not None and route.channel not in channels:
+        raise InputError(f"route: no channel {route.channel!r} here; there are: {', '.join(sorted(channels))}")
+    lane, model = body.get("lane") or "main", body.get("model") or None
+    return InboundEvent(session, payload, lane=lane, waits=waits, model=model, route=route)
 
 
 def _shown(view: InputView, *, without: Collection[str] = ()) -> dict[str, Any]:

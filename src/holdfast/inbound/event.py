@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -12,6 +14,14 @@ class Route:
 
     channel: str
     target: str
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """From "channel:target". Raises InputError."""
+        channel, colon, target = text.partition(":")
+        if not (channel and colon and target):
+            raise InputError(f'a route is "channel:target", for instance "console:me", not {text!r}')
+        return cls(channel, target)
 
 
 @dataclass(frozen=True, slots=True)
