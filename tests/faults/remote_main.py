@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -287,8 +288,15 @@ class Stage:
         while True:
             signal.pause()
 
-    async def ping(self) -> str:
-        return "pong"
+    async def limit(self, what: str, soft: int) -> None:
+        """Set a limit of this process: RLIMIT_NOFILE, RLIMIT_FSIZE. -1: as much as is allowed."""
+        number = getattr(resource, what)
+        hard = resource.getrlimit(number)[1]
+        resource.setrlimit(number, (hard if soft < 0 else soft, hard))
+
+    async def open_files(self) -> int:
+        """The highest descriptor in use."""
+        return max(int(fd) for fd in os.listdir("/proc/self/fd"))
 
 
 async def answer(stage: Stage, command: dict[str, Any]) -> None:
