@@ -18,11 +18,11 @@ from holdfast.errors import (
 )
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
-from holdfast.outbox.message import Outcome
 from holdfast.session.ownership import Busy
 from holdfast.store.views import InputView
 from holdfast.text import on_one_line
-from holdfast.turn.turn import Turn, current_turn, explain
+from holdfast.turn.outcomes import failed_with
+from holdfast.turn.turn import Turn, current_turn
 
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
@@ -150,9 +150,8 @@ class Worker:
         if isinstance(exc, OwnershipLostError):
             return  # whoever took over has seen to the input, or it is queued
         if not has_begun and not isinstance(exc, CoordinationError | ResourceError):
-            failed = Outcome("failed", detail=str(exc)[:2000], error=type(exc).__name__, notice=explain(exc))
             try:
-                await self._hf.store.settle_unclaimed(one.id, failed)
+                await self._hf.store.settle_unclaimed(one.id, failed_with(exc))
                 self._hf.answers_arrived.set()
             except ResourceError as refused:
                 exc = refused

@@ -5,11 +5,14 @@ A delivery's key is input, route and part, never entry or epoch, which change wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from holdfast import ids
 from holdfast.inbound.event import Route
+from holdfast.session.entries import text_of
 
 PART_CHARS_MAX = 100_000
 """An answer longer than this goes out in parts; adapters may cut further."""
@@ -37,6 +40,19 @@ class Outcome:
     detail: str | None = None
     error: str | None = None
     notice: str | None = None
+
+
+def answered_by(
+    message: dict[str, Any],
+    entry_id: str | None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    detail: str | None = None,
+) -> Outcome:
+    """The outcome that a final assistant message stands for. `facts` are kept in its result besides what follows."""
+    finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
+    result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": entry_id}
+    return Outcome("answered", answer=text_of(message), result={**facts, **result}, detail=detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ through `Turn.append`; everything that ends one through `Turn.close`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,23 +14,19 @@ from holdfast.clock import epoch_ms, iso
 from holdfast.context.plan import plan
 from holdfast.context.repair import interrupted_result
 from holdfast.errors import (
-    CoordinationError,
-    HoldfastError,
-    InputError,
     OwnershipLostError,
-    ResourceError,
-    SessionTakeoverError,
     TurnCancelledError,
 )
-from holdfast.outbox.message import MOVED_ON_NOTE, Outcome
+from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, answered_by
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
-from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped, text_of
+from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line, read_line
 from holdfast.session.ownership import Owned
 from holdfast.session.prompt_window import PromptWindow
 from holdfast.store.views import InputView
+from holdfast.turn import outcomes
 from holdfast.turn.events import TurnEvent
 
 if TYPE_CHECKING:
@@ -142,10 +137,10 @@ class Turn:
         self._sequence = max(self._sequence, 1)
 
     async def _append_as(self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None) -> str:
-        is_final = _is_final(entry) if final is None else final
+        is_final = outcomes.is_final(entry) if final is None else final
         known = self._owned.has_landed(entry_id)
         build = self._builder(entry, entry_id, final=is_final)
-        sync = durable if durable is not None else (_calls_tools(entry) and not is_final)
+        sync = durable if durable is not None else (outcomes.calls_tools(entry) and not is_final)
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
         try:
@@ -166,7 +161,7 @@ class Turn:
         known = self._entry_ids.get(id(entry))
         if known is not None:
             return known[1]
-        if self.input_id is not None and self._sequence == 0 and _role(entry) == "user":
+        if self.input_id is not None and self._sequence == 0 and outcomes.role_of(entry) == "user":
             entry_id = ids.input_line_id(self.input_id)
         else:
             entry_id = ids.entry_id(self.input_id or self.id, str(self.epoch), self._sequence)
@@ -247,7 +242,7 @@ class Turn:
             elif line.message_role == "assistant":
                 is_own = self.input_id in line.origin.inputs and not line.origin.final
                 if is_own or line.origin.final:
-                    calls = [call for call in _calls_of(line) if call["id"] not in answered]
+                    calls = [call for call in outcomes.calls_of(line) if call["id"] not in answered]
                     pending[:0] = [PendingCall(call, may_have_started=is_own) for call in calls]
                 if line.origin.final:  # what stands before the newest answer was dealt with then
                     break
@@ -283,24 +278,23 @@ class Turn:
         """
         if self._salvaged is not None:
             return
-        text = entry_text(entry)
-        kept = made.custom(
-            "holdfast:salvage", {"turn": self.id, "input": self.input_id, "text": text, "message": _message(entry)}
-        )
+        text, message = outcomes.text(entry), outcomes.message_of(entry)
+        about = {"turn": self.id, "input": self.input_id, "text": text, "message": message}
+        kept = made.custom(made.SALVAGE_TYPE, about)
         entry_id = ids.entry_id(self.input_id or self.id, str(self.epoch), -1)
         build = self._builder(kept, entry_id, final=False, writer="salvage")
         where = await self._hf.store.salvage_line(self._owned, entry_id, build)
         self.note("turn.salvaged", where=where)
         why = self.lost.kind if self.lost is not None else "lost"
         detail = f"the conversation had moved on ({why}); the answer is kept in {where}"
-        result = {"message": _message(entry), "finish": "stop", "usage": None, "entry_id": entry_id}
+        result = {"message": message, "finish": "stop", "usage": None, "entry_id": entry_id}
         self._salvaged = Outcome("superseded", answer=text, result=result, detail=detail, notice=MOVED_ON_NOTE)
         if self.input_id is not None:
             self._salvaged_state = await self._hf.store.settle_salvaged(self.input_id, self.epoch, self._salvaged)
 
     async def keep_finished(self, answer: Any) -> None:
         """Salvage what a prompt window was told is finished: text, a v3 message or an entry."""
-        await self.salvage(_as_entry(answer))
+        await self.salvage(outcomes.as_entry(answer))
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,25 +334,15 @@ class Turn:
             return None, "taken_over", f"{self.lost.kind}: {self.lost.detail}"
         final = self._final()
         if final is not None:  # a final line in the file wins over whatever came after it
-            return self.outcome or answered(*final, self.result_facts), "answered", None
+            entry, entry_id = final
+            return self.outcome or answered_by(entry.message, entry_id, self.result_facts), "answered", None
         if exc is None:
             if self.outcome is not None:
                 return self.outcome, self.outcome.state, self.outcome.detail
             if self.input_id is None:
                 return None, "done", None
             return Outcome("failed", detail="the turn ended without an answer", error="NoAnswer"), "failed", "no answer"
-        if isinstance(exc, TurnCancelledError):
-            return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
-        if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
-            return None, "interrupted", "the process was asked to end"
-        if isinstance(exc, CoordinationError) and exc.again and self.input_id is not None:
-            return None, "coordination", str(exc)
-        name = type(exc).__name__
-        return (
-            Outcome("failed", detail=str(exc)[:2000] or name, error=name, notice=explain(exc)),
-            "failed",
-            f"{name}: {exc}"[:2000],
-        )
+        return outcomes.of_failure(exc, has_input=self.input_id is not None)
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -383,76 +367,3 @@ class Turn:
         """Hand the story so far to the ledger, so that `why` can tell of a turn that is still running."""
         if self._story:
             self._hf.store.note_events(self._take_story())
-
-
-# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def answered(entry: MessageEntry, entry_id: str, facts: dict[str, Any]) -> Outcome:
-    """The outcome that a final assistant entry stands for."""
-    message = entry.message
-    finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
-    result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": entry_id}
-    return Outcome("answered", answer=entry_text(entry), result={**facts, **result})
-
-
-def explain(exc: BaseException) -> str:
-    """What the user is told when a turn fails: what happened and what to do, without insides."""
-    if isinstance(exc, ResourceError):
-        return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
-    if isinstance(exc, HoldfastError):
-        return f"This message could not be answered: {exc}"
-    return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."
-
-
-def entry_text(entry: Entry) -> str:
-    """The text of a message, or an empty string."""
-    if not isinstance(entry, MessageEntry):
-        return ""
-    return text_of(entry.message)
-
-
-def _calls_of(line: Line) -> list[dict[str, Any]]:
-    content = line.value()["message"]["content"]
-    return [part for part in content if part.get("type") == "toolCall"] if isinstance(content, list) else []
-
-
-def _message(entry: Entry) -> dict[str, Any] | None:
-    return entry.message if isinstance(entry, MessageEntry) else None
-
-
-def _role(entry: Entry) -> str | None:
-    return entry.message.get("role") if isinstance(entry, MessageEntry) else None
-
-
-def _calls_tools(entry: Entry) -> bool:
-    message = _message(entry)
-    content = message.get("content") if message is not None else None
-    return isinstance(content, list) and any(part.get("type") == "toolCall" for part in content)
-
-
-def _is_final(entry: Entry) -> bool:
-    message = _message(entry)
-    return (
-        message is not None
-        and message.get("role") == "assistant"
-        and message.get("stopReason") in ("stop", "length")
-        and not _calls_tools(entry)
-        and message.get("provider") != made.MIRROR_PROVIDER
-    )
-
-
-def _as_entry(answer: Any) -> Entry:
-    if isinstance(answer, str):
-        return made.assistant(answer, model="holdfast/unknown")
-    if isinstance(answer, dict):
-        return MessageEntry(message=answer)
-    if isinstance(answer, MessageEntry):
-        return answer
-    text = getattr(answer, "output", None) or getattr(answer, "text", None)
-    if isinstance(text, str):
-        return made.assistant(text, model="holdfast/unknown")
-    raise InputError(f"cannot keep a {type(answer).__name__}: give text, a v3 message or an entry to window.finished()")
-
-
-__all__ = ["SessionTakeoverError", "Turn", "Where", "answered", "current_turn", "entry_text", "explain"]

@@ -119,8 +119,8 @@ class KernelLock:
     # ── giving back ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def release(self) -> None:
-        """Unlock, then let the next waiter of this process queue behind other processes like anybody else. After `close`
-        there is nothing to give back, and the descriptor's number may be somebody else's.
+        """Unlock, then let the next waiter of this process queue behind other processes like anybody else. After
+        `close` there is nothing to give back, and the descriptor's number may be somebody else's.
         """
         with self._mutex:
             if self._closed:

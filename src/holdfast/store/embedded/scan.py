@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
-
-from holdfast.outbox.message import Outcome
+from holdfast.outbox.message import Outcome, answered_by
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.baseline import read_tail
@@ -61,11 +59,4 @@ def find_lines_of(fd: int, start: int, input_id: str) -> dict[str, Position]:
 
 def answered_from(line: Line) -> Outcome:
     """The outcome that a final line stands for."""
-    message = msgspec.json.decode(line.raw)["message"]
-    content = message.get("content")
-    text = (
-        content if isinstance(content, str) else "".join(p.get("text", "") for p in content if p.get("type") == "text")
-    )
-    finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
-    result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": line.id}
-    return Outcome("answered", answer=text, result=result, detail="settled from its final line")
+    return answered_by(line.value()["message"], line.id, detail="settled from its final line")

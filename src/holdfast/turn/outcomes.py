@@ -1,0 +1,96 @@
+"""How turns end, as plain functions: which entry answers for good, what a failure amounts to, what the user is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdfast.errors import CoordinationError, HoldfastError, InputError, ResourceError, TurnCancelledError
+from holdfast.outbox.message import Outcome
+from holdfast.session import entries as made
+from holdfast.session.entries import Entry, MessageEntry, text_of
+from holdfast.session.lines import Line
+
+DETAIL_CHARS_MAX = 2000
+
+
+def is_final(entry: Entry) -> bool:
+    """Whether an entry answers by itself: an assistant message that ended and calls no tool (mirrors never do)."""
+    message = message_of(entry)
+    return (
+        message is not None
+        and message.get("role") == "assistant"
+        and message.get("stopReason") in ("stop", "length")
+        and not calls_tools(entry)
+        and message.get("provider") != made.MIRROR_PROVIDER
+    )
+
+
+def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, str, str | None]:
+    """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail."""
+    if isinstance(exc, TurnCancelledError):
+        return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
+    if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
+        return None, "interrupted", "the process was asked to end"
+    if isinstance(exc, CoordinationError) and exc.again and has_input:
+        return None, "coordination", str(exc)
+    failed = failed_with(exc)
+    return failed, "failed", f"{failed.error}: {failed.detail}"
+
+
+def failed_with(exc: BaseException) -> Outcome:
+    """The end of an input that an error leaves without an answer, explained to whoever asked."""
+    name = type(exc).__name__
+    return Outcome("failed", detail=str(exc)[:DETAIL_CHARS_MAX] or name, error=name, notice=explain(exc))
+
+
+def explain(exc: BaseException) -> str:
+    """What the user is told when a turn fails: what happened and what to do, without insides."""
+    if isinstance(exc, ResourceError):
+        return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
+    if isinstance(exc, HoldfastError):
+        return f"This message could not be answered: {exc}"
+    return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."
+
+
+def as_entry(answer: Any) -> Entry:
+    """What `window.finished` may be given: text, a v3 message, an entry, or an object with `.output` or `.text`.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(answer, MessageEntry):
+        return answer
+    if isinstance(answer, dict):
+        return MessageEntry(message=answer)
+    said = answer if isinstance(answer, str) else getattr(answer, "output", None) or getattr(answer, "text", None)
+    if isinstance(said, str):
+        return made.assistant(said, model="holdfast/unknown")
+    raise InputError(f"cannot keep a {type(answer).__name__}: give text, a v3 message or an entry to window.finished()")
+
+
+def text(entry: Entry) -> str:
+    """The text of a message; empty for anything else."""
+    return text_of(entry.message) if isinstance(entry, MessageEntry) else ""
+
+
+def message_of(entry: Entry) -> dict[str, Any] | None:
+    return entry.message if isinstance(entry, MessageEntry) else None
+
+
+def role_of(entry: Entry) -> str | None:
+    return entry.message.get("role") if isinstance(entry, MessageEntry) else None
+
+
+def calls_tools(entry: Entry) -> bool:
+    """Whether a message holds a `toolCall` part."""
+    return bool(_calls((message_of(entry) or {}).get("content")))
+
+
+def calls_of(line: Line) -> list[dict[str, Any]]:
+    """The `toolCall` parts of a message line."""
+    return _calls(line.value()["message"]["content"])
+
+
+def _calls(content: Any) -> list[dict[str, Any]]:
+    return [part for part in content if part.get("type") == "toolCall"] if isinstance(content, list) else []
