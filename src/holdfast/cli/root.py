@@ -20,6 +20,7 @@ COMMANDS = {
     "outbox": "lists",
     "stop": "stop",
     "why": "why",
+    "incidents": "incidents",
     "config": "config",
 }
 """Command and the module of this package that holds a click command of that name, in the order of a newcomer's day."""

@@ -24,7 +24,7 @@ Fact = Callable[[World, Args], Awaitable[str | None]]
 
 async def check(world: World, expectation: Expectation) -> str | None:
     """None if it holds, else what was seen. Raises ScenarioError for arguments that no reader understands."""
-    return await TABLE[expectation.fact](world, expectation.args)
+    return await world.rig.facts.get(expectation.fact, TABLE[expectation.fact])(world, expectation.args)
 
 
 def counted(seen: int, args: Args, what: str) -> str | None:
@@ -543,6 +543,10 @@ async def index_matches(world: World, args: Args) -> str | None:
 async def elapsed(world: World, args: Args) -> str | None:
     """From the handing over to the event, by both clocks; the longer time counts."""
     event = args["event"]
+    if event == "tool_end":
+        begun, ended = world.journal("tool"), world.journal("tool_ended")
+        took = max((two["real_s"] - one["real_s"] for one, two in zip(begun, ended, strict=True)), default=None)
+        return None if took is not None and took <= args["max_s"] else f"tools took {took} s"
     name, what = event_of(world, event)
     input_id = world.input_id(name)
     came = next(row for row in world.journal("acknowledged") if row["input"] == input_id)
@@ -580,7 +584,8 @@ TABLE: dict[str, Fact] = {
     "lane_free": lane_free, "lock_free": lock_free, "log_absent": log_absent, "log_event": log_event,
     "model_used": model_used, "no_silent_loss": no_silent_loss, "owner_count": owner_count,
     "process_alive": process_alive, "provider_calls": provider_calls, "queue_depth": queue_depth,
-    "recovery_actions": recovery_actions, "replay_valid": replay_valid, "replies_delivered": replies_delivered, "transcript_has": transcript_has,
+    "recovery_actions": recovery_actions, "replay_valid": replay_valid, "replies_delivered": replies_delivered,
+    "transcript_has": transcript_has,
     "transcript_lacks": transcript_lacks, "transcript_valid": transcript_valid, "turn_outcome": turn_outcome,
     "user_notice": user_notice,
 }  # fmt: skip

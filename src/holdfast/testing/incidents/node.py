@@ -12,8 +12,8 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
@@ -33,14 +33,16 @@ from holdfast.outbox.delivery import Courier
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
 from holdfast.store.embedded.faults import Faults
+from holdfast.store.protocol import Store
+from holdfast.store.views import InputView
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import AtPoint, kill_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
+from holdfast.turn.turn import Turn
 
 ROWS_MAX = 100_000
-SLOW_MAX_S = 20.0
 WORK = ToolSpec("work", "Does some work.", {"type": "object", "properties": {}})
 
 
@@ -74,7 +76,8 @@ class Switch:
 class Node:
     """The parts of one gateway, and the orders it understands: every method without a leading underscore."""
 
-    def __init__(self, spec: NodeSpec) -> None:
+    def __init__(self, spec: NodeSpec, around_store: Callable[[Store], Store] | None = None) -> None:
+        self._around_store = around_store
         self._spec = spec
         self._clock = VirtualClock(datetime.fromisoformat(spec.now))
         folder = Path(spec.folder)
@@ -85,7 +88,9 @@ class Node:
         self._switch = Switch()
         if spec.kill_nth:
             self._switch.arm(kill_at(nth=spec.kill_nth))
-        self._slow = threading.Event()
+        self._prepared = asyncio.Event()
+        self._prepared.set()
+        self._runner: Runner | None = None
         self._stack = AsyncExitStack()
         self._handle: Holdfast | None = None
         self._worker: Worker | None = None
@@ -113,14 +118,16 @@ class Node:
         self._handle = await self._stack.enter_async_context(
             open_state(self._spec.state, clock=self._clock, limits=limits, kind="gateway", faults=self._switch)
         )
+        if self._around_store is not None:
+            self._handle.store = self._around_store(self._handle.store)
         models = [f"{name}/model" for name in self._spec.models]
-        runner = Runner(
+        self._runner = Runner(
             self._handle,
             client_for=lambda _: self._model,
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
         )
-        self._worker = Worker(self._handle, runner.run, limits=limits)
+        self._worker = Worker(self._handle, self._run_input, limits=limits)
         self._courier = Courier(self._handle, [self._channel])
         self._loops = [asyncio.create_task(one) for one in (self._worker.run(), self._courier.run(), self._watch())]
         await asyncio.sleep(0)
@@ -187,23 +194,13 @@ class Node:
         return await self._hf.session(session).append_metadata(metadata_entry(kind, text))
 
     async def hold_lock(self, session: str, seconds: float) -> None:
-        """Write a record on a disk that takes so many virtual seconds for it; returns once the write lock is held."""
-        inside = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        """Write a record on a disk that takes so many real seconds for it, and the write lock with it."""
 
         def be_slow() -> None:
-            loop.call_soon_threadsafe(inside.set)
-            self._slow.wait(SLOW_MAX_S)
-
-        async def end() -> None:
-            await self._clock.sleep(seconds)
-            self._slow.set()
+            self._journal.write(what="holding", session=session)
+            time.sleep(seconds)
 
         self._switch.arm(AtPoint("append.after_intent", act=be_slow))
-        self._loops += [asyncio.create_task(end()), asyncio.create_task(self._write_one(session))]
-        await inside.wait()
-
-    async def _write_one(self, session: str) -> None:
         await self.metadata(session, "custom", "slow")
 
     async def transcript_path(self, session: str) -> str | None:
@@ -308,13 +305,18 @@ class Node:
 
         self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
 
-    def be_slow_at(self, points: list[str]) -> None:
-        """The disk takes its time at the next of these points, until `go_on`."""
-        self._switch.arm(AtPoint(*points, act=lambda: self._slow.wait(SLOW_MAX_S)))  # pyright: ignore[reportArgumentType]
+    def prepare_slowly(self) -> None:
+        """From now on what a gateway does before a turn's first step takes until `go_on`."""
+        self._prepared.clear()
 
     def go_on(self) -> None:
-        """What the slow disk was doing is done."""
-        self._slow.set()
+        self._prepared.set()
+
+    async def _run_input(self, turn: Turn, view: InputView) -> None:
+        """What a gateway's plugins do before a turn, then the turn."""
+        await self._prepared.wait()
+        assert self._runner is not None
+        await self._runner.run(turn, view)
 
     async def do(self, order: str, args: dict[str, Any]) -> Any:
         """Carry out one order by name."""
@@ -346,9 +348,9 @@ class JournalHandler(logging.Handler):
         self._journal.write(what="log", level=record.levelname, text=record.getMessage())
 
 
-async def start_node(spec: NodeSpec) -> Node:
-    """A node that is open and at work."""
-    node = Node(spec)
+async def start_node(spec: NodeSpec, around_store: Callable[[Store], Store] | None = None) -> Node:
+    """A node that is open and at work. `around_store`: put around its store, to test the runner."""
+    node = Node(spec, around_store)
     await node._open()  # pyright: ignore[reportPrivateUsage]  # its orders are its public methods
     return node
 

@@ -1,4 +1,4 @@
-"""A model and a platform that go on only when a scenario says so; what passes over them is written to a file at once.
+"""A model and a platform that go on only when a scenario says so; what passes over them is written down at once.
 
 Unlike `ScriptedModel` and `FakeChannel`, which follow a plan made beforehand, these are told step by step, turn by turn,
 and both can be set free: then the model answers by itself and the platform takes everything.

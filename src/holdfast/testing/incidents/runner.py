@@ -17,7 +17,7 @@ import msgspec
 
 from holdfast.testing.incidents import facts, verbs, words
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
-from holdfast.testing.incidents.world import ProcessGoneError, World, WorldError
+from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
 BACKENDS = ("embedded", "postgres")
 SCENARIO_MAX_S = 60.0
@@ -76,8 +76,8 @@ def replay(path: Path, ids: Sequence[str] | None = None, *, backend: str = "embe
             yield replay_one(incident, backend=backend)
 
 
-def replay_one(incident: Incident, *, backend: str = "embedded") -> Result:
-    """Run one scenario. Raises ScenarioError as `replay`."""
+def replay_one(incident: Incident, *, backend: str = "embedded", rig: Rig | None = None) -> Result:
+    """Run one scenario; with a `rig`, the runner is under test. Raises ScenarioError as `replay`."""
     steps = [(step.verb, step.args) for step in incident.all_steps]
     reason = words.why_not_applicable(steps)
     if reason is not None:
@@ -88,16 +88,16 @@ def replay_one(incident: Incident, *, backend: str = "embedded") -> Result:
     if reason is not None:
         return Result(incident.id, incident.family, "waiting", reason=reason)
     with tempfile.TemporaryDirectory(prefix="incident-") as folder:
-        return asyncio.run(_sweep(incident, Path(folder)))
+        return asyncio.run(_sweep(incident, Path(folder), rig or Rig()))
 
 
-async def _sweep(incident: Incident, folder: Path) -> Result:
+async def _sweep(incident: Incident, folder: Path, rig: Rig) -> Result:
     """Once, or once per point at which a process may die until it no longer does."""
     if not any("sweep" in step.args for step in incident.steps):
-        return (await _run(incident, folder, 0))[0]
+        return (await _run(incident, folder, 0, rig))[0]
     checked = 0
     for nth in range(1, SWEEP_POINTS_MAX):
-        result, died = await _run(incident, folder / f"{nth}", nth)
+        result, died = await _run(incident, folder / f"{nth}", nth, rig)
         checked += result.facts_checked
         if not result.passed:
             return replace(result, facts_checked=checked, seen=f"point {nth}: {result.seen}")
@@ -106,10 +106,11 @@ async def _sweep(incident: Incident, folder: Path) -> Result:
     raise ScenarioError(f"{incident.id}: more than {SWEEP_POINTS_MAX} points")
 
 
-async def _run(incident: Incident, folder: Path, kill_nth: int) -> tuple[Result, bool]:
+async def _run(incident: Incident, folder: Path, kill_nth: int, rig: Rig) -> tuple[Result, bool]:
     """The result, and whether a process died at the point of a sweep."""
     folder.mkdir(parents=True, exist_ok=True)
     world = make_world(incident, folder, kill_nth)
+    world.rig = rig
     live = _Progress()
     failed: str | None = None
     try:
@@ -139,7 +140,7 @@ async def _live(world: World, incident: Incident, live: _Progress) -> str | None
     if incident.all_steps[0].verb != "process_start":
         await world.start(first_process(incident))
     if any(step.args.get("when") == "slow preparation" for step in incident.steps):
-        await world.process().do("be_slow_at", points=["append.after_intent"])
+        await world.process().do("prepare_slowly")
     groups = _at_once(_with_plans(incident))
     for number, group in enumerate(groups, 1):
         world.ahead = tuple(step for later in groups[number:] for step in later)

@@ -35,7 +35,7 @@ async def perform(world: World, step: Step) -> None:
         world.links_hang = False
         for process in world.processes.values():
             await process.do("drop_links")
-    await TABLE[step.verb](world, step.args)
+    await world.rig.verbs.get(step.verb, TABLE[step.verb])(world, step.args)
 
 
 # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -55,6 +55,8 @@ async def accept(world: World, args: Args) -> None:
 
 async def hand_over(world: World, one: InputName) -> None:
     """The channel hands an input over, under its own key, and remembers whether it was acknowledged."""
+    if world.kill_nth and not any(process.alive for process in world.processes.values()):
+        return  # it died at its point before anything came in
     process = world.process(one.process if one.process in world.processes else None)
     try:
         answer = await process.do(
@@ -221,6 +223,18 @@ async def provider_error(world: World, args: Args) -> None:
         more = len([one for one in world.journal("ask") if one["turn"] == row["id"]]) > asks
         return more or (now is not None and now["state"] == "settled")
 
+    again = any(step.args.get("turn") == args["turn"] for step in world.ahead)
+
+    async def failed() -> bool:
+        """Nothing more is told of the turn: whatever model it asks next answers with the same error."""
+        process = await world.owner(row)
+        await process.do("stream", turn=row["id"], order="fail", value=value)
+        now = await world.turn(args["turn"])
+        return now is not None and now["state"] == "settled"
+
+    if not again:
+        await world.until(failed, f"{args['turn']} to fail")
+        return
     await world.until(went_on, f"{args['turn']} to go on after the provider's error")
 
 
@@ -362,12 +376,21 @@ async def read_only_access(world: World, args: Args) -> None:
             world.errors[f"reader {args.get('by', 'r')}"] = str(failed)
 
 
+REAL_PACE = 10
+"""The write lock is a kernel lock and waits for it live in real time; holds are played so many times faster."""
+
+
 async def lock_hold(world: World, args: Args) -> None:
     """A gateway stands inside the write lock while its disk takes so long."""
     await made_transcript(world, args["session"])
     seconds = float(args.get("seconds", args.get("payload_delay_s", 0)))
-    process = world.process(args["by"])
-    await process.do("hold_lock", session=world.key(args["session"]), seconds=seconds)
+    process, key = world.process(args["by"]), world.key(args["session"])
+    world.tasks.append(asyncio.create_task(process.do("hold_lock", session=key, seconds=seconds / REAL_PACE)))
+
+    async def held() -> bool:
+        return bool(world.journal("holding"))
+
+    await world.until(held, f"{args['by']} to hold the write lock")
 
 
 async def lock_leave(world: World, args: Args) -> None:
@@ -502,8 +525,8 @@ async def process_start(world: World, args: Args) -> None:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, with its bytes."""
-    return {str(one): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    """Every file below a folder, with its bytes; without shared memory, in which readers leave their marks."""
+    return {str(one): one.read_bytes() for one in folder.rglob("*") if one.is_file() and not one.name.endswith("-shm")}
 
 
 async def kill(world: World, args: Args) -> None:
@@ -617,7 +640,8 @@ TABLE: dict[str, Verb] = {
     "await_idle": await_idle, "configure": configure, "corrupt": corrupt, "deliver_begin": deliver_begin,
     "deliver_fail": deliver_fail, "deliver_ok": deliver_ok, "deliver_unknown": deliver_unknown,
     "foreign_append": foreign_append, "foreign_rewrite": foreign_rewrite, "inbound_raw": inbound_raw,
-    "io_error": io_error, "kill": kill, "lock_hold": lock_hold, "lock_leave": lock_leave, "metadata_append": metadata_append,
+    "io_error": io_error, "kill": kill, "lock_hold": lock_hold, "lock_leave": lock_leave,
+    "metadata_append": metadata_append,
     "metadata_touch": metadata_touch, "model_stream_begin": model_stream_begin,
     "model_stream_chunk": model_stream_chunk, "model_stream_end": model_stream_end,
     "model_stream_stall": model_stream_stall, "owned_append": owned_append, "owned_rewrite": owned_rewrite,

@@ -216,6 +216,9 @@ WAITING_FOR_LOG: dict[str, str] = {
     "destination_changed": "repair commands",
 }
 
+REFUSED_HISTORIES = ("Invalid signature", "tool_use_id")
+"""What a provider says when it does not take the history; asking another model, or again, would not help."""
+
 LOCK_HOLD_MAX_S = 60.0
 """Waits for the write lock are measured on real time, so nobody here holds one for hours."""
 
@@ -237,6 +240,8 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     continue  # the only mode there is
                 if key in WAITING_FOR_CONFIGURE:
                     return WAITING_FOR_CONFIGURE[key]
+        if verb == "provider_error" and any(word in args.get("body", "") for word in REFUSED_HISTORIES):
+            return "repair of refused histories"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
             return "write locks held for hours"
         if args.get("part") == "tool_message":

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from holdfast.errors import HoldfastError
+from holdfast.store.protocol import Store
 from holdfast.testing.incidents.node import Node, NodeSpec, start_node
 from holdfast.testing.incidents.scenario import ScenarioError, Step
 
@@ -32,7 +34,7 @@ QUIET_S = 0.12
 PATIENCE_S = 4.0
 POLL_TICKS = 3
 UNKNOWN_TICKS = 45
-"""Virtual seconds after which a send of unknown fate has been looked at again (the platform's longest request, 30 s)."""
+"""Virtual seconds after which a send of unknown fate has been looked at again (longest request: 30 s)."""
 
 
 class WorldError(Exception):
@@ -136,10 +138,8 @@ class Child:
 
     async def stop(self, drain_s: float) -> int:
         if self.alive:
-            try:
+            with suppress(ProcessGoneError):  # its end is what was asked for; its exit code says how it ended
                 await self.do("stop", drain_s=drain_s)
-            except ProcessGoneError:
-                pass  # its end is what was asked for; the code below says how it ended
         return await self._ended()
 
     async def kill(self, number: int) -> None:
@@ -187,6 +187,15 @@ class TurnName:
     process: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What stands in for the usual parts when the runner itself is tested. `store`: put around each store here."""
+
+    store: Callable[[Store], Store] | None = None
+    verbs: Mapping[str, Callable[..., Awaitable[None]]] = field(default_factory=dict)
+    facts: Mapping[str, Callable[..., Awaitable[str | None]]] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class World:
     """See the top of the file. `paced_turns`, `paced_inputs`: those whose sends the scenario decides one by one."""
@@ -209,6 +218,8 @@ class World:
     died_at_point: bool = False
     refused: set[str] = field(default_factory=set)
     preordered: set[str] = field(default_factory=set)
+    rig: Rig = field(default_factory=Rig)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     ahead: tuple[Step, ...] = ()
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -226,13 +237,18 @@ class World:
 
     async def start(self, name: str) -> None:
         """Start a gateway. The default one is called G."""
+        now = START + timedelta(seconds=self.passed_s)
+        state = self.folder / self.homes.get(name, "state")
         spec = NodeSpec(
-            name, str(self.folder), str(self.folder / self.homes.get(name, "state")), (START + timedelta(seconds=self.passed_s)).isoformat(),
-            models=self.models, text_max=self.text_max, per_session_max=self.per_session_max, kill_nth=self.kill_nth,
+            name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
+            per_session_max=self.per_session_max, kill_nth=self.kill_nth,
         )  # fmt: skip
-        self.processes[name] = await Child.start(spec) if self.in_processes else Here(await start_node(spec))
+        self.processes[name] = (
+            await Child.start(spec) if self.in_processes else Here(await start_node(spec, self.rig.store))
+        )
         ids = [one.id for one in self.inputs.values() if one.id is not None and one.name in self.paced]
-        await self.processes[name].do("pace", input_ids=ids)
+        if ids:
+            await self.processes[name].do("pace", input_ids=ids)
 
     async def stop(self, name: str, drain_s: float = 0.0) -> None:
         """An orderly end."""
@@ -242,6 +258,9 @@ class World:
 
     async def close(self) -> None:
         """End everything, whatever the scenario has left."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         for name in list(self.processes):
             process = self.processes.pop(name)
             if isinstance(process, Child):

@@ -1,0 +1,39 @@
+"""After the incidents: passed, failed and waiting, per family."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from holdfast.cli.incidents import family_table
+from holdfast.testing.incidents import runner
+from tests.incidents.scenarios import INCIDENTS, KNOWN_TO_FAIL, why_not_run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Counts of what was really run; a scenario known to fail counts as failed."""
+    counts: Counter[tuple[str, runner.Status]] = Counter()
+    ran = {
+        report.nodeid.split("[")[-1].rstrip("]")
+        for outcome in ("passed", "failed", "xfailed")
+        for report in terminalreporter.getreports(outcome)
+        if isinstance(report, pytest.TestReport) and "test_incidents.py::test_it" in report.nodeid
+    }
+    failed = {
+        report.nodeid.split("[")[-1].rstrip("]")
+        for report in terminalreporter.getreports("failed")
+        if isinstance(report, pytest.TestReport)
+    }
+    if not ran:
+        return
+    for incident in INCIDENTS:
+        not_run = why_not_run(incident)
+        if not_run is not None:
+            counts[incident.family, not_run[0]] += 1
+        elif incident.id in ran:
+            bad = incident.id in failed or incident.id in KNOWN_TO_FAIL
+            counts[incident.family, "failed" if bad else "passed"] += 1
+    terminalreporter.section("incidents")
+    for line in family_table(counts):
+        terminalreporter.write_line(line)

@@ -1,0 +1,32 @@
+"""The incidents of the field, and those which this release does not live up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.testing.incidents import words
+from holdfast.testing.incidents.runner import Status
+from holdfast.testing.incidents.scenario import Incident, load_incidents
+
+FILE = Path(__file__).with_name("incidents.json")
+INCIDENTS = load_incidents(FILE)
+
+KNOWN_TO_FAIL = {
+    "OC-110980": "a second gateway waits for the live owner; it does not displace it, so nobody is told to send again",
+    "OC-82382": "a provider that breaks off is a provider's error: the next model answers, the turn is not interrupted",
+    "OC-100644": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
+    "TR-6356": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
+    "PI-8345": "one refused append ends the turn: the user's line is told of, not written",
+    "OC-39446": "one refused append ends the turn: a disk that is busy for two seconds costs the answer",
+}
+"""Each is a finding to decide or to mend; a test that passes nevertheless fails, so that the list cannot go stale."""
+
+
+def why_not_run(incident: Incident) -> tuple[Status, str] | None:
+    """("waiting", the feature) or ("not_applicable", the reason), None if it runs."""
+    steps = [(step.verb, step.args) for step in incident.all_steps]
+    reason = words.why_not_applicable(steps)
+    if reason is not None:
+        return "not_applicable", reason
+    feature = words.missing_feature(steps, [(one.fact, one.args) for one in incident.expected])
+    return None if feature is None else ("waiting", feature)

@@ -1,0 +1,30 @@
+"""Each incident of the field that needs only what exists, against the real code; one test per scenario."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.testing.incidents.runner import replay_one
+from holdfast.testing.incidents.scenario import Incident
+from tests.incidents.scenarios import INCIDENTS, KNOWN_TO_FAIL, why_not_run
+
+
+def marked(incident: Incident) -> object:
+    """A parameter; one that is known to fail must fail."""
+    known = KNOWN_TO_FAIL.get(incident.id)
+    marks = [] if known is None else [pytest.mark.xfail(strict=True, reason=known)]
+    return pytest.param(incident, id=incident.id, marks=marks)
+
+
+@pytest.mark.parametrize("incident", [marked(one) for one in INCIDENTS if why_not_run(one) is None])
+def test_it_does_not_happen_here(incident: Incident) -> None:
+    result = replay_one(incident)
+    assert result.status == "passed", f"{result.first_failed}: {result.seen}"
+    assert result.facts_checked >= len(incident.expected)
+
+
+def test_every_waiting_incident_names_the_feature_it_waits_for() -> None:
+    waiting = {incident.id: why_not_run(incident) for incident in INCIDENTS if why_not_run(incident) is not None}
+    assert all(why is not None and why[1].strip() for why in waiting.values())
+    assert len(INCIDENTS) == 141
+    assert set(KNOWN_TO_FAIL) <= {incident.id for incident in INCIDENTS} - set(waiting)
