@@ -64,8 +64,7 @@ class Ending(Writing):
                 assert current is not None
                 state = current["state"]
                 if current["epoch_nonce"] == claim.epoch.nonce and state == "running":
-                    inbox.settle(conn, current, outcome, now_ms, claim.turn)
-                    state = outcome.state
+                    state = inbox.settle(conn, current, outcome, now_ms, claim.turn)
             if events:
                 inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
@@ -165,6 +164,7 @@ class Ending(Writing):
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str:
         """One transaction asks whether the input is still open and not claimed by another; only then does it settle.
+        Else the answer is kept for the case that all later attempts fail.
 
         Returns: the state the input is in afterwards.
         """
@@ -175,8 +175,8 @@ class Ending(Writing):
             assert row is not None
             ours = row["state"] == "running" and row["epoch_nonce"] == epoch.nonce
             if row["state"] == "queued" or ours:
-                inbox.settle(conn, row, outcome, now_ms)
-                return outcome.state
+                return inbox.settle(conn, row, outcome, now_ms)
+            inbox.keep_answer(conn, input_id, outcome)
             return row["state"]
 
         return await self.writer.submit(Job(run, durable=True, essential=True))
@@ -191,10 +191,7 @@ class Ending(Writing):
         def run(conn: sqlite3.Connection) -> str:
             row = inbox.by_id(conn, input_id)
             assert row is not None
-            if row["state"] != "queued":
-                return row["state"]
-            inbox.settle(conn, row, outcome, now_ms)
-            return outcome.state
+            return inbox.settle(conn, row, outcome, now_ms) if row["state"] == "queued" else row["state"]
 
         return await self.writer.submit(Job(run, durable=True, essential=True))
 

@@ -17,7 +17,8 @@ from holdfast.errors import InputConflictError
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent, LaneFull, Route
 from holdfast.lane import states
 from holdfast.lane.policy import LaneLimits, Waiting, heads
-from holdfast.outbox.message import Outcome, plan_deliveries
+from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, plan_deliveries
+from holdfast.session.entries import text_of
 
 CHARGED_ATTEMPTS_MAX = 3
 _WAITING = """
@@ -93,12 +94,16 @@ def route_of(row: sqlite3.Row) -> Route | None:
     return Route(row["route_channel"], row["route_target"]) if row["route_channel"] else None
 
 
-def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms: int, turn: str | None = None) -> bool:
-    """Move an open input to a terminal state and queue its deliveries. False: it was terminal already; nothing
-    changed.
+def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms: int, turn: str | None = None) -> str:
+    """Move an open input to a terminal state and queue its deliveries. One that is terminal already stays as it is.
+
+    Returns: the state it is in now. An input that fails although an earlier attempt had finished its answer (see
+    `keep_answer`) ends as superseded, with that answer.
     """
     if row["state"] in states.TERMINAL:
-        return False
+        return row["state"]
+    if outcome.state == "failed" and row["result"] is not None:
+        outcome = _kept_answer(row, outcome)
     state = states.move("input", row["state"], states.OUTCOME_EVENT[outcome.state])
     conn.execute(
         "update inputs set state=?, settled_at_ms=?, detail=?, error=?, result=?, turn=coalesce(?, turn),"
@@ -115,7 +120,21 @@ def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms:
             " values(?,?,?,?,?,?,'pending',?,?)",
             (delivery.id, row["id"], delivery.channel, delivery.target, delivery.part, delivery.body, now_ms, now_ms),
         )
-    return True
+    return state
+
+
+def keep_answer(conn: sqlite3.Connection, input_id: str, kept: Outcome) -> None:
+    """Somebody else answers this input now; what a former owner had finished is for the case that all others fail."""
+    conn.execute(
+        "update inputs set result=? where id=? and state in ('queued', 'running') and result is null",
+        (_to_json(kept.result) if kept.answer else None, input_id),
+    )
+
+
+def _kept_answer(row: sqlite3.Row, failed: Outcome) -> Outcome:
+    result = json.loads(row["result"])
+    detail = f"the answer of an attempt that had lost the conversation; later ones failed: {failed.detail}"
+    return Outcome("superseded", text_of(result["message"]), result, detail, notice=MOVED_ON_NOTE)
 
 
 def by_id(conn: sqlite3.Connection, input_id: str) -> sqlite3.Row | None:
@@ -130,11 +149,10 @@ def requeue(conn: sqlite3.Connection, row: sqlite3.Row, *, charge: bool, solo: b
     charged = row["charged"] + int(charge)
     if charged >= CHARGED_ATTEMPTS_MAX:
         explained = (
-            f"This message could not be answered: the process died {charged} times while working on it. "
+            f"This message could not be answered: its turn was lost or its process died {charged} times. "
             "It is kept; send it again to try once more."
         )
-        settle(conn, row, Outcome("failed", detail=why, error="TurnDied", notice=explained), now_ms)
-        return "failed"
+        return settle(conn, row, Outcome("failed", detail=why, error="TurnDied", notice=explained), now_ms)
     state = states.move("input", row["state"], "requeue")
     conn.execute(
         "update inputs set state=?, charged=?, solo=?, epoch_nonce='', detail=? where id=?",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from holdfast.errors import ResourceError, UnknownInputError
+from holdfast.lane import states
 from holdfast.lane.policy import Waiting
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
@@ -255,7 +256,8 @@ def _position(conn: sqlite3.Connection, row: sqlite3.Row) -> int | None:
 
 def view_of_input(row: sqlite3.Row, position: int | None = None) -> InputView:
     """An input's row as readers see it."""
-    result = _decode(row["result"]) if row["result"] else None
+    # Before the end it is a former owner's answer, kept for the case that all later attempts fail.
+    result = _decode(row["result"]) if row["result"] and row["state"] in states.TERMINAL else None
     message = (result or {}).get("message")
     return InputView(
         id=row["id"], session=row["session"], lane=row["lane"], source=row["source"], state=row["state"],
