@@ -113,17 +113,17 @@ class RecordFile:
 
     def write(self, record: Record) -> None:
         """Put a new record into the older slot. One write inside one page: there whole, or the other slot counts."""
-        self._sequence += 1
+        sequence = self._sequence + 1
         body = _encoder.encode(record)
         if len(body) > SLOT_BYTES - _HEAD.size:
             raise ValueError(f"fence record of {len(body)} bytes does not fit its slot")
-        head = _HEAD.pack(_MAGIC, zlib.crc32(body, self._sequence & 0xFFFFFFFF), self._sequence, len(body))
-        at = (self._sequence % 2) * SLOT_BYTES
+        head = _HEAD.pack(_MAGIC, zlib.crc32(body, sequence & 0xFFFFFFFF), sequence, len(body))
+        at = (sequence % 2) * SLOT_BYTES
         slot = head + body
         self._put(slot, at)
-        raw = self._known_raw.ljust(at, b"\0")
+        raw = self._known_raw.ljust(2 * SLOT_BYTES, b"\0")
         self._known_raw = raw[:at] + slot + raw[at + len(slot) :]
-        self._known = record
+        self._known, self._sequence = record, sequence
 
     def _put(self, data: bytes, at: int) -> None:
         try:
@@ -138,9 +138,8 @@ class RecordFile:
         try:
             if os.stat(self._path_text).st_ino == self._inode:
                 return
-        except FileNotFoundError:
-            pass
-        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # made again below, or refused there
         fd = self._open()
         os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
@@ -149,6 +148,7 @@ class RecordFile:
     def _open(self) -> int:
         """Open or make the file, with the disk space that a beat and an intent will need."""
         try:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             if os.fstat(fd).st_size < TOTAL_BYTES:
                 os.pwrite(fd, b"\0", TOTAL_BYTES - 1)
