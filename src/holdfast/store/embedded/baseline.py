@@ -23,8 +23,9 @@ from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
 from holdfast.session.fence import Epoch, Fingerprint, Intent, Record
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded import durable
-from holdfast.store.embedded.holding import TranscriptFile, fence_link, iter_lines, lines_of, open_transcript
+from holdfast.store.embedded.holding import TranscriptFile
 from holdfast.store.embedded.record_file import boot_id
+from holdfast.store.embedded.transcript_bytes import fence_link, iter_lines, lines_of, open_transcript
 
 CHAIN_AT_ONCE_BYTES = 1024 * 1024
 """A file up to this size is chained from its start while claiming (about 2 ms); a larger one in the background."""

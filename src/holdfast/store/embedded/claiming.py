@@ -31,7 +31,6 @@ from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
 
 log = logging.getLogger("holdfast.store")
-PROOFS_MAX = 6
 
 
 class _ContendedError(Exception):

@@ -23,7 +23,6 @@ from holdfast.store.embedded.writer import Job
 from holdfast.store.embedded.writing import Writing
 
 log = logging.getLogger("holdfast.store")
-PROOFS_MAX = 6
 
 
 class Ending(Writing):

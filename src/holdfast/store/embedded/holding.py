@@ -6,16 +6,11 @@ on one thread from first to last and never wait. What is decided from what is fo
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import logging
 import os
-import stat
-import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +21,6 @@ from holdfast.errors import (
     OwnershipLostError,
     ResourceError,
     SessionTakeoverError,
-    SessionWriteLockTimeoutError,
-    TranscriptFormatError,
     TranscriptUnsettledError,
 )
 from holdfast.session import fence
@@ -35,12 +28,10 @@ from holdfast.session.branch import leaf_after
 from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Verdict
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
-from holdfast.store.embedded.faults import Faults, no_faults
-from holdfast.store.embedded.kernel_lock import KernelLock, describe_process
-from holdfast.store.embedded.record_file import RecordFile, boot_id
-from holdfast.store.embedded.sections import sections
+from holdfast.store.embedded.locked_file import LockedFile
+from holdfast.store.embedded.record_file import boot_id
+from holdfast.store.embedded.transcript_bytes import fence_link, iter_blocks, iter_lines, lines_of
 
-log = logging.getLogger("holdfast.store")
 FOREIGN_BYTES_MAX = 256 * 1024 * 1024
 """More than this appended by others in one go is not read line by line: it counts as tampering."""
 
@@ -95,134 +86,10 @@ class Claim:
             )
 
 
-class TranscriptFile:
-    """One transcript as this process has it open. Shared by all its tasks and threads."""
-
-    def __init__(self, transcript_id: str, path: Path, fence_folder: Path, process: str) -> None:
-        self.id = transcript_id
-        self.path = path
-        self.process = process
-        with ExitStack() as if_refused:  # the transcript first: what is no transcript gets no lock files
-            self.fd = open_transcript(path)
-            if_refused.callback(os.close, self.fd)
-            self._gate_fd = _open_lock_file(fence_folder / f"{transcript_id}.gate")
-            if_refused.callback(os.close, self._gate_fd)
-            self._line_fd = _open_lock_file(fence_folder / f"{transcript_id}.line")
-            if_refused.callback(os.close, self._line_fd)
-            self.record = RecordFile(fence_folder / transcript_id)
-            if_refused.pop_all()
-        self.line = KernelLock(self._line_fd)
-        self.lock = KernelLock(self.fd, self._gate_fd)
-        at = os.fstat(self.fd)
-        self._open_file = (at.st_dev, at.st_ino)
-        self._path_text = str(path)  # asked about in each holding
-        self.users = 0  # turns and background work that need this object to stay open
-        self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: no file of ours
-        self.gone = ""  # then: what became of it, in words
-        self.failed: OSError | None = None
-        self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
-        self.coarse_clock = False
-        self.max_hold_ms = 300_000
-        self.faults: Faults = no_faults
-
-    # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def try_hold(self) -> bool:
-        """Take the write lock without waiting; False if anybody holds it or stands in line."""
-        sections.enter()
-        held = False
-        try:
-            held = self.lock.try_acquire() and self._settle_into_lock()
-            return held
-        finally:
-            if not held:
-                sections.leave()
-
-    def hold_blocking(self, timeout_ms: int) -> None:
-        """Take the write lock, on a thread that may block.
-
-        Raises:
-            SessionWriteLockTimeoutError: names the holder; nothing was written and no place in line is left behind.
-        """
-        for _ in range(8):
-            if not self._acquire_reporting(timeout_ms):
-                raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, self.describe_holder())
-            if self._settle_into_lock():
-                sections.enter()
-                return
-        raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
-
-    def _acquire_reporting(self, timeout_ms: int) -> bool:
-        """Wait; a holder that keeps the lock for longer than `max_hold_ms` is reported meanwhile, never robbed."""
-        first_ms = min(timeout_ms, self.max_hold_ms)
-        if self.lock.acquire(first_ms / 1000):
-            return True
-        log.warning("write lock of %s: not free after %d ms, held by %s", self.path, first_ms, self.describe_holder())
-        return first_ms < timeout_ms and self.lock.acquire((timeout_ms - first_ms) / 1000)
-
-    @contextmanager
-    def held(self, timeout_ms: int) -> Iterator[None]:
-        self.hold_blocking(timeout_ms)
-        try:
-            yield
-        finally:
-            self.release()
-
-    def release(self) -> None:
-        self.lock.release()
-        sections.leave()
-
-    def describe_holder(self) -> str:
-        """Who seems to hold the write lock, in words, for messages only."""
-        pid = self.record.holder_pid()
-        return "holder unknown" if pid is None else describe_process(pid)
-
-    def _settle_into_lock(self) -> bool:
-        """With the lock just granted: follow the path to the file it names now. False: nothing is held, since somebody
-        else holds that file; asking for the lock again waits for it.
-        """
-        try:
-            if self.failed is not None:
-                raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
-            followed = self._follow_path()
-            if followed:
-                self.record.note_holder()
-        except BaseException:
-            self.lock.release()
-            raise
-        if not followed:
-            self.lock.release()
-        return followed
-
-    def _follow_path(self) -> bool:
-        try:
-            at = os.lstat(self._path_text)
-        except (FileNotFoundError, NotADirectoryError):
-            self.seen, self.gone = None, "deleted"
-            return True
-        if (at.st_dev, at.st_ino) != self._open_file:
-            try:
-                fd = open_transcript(self.path)
-            except TranscriptFormatError:
-                self.seen, self.gone = None, "replaced by something that is no regular file"
-                return True
-            return self.turn_to(fd)
-        self.seen = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-        return True
+class TranscriptFile(LockedFile):
+    """What may happen to a transcript in one holding of its write lock."""
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def turn_to(self, fd: int) -> bool:
-        """From now on the transcript is this open file (`fd` is consumed). False: somebody else has its write lock."""
-        granted = self.lock.retarget(fd)
-        self.seen = self.fingerprint()
-        self._open_file = (self.seen.dev, self.seen.ino)
-        return granted
-
-    def fingerprint(self) -> Fingerprint:
-        """The open file as it is at this moment (`seen` is what the path named when the lock was granted)."""
-        at = os.fstat(self.fd)
-        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
 
     def look(self) -> Record | None:
         """The record of this boot with any dead writer's intent settled; None if it is missing, unreadable or older."""
@@ -533,89 +400,3 @@ class TranscriptFile:
             return Proof(now, sweep.digest() if rec.anchor else b"", link, rec.end)
         finally:
             os.close(fd)
-
-    def close(self) -> None:
-        """Release everything. Open claims on this file are lost to this process."""
-        self.lock.close()
-        self.line.close()
-        for fd in (self.fd, self._gate_fd, self._line_fd):
-            os.close(fd)
-        self.record.close()
-
-
-# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def fence_link(previous: bytes, raw: bytes) -> bytes:
-    """The chain digest after one more line."""
-    return hashlib.sha256(previous + raw).digest()
-
-
-def open_transcript(path: Path) -> int:
-    """Open (or make, mode 0600, exclusively) a transcript for appending.
-
-    Raises:
-        TranscriptFormatError: a directory, pipe, device or link; nothing was touched.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        try:
-            fd = os.open(path, flags)
-        except FileNotFoundError:
-            fd = _make_transcript(path, flags)
-    except OSError as exc:
-        if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise TranscriptFormatError(f"{path} is not a regular file ({exc.strerror}); move it away") from exc
-        raise ResourceError(f"cannot open transcript {path}: {exc.strerror}") from exc
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise TranscriptFormatError(f"{path} is not a regular file; move it away")
-    return fd
-
-
-def _make_transcript(path: Path, flags: int) -> int:
-    """Whoever is first makes it; everybody else opens that one."""
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return os.open(path, flags)
-    try:
-        durable.sync_folder(path.parent)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _open_lock_file(path: Path) -> int:
-    try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as exc:
-        raise ResourceError(f"cannot open lock file {path}: {exc.strerror}") from exc
-
-
-def lines_of(data: bytes) -> list[bytes]:
-    """Split after each newline byte, and only there; the ends are kept."""
-    parts = data.split(b"\n")
-    lines = [part + b"\n" for part in parts[:-1]]
-    return [*lines, parts[-1]] if parts[-1] else lines
-
-
-def iter_blocks(fd: int, start: int, end: int, size: int = 1 << 20) -> Iterator[bytes]:
-    at = start
-    while at < end:
-        block = os.pread(fd, min(size, end - at), at)
-        if not block:
-            return
-        at += len(block)
-        yield block
-
-
-def iter_lines(fd: int, start: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
-    rest = b""
-    for block in iter_blocks(fd, start, end):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
-    if rest:
-        yield rest

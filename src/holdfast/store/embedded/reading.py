@@ -12,9 +12,6 @@ from holdfast.store.embedded.reads import view_of_input
 from holdfast.store.embedded.scan import read_file
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
 
-PROOFS_MAX = 6
-
-
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
 ms).

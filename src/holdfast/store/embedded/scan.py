@@ -9,9 +9,8 @@ from holdfast.outbox.message import Outcome, answered_by
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.baseline import read_tail
-from holdfast.store.embedded.holding import Position, iter_lines
-
-PROOFS_MAX = 6
+from holdfast.store.embedded.holding import Position
+from holdfast.store.embedded.transcript_bytes import iter_lines
 
 
 def read_file(path: Path, bytes_max: int | None) -> list[Line]:

@@ -22,8 +22,6 @@ from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.state_dir import open_state_dir, opening
 from holdfast.store.embedded.writer import Job
 
-PROOFS_MAX = 6
-
 
 class EmbeddedStore(Claiming, Ending, Delivering, Reading):
     """All operations of `store/protocol.py`."""

@@ -18,8 +18,6 @@ from holdfast.store.embedded.core import Build, StoreCore
 from holdfast.store.embedded.holding import Position, Synced, TranscriptFile
 from holdfast.store.embedded.writer import Job
 
-PROOFS_MAX = 6
-
 
 class Writing(StoreCore):
     """Appending. The one holding itself is `holding.py`."""

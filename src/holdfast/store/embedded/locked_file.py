@@ -1,0 +1,161 @@
+"""An open transcript with its write lock, its record and its waiting room: taking, following the path, letting go."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from holdfast.errors import (
+    ResourceError,
+    SessionWriteLockTimeoutError,
+    TranscriptFormatError,
+)
+from holdfast.session.fence import Epoch, Fingerprint
+from holdfast.store.embedded.faults import Faults, no_faults
+from holdfast.store.embedded.kernel_lock import KernelLock, describe_process
+from holdfast.store.embedded.record_file import RecordFile
+from holdfast.store.embedded.sections import sections
+from holdfast.store.embedded.transcript_bytes import open_lock_file, open_transcript
+
+log = logging.getLogger("holdfast.store")
+
+
+class LockedFile:
+    """A transcript as this process has it open, and its write lock. Shared by all its tasks and threads."""
+
+    def __init__(self, transcript_id: str, path: Path, fence_folder: Path, process: str) -> None:
+        self.id = transcript_id
+        self.path = path
+        self.process = process
+        with ExitStack() as if_refused:  # the transcript first: what is no transcript gets no lock files
+            self.fd = open_transcript(path)
+            if_refused.callback(os.close, self.fd)
+            self._gate_fd = open_lock_file(fence_folder / f"{transcript_id}.gate")
+            if_refused.callback(os.close, self._gate_fd)
+            self._line_fd = open_lock_file(fence_folder / f"{transcript_id}.line")
+            if_refused.callback(os.close, self._line_fd)
+            self.record = RecordFile(fence_folder / transcript_id)
+            if_refused.pop_all()
+        self.line = KernelLock(self._line_fd)
+        self.lock = KernelLock(self.fd, self._gate_fd)
+        at = os.fstat(self.fd)
+        self._open_file = (at.st_dev, at.st_ino)
+        self._path_text = str(path)  # asked about in each holding
+        self.users = 0  # turns and background work that need this object to stay open
+        self.seen: Fingerprint | None = None  # what the path named when the lock was granted; None: no file of ours
+        self.gone = ""  # then: what became of it, in words
+        self.failed: OSError | None = None
+        self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
+        self.coarse_clock = False
+        self.max_hold_ms = 300_000
+        self.faults: Faults = no_faults
+
+    # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def try_hold(self) -> bool:
+        """Take the write lock without waiting; False if anybody holds it or stands in line."""
+        sections.enter()
+        held = False
+        try:
+            held = self.lock.try_acquire() and self._settle_into_lock()
+            return held
+        finally:
+            if not held:
+                sections.leave()
+
+    def hold_blocking(self, timeout_ms: int) -> None:
+        """Take the write lock, on a thread that may block.
+
+        Raises:
+            SessionWriteLockTimeoutError: names the holder; nothing was written and no place in line is left behind.
+        """
+        for _ in range(8):
+            if not self._acquire_reporting(timeout_ms):
+                raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, self.describe_holder())
+            if self._settle_into_lock():
+                sections.enter()
+                return
+        raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
+
+    def _acquire_reporting(self, timeout_ms: int) -> bool:
+        """Wait; a holder that keeps the lock for longer than `max_hold_ms` is reported meanwhile, never robbed."""
+        first_ms = min(timeout_ms, self.max_hold_ms)
+        if self.lock.acquire(first_ms / 1000):
+            return True
+        log.warning("write lock of %s: not free after %d ms, held by %s", self.path, first_ms, self.describe_holder())
+        return first_ms < timeout_ms and self.lock.acquire((timeout_ms - first_ms) / 1000)
+
+    @contextmanager
+    def held(self, timeout_ms: int) -> Iterator[None]:
+        self.hold_blocking(timeout_ms)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        self.lock.release()
+        sections.leave()
+
+    def describe_holder(self) -> str:
+        """Who seems to hold the write lock, in words, for messages only."""
+        pid = self.record.holder_pid()
+        return "holder unknown" if pid is None else describe_process(pid)
+
+    def _settle_into_lock(self) -> bool:
+        """With the lock just granted: follow the path to the file it names now. False: nothing is held, since somebody
+        else holds that file; asking for the lock again waits for it.
+        """
+        try:
+            if self.failed is not None:
+                raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
+            followed = self._follow_path()
+            if followed:
+                self.record.note_holder()
+        except BaseException:
+            self.lock.release()
+            raise
+        if not followed:
+            self.lock.release()
+        return followed
+
+    def _follow_path(self) -> bool:
+        try:
+            at = os.lstat(self._path_text)
+        except (FileNotFoundError, NotADirectoryError):
+            self.seen, self.gone = None, "deleted"
+            return True
+        if (at.st_dev, at.st_ino) != self._open_file:
+            try:
+                fd = open_transcript(self.path)
+            except TranscriptFormatError:
+                self.seen, self.gone = None, "replaced by something that is no regular file"
+                return True
+            return self.turn_to(fd)
+        self.seen = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+        return True
+
+    # ── with the lock held ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def turn_to(self, fd: int) -> bool:
+        """From now on the transcript is this open file (`fd` is consumed). False: somebody else has its write lock."""
+        granted = self.lock.retarget(fd)
+        self.seen = self.fingerprint()
+        self._open_file = (self.seen.dev, self.seen.ino)
+        return granted
+
+    def fingerprint(self) -> Fingerprint:
+        """The open file as it is at this moment (`seen` is what the path named when the lock was granted)."""
+        at = os.fstat(self.fd)
+        return Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+
+    def close(self) -> None:
+        """Release everything. Open claims on this file are lost to this process."""
+        self.lock.close()
+        self.line.close()
+        for fd in (self.fd, self._gate_fd, self._line_fd):
+            os.close(fd)
+        self.record.close()
