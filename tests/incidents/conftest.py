@@ -7,13 +7,12 @@ from collections import Counter
 import pytest
 
 from holdfast.cli.incidents import family_table
-from holdfast.testing.incidents import runner
 from tests.incidents.scenarios import INCIDENTS, KNOWN_TO_FAIL, why_not_run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Counts of what was really run; a scenario known to fail counts as failed."""
-    counts: Counter[tuple[str, runner.Status]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     ran = {
         report.nodeid.split("[")[-1].rstrip("]")
         for outcome in ("passed", "failed", "xfailed")

@@ -15,7 +15,7 @@ from holdfast.errors import SessionTakeoverError
 from holdfast.inbound.event import InboundEvent
 from holdfast.session.fence import Verdict
 from holdfast.store.protocol import Store
-from holdfast.testing.incidents import facts, verbs
+from holdfast.testing.incidents import facts, verbs, words
 from holdfast.testing.incidents.runner import Result, replay, replay_one
 from holdfast.testing.incidents.scenario import Expectation, ScenarioError
 from holdfast.testing.incidents.world import Rig, World
@@ -100,7 +100,7 @@ class ForgetsTheAnswer(Around):
         return await self.real.settle(owned, outcome, *rest)
 
 
-PRODUCT = {
+PRODUCT: dict[type[Around], str] = {
     EveryVerdictUnchanged: "OC-90729-X",
     DropsDeliveries: "OC-86572",
     KnowsNoDuplicates: "OC-14431",
@@ -216,12 +216,15 @@ def test_what_the_runner_does_not_understand_is_an_error_and_never_a_pass(
 
 
 def test_every_verb_and_fact_either_runs_or_waits_for_a_named_feature() -> None:
-    from holdfast.testing.incidents import words
-
     assert set(verbs.TABLE) | set(words.WAITING_FOR_VERB) == words.VERBS
     assert set(facts.TABLE) | set(words.WAITING_FOR_FACT) == words.FACTS
     assert not set(facts.TABLE) & set(words.WAITING_FOR_FACT)
     assert not set(verbs.TABLE) & set(words.WAITING_FOR_VERB)
+
+
+def test_the_page_has_the_table_of_words() -> None:
+    page = Path(__file__).parents[2] / "docs" / "incidents.md"
+    assert words.word_table() in page.read_text(encoding="utf-8")
 
 
 def test_an_incident_that_cannot_happen_here_says_why() -> None:

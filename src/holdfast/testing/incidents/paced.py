@@ -1,7 +1,7 @@
 """A model and a platform that go on only when a scenario says so; what passes over them is written down at once.
 
-Unlike `ScriptedModel` and `FakeChannel`, which follow a plan made beforehand, these are told step by step, turn by turn,
-and both can be set free: then the model answers by itself and the platform takes everything.
+Unlike `ScriptedModel` and `FakeChannel`, which follow a plan made beforehand, these are told step by step, turn by
+turn, and both can be set free: then the model answers by itself and the platform takes everything.
 """
 
 from __future__ import annotations

@@ -147,6 +147,24 @@ LOG_RECORDS: dict[str, str] = {
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
 
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "turn_outcome": TURN_OUTCOMES,
+    "input_state": INPUT_STATES,
+    "change_class": CHANGE_CLASSES,
+    "delivery_state": DELIVERY_STATES,
+}
+
+
+def word_table() -> str:
+    """The table of `docs/incidents.md`."""
+    rows = [
+        f"| `{fact}` | `{word}` | {', '.join(f'`{one}`' for one in ours)} |"
+        for fact, table in WORDS.items()
+        for word, ours in table.items()
+    ]
+    return "\n".join(["| fact | scenario | Holdfast |", "|---|---|---|", *rows])
+
+
 # ── what is still to come ────────────────────────────────────────────────────────────────────────────────────────────
 
 WAITING_FOR_VERB: dict[str, str] = {
