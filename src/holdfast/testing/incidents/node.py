@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -300,8 +301,11 @@ class Node:
         number, until_mono = getattr(errno, code), self._clock.mono() + lasts_s
 
         def refuse() -> None:
-            if not lasts_s or self._clock.mono() < until_mono:
-                raise OSError(number, os.strerror(number))
+            if lasts_s and self._clock.mono() >= until_mono:
+                return
+            if "ledger.before_commit" in points:
+                raise sqlite3.OperationalError(os.strerror(number))
+            raise OSError(number, os.strerror(number))
 
         self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
 

@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,10 +194,11 @@ def models_of(value: str) -> tuple[str, ...]:
 
 
 def _with_plans(incident: Incident) -> list[Step]:
-    """The steps; an input is handed over only once the disk that is to refuse it is in place."""
+    """The steps; an input that the disk is to refuse is handed over only once the refusal is in place."""
     steps = list(incident.all_steps)
-    for at, step in enumerate(steps[:-1]):
-        if step.verb == "inbound_raw" and steps[at + 1].args.get("op") == "spool_write":
+    for at, (step, following) in enumerate(pairwise(incident.all_steps)):
+        refuses = following.args.get("op")
+        if step.verb == "inbound_raw" and refuses == "spool_write":
             steps[at] = Step(step.verb, {**step.args, "_later": True})
     return steps
 

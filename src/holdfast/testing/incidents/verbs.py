@@ -421,10 +421,9 @@ async def io_error(world: World, args: Args) -> None:
     """The disk refuses at the points of the store that the operation passes."""
     op = args["op"]
     points = {
-        "spool_write": ["accept.before_commit"],
+        "spool_write": ["ledger.before_commit"],
         "append": ["append.after_intent"],
-        "queue_remove": ["delivery.after_send"],
-        "offset_write": [],
+        "queue_remove": ["ledger.before_commit"],
     }
     if op not in points:
         raise ScenarioError(f"unknown operation {op!r}")

@@ -262,6 +262,8 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
             return "repair of refused histories"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
             return "write locks held for hours"
+        if verb == "io_error" and args.get("op") == "offset_write":
+            return "inbound channels"
         if args.get("part") == "tool_message":
             return "messages sent by tools"
         if args.get("ghost") or args.get("shares_id_with") or args.get("approval") or args.get("keep_memory_slot"):
