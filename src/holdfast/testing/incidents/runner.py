@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.testing.incidents import facts, verbs, words
+from holdfast.testing.incidents import conversing, facts, verbs, words
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
 from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
@@ -175,7 +175,7 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
         if "queue_cap" in step.args:
             world.per_session_max = int(step.args["queue_cap"])
     if any("|" in step.args.get("text", "") for step in steps if step.verb == "model_stream_end"):
-        world.text_max = verbs.TEXT_MAX_OF_PARTS
+        world.text_max = conversing.TEXT_MAX_OF_PARTS
     return world
 
 

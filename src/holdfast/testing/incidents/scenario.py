@@ -90,14 +90,18 @@ def _text_args(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_words(incident: Incident) -> None:
-    """Raises ScenarioError for a verb or a fact that is not in the vocabulary, and for an incident without facts."""
+    """Raises ScenarioError for a verb, a fact or an argument that does not exist, and for an incident without facts."""
     for step in incident.all_steps:
-        if step.verb not in VERBS:
-            raise ScenarioError(f"{incident.id}: unknown verb {step.verb!r}; there are: {', '.join(sorted(VERBS))}")
+        _check(incident.id, "verb", step.verb, step.args, VERBS)
     for expectation in incident.expected:
-        if expectation.fact not in FACTS:
-            raise ScenarioError(
-                f"{incident.id}: unknown fact {expectation.fact!r}; there are: {', '.join(sorted(FACTS))}"
-            )
+        _check(incident.id, "fact", expectation.fact, expectation.args, FACTS)
     if not incident.expected:
         raise ScenarioError(f"{incident.id}: expects nothing, so it could not fail")
+
+
+def _check(incident: str, what: str, word: str, args: dict[str, Any], known: dict[str, str]) -> None:
+    if word not in known:
+        raise ScenarioError(f"{incident}: unknown {what} {word!r}; there are: {', '.join(known)}")
+    unknown = sorted(set(args) - set(known[word].split()))
+    if unknown:
+        raise ScenarioError(f"{incident}: {what} {word} has no {', '.join(unknown)}; it has: {known[word]}")

@@ -125,14 +125,15 @@ class Child:
     async def do(self, order: str, /, **args: Any) -> Any:
         if not self.alive or self._process.stdin is None:
             raise ProcessGoneError
-        self._number += 1
+        self._number = number = self._number + 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._answers[self._number] = answer
-        message = json.dumps({"id": self._number, "do": order, "args": args})
+        self._answers[number] = answer
+        message = json.dumps({"id": number, "do": order, "args": args})
         try:
             self._process.stdin.write(message.encode() + b"\n")
             await self._process.stdin.drain()
-        except (ConnectionError, BrokenPipeError):
+        except ConnectionError:
+            self._answers.pop(number, None)
             raise ProcessGoneError from None
         return await answer
 
