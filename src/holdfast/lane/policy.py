@@ -29,7 +29,7 @@ class LaneLimits:
     Args:
         widths: turns at once per lane; a lane not named has width 1.
         depth_max: inputs that may wait per lane (all sessions together).
-        per_session_max: inputs that may wait per session.
+        per_session_max: inputs that may wait per session, behind the one that runs or is about to.
     """
 
     widths: Mapping[str, int] = field(default_factory=default_widths)

@@ -6,7 +6,7 @@ DESIGN §3, "The prompt window", is the table; its rows are the six kinds of `Ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,12 +16,14 @@ from holdfast.session.lines import Line, is_conversation, is_metadata, is_mirror
 
 Kind = Literal["superseded", "unchanged", "advanced", "adopted", "foreign_turn", "tampered"]
 
+ADOPTED_CHARS_MAX = 64
 STRENGTH: dict[str, int] = {"unchanged": 0, "advanced": 1, "adopted": 2, "foreign_turn": 3, "tampered": 4}
 """Of several findings the strongest wins; `superseded` stands apart, since the epoch is compared before anything
 else.
 """
 
-DETAIL_CHARS_MAX = 200
+DETAIL_BYTES_MAX = 200
+"""A record, with its ids of up to 512 bytes, has to fit its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     before Holdfast is anchored at its end; `anchor_digest` is sha256 of [0, anchor) once that has been read (None
     until then). `synced` is the durable end and `synced_link` the digest there; `writer` is the process that wrote all
     that stands behind it ("*": several did).
-    `unjudged` is the first offset that a metadata writer met and did not judge, -1 if there is none.
+    `unjudged` is the first offset that a metadata writer met and did not judge, -1 if there is none; `unjudged_off` are
+    the ids that the line there may hang off.
+    `adopted` is the last line that was adopted since our own last one (others take it for the leaf).
     `foreign` is the strongest foreign finding since the epoch was raised ("" if none).
     """
 
@@ -104,6 +108,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     unjudged: int = -1
     foreign: str = ""
     foreign_detail: str = ""
+    unjudged_off: tuple[str | None, ...] = ()
+    adopted: str | None = None
+
+    def hangs_off(self) -> tuple[str | None, ...]:
+        """What the first line that nobody has judged may name as its parent."""
+        if self.unjudged >= 0:
+            return self.unjudged_off
+        return (self.leaf,) if self.adopted is None else (self.leaf, self.adopted)
 
     def has_chain(self) -> bool:
         """Whether the whole prefix can be proven."""
@@ -120,11 +132,11 @@ class Proof:
     end: int
 
 
-def classify_lines(lines: Iterable[Line], *, leaf: str | None, on_branch: Callable[[str], bool]) -> Verdict:
+def classify_lines(lines: Iterable[Line], *, leaves: Iterable[str | None], on_branch: Callable[[str], bool]) -> Verdict:
     """What unrecorded whole lines, cleanly appended after a proven prefix, amount to.
 
     Args:
-        leaf: id of the active leaf before them.
+        leaves: ids that pass for the active leaf before them (None: the file has no entry).
         on_branch: whether an id lies on the active branch; asked for mirrors only.
 
     Returns:
@@ -133,7 +145,8 @@ def classify_lines(lines: Iterable[Line], *, leaf: str | None, on_branch: Callab
     found: Kind = "adopted"
     detail = ""
     ids: list[str] = []
-    accepted: set[str | None] = {leaf}
+    accepted = set(leaves)
+    known = frozenset(accepted)
 
     def stronger(kind: Kind, how: str) -> None:
         nonlocal found, detail
@@ -142,7 +155,7 @@ def classify_lines(lines: Iterable[Line], *, leaf: str | None, on_branch: Callab
 
     for line in lines:
         if line.id:
-            if line.id in ids or line.id == leaf:
+            if line.id in ids or line.id in known:
                 stronger("tampered", f"entry id {line.id} used twice")
             ids.append(line.id)
         if line.kind == "header":
@@ -166,7 +179,18 @@ def classify_lines(lines: Iterable[Line], *, leaf: str | None, on_branch: Callab
             accepted.add(line.id)
     if not detail:
         detail = f"{len(ids)} line(s) that are not conversation" if ids else "only times, mode or link count changed"
-    return Verdict(found, detail[:DETAIL_CHARS_MAX], entries=tuple(ids[:64]))
+    return Verdict(found, _cut(detail), entries=tuple(ids[:64]))
+
+
+def newest_id(lines: Sequence[Line]) -> str | None:
+    """The id that others now take for the leaf; None if there is none, or if it is longer than a record can keep."""
+    ids = [line.id for line in lines if line.id]
+    return ids[-1] if ids and len(ids[-1]) <= ADOPTED_CHARS_MAX else None
+
+
+def _cut(detail: str) -> str:
+    """Others' ids stand in it: half an emoji is written as an escape."""
+    return detail.encode("utf-8", "backslashreplace")[:DETAIL_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def strongest(*verdicts: Verdict) -> Verdict:

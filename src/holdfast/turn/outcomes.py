@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+from holdfast import ids
 from holdfast.errors import CoordinationError, HoldfastError, InputError, ResourceError, TurnCancelledError
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
@@ -76,6 +78,12 @@ def text(entry: Entry) -> str:
 
 def message_of(entry: Entry) -> dict[str, Any] | None:
     return entry.message if isinstance(entry, MessageEntry) else None
+
+
+def fingerprint(message: dict[str, Any]) -> str:
+    """The same for messages that say the same, whenever they were said."""
+    said = {name: value for name, value in message.items() if name != "timestamp"}
+    return ids.derived_id("message", json.dumps(said, sort_keys=True, ensure_ascii=True))
 
 
 def role_of(entry: Entry) -> str | None:

@@ -4,6 +4,7 @@ through `Turn.append`; everything that ends one through `Turn.close`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -124,16 +125,20 @@ class Turn:
         return await self._append_as(self._id_for(entry), entry, durable=durable, final=final)
 
     async def append_input(self, messages: list[dict[str, Any]]) -> None:
-        """Write the input's own lines: their ids follow from the input alone, so a re-run writes none of them twice."""
+        """Write the input's own lines, once however often it is run: their ids follow from the input and from what
+        they say, not from where a later attempt happens to begin.
+        """
+        told: Counter[str] = Counter()
         for index, message in enumerate(messages):
-            is_last = index == len(messages) - 1
             if self.input_id is None:
                 await self.append(MessageEntry(message=message))
-            else:
-                entry_id = (
-                    ids.input_line_id(self.input_id) if is_last else ids.derived_id("input", self.input_id, index)
-                )
-                await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
+                continue
+            said = outcomes.fingerprint(message)
+            told[said] += 1
+            is_last = index == len(messages) - 1
+            own = ids.derived_id("input", self.input_id, said, told[said])
+            entry_id = ids.input_line_id(self.input_id) if is_last else own
+            await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
         self._sequence = max(self._sequence, 1)
 
     async def _append_as(self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None) -> str:

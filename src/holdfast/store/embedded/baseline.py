@@ -186,19 +186,21 @@ def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, number
     findings: list[str] = []
     changed = fence.describe_identity_change(rec.fingerprint, now)
     leaf: str | None = None
+    adopted: str | None = None
     keep_leaf = False
     if changed is not None:
         findings.append(f"the transcript was {changed.detail} between turns")
     else:
         start = rec.end if rec.unjudged < 0 else min(rec.unjudged, rec.end)
         tail = [read_line(raw) for raw in lines_of(os.pread(file.fd, now.size - start, start))]
-        found = fence.classify_lines(tail, leaf=rec.leaf, on_branch=lambda _: True)
+        found = fence.classify_lines(tail, leaves=rec.hangs_off(), on_branch=lambda _: True)
         keep_leaf = found.kind == "adopted"
+        adopted = fence.newest_id(tail) if keep_leaf else None
         if tail or found.kind != "adopted":
             findings.append(f"between turns: {found.detail}")
     now = _close_torn_tail(file, now, findings)
     leaf = rec.leaf if keep_leaf else last_leaf(file.fd, now.size)
-    fresh = _synced(file, _chained(file, now, leaf, rec))
+    fresh = replace(_synced(file, _chained(file, now, leaf, rec)), adopted=adopted)
     return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
 
 
@@ -258,7 +260,7 @@ def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Reco
         anchor, anchor_digest = now.size, None
     return replace(
         rec, fingerprint=now, end=now.size, link=link, leaf=leaf, anchor=anchor, anchor_digest=anchor_digest,
-        unjudged=-1, foreign="", foreign_detail="", synced_link=b"", synced=0, writer="*",
+        unjudged=-1, adopted=None, foreign="", foreign_detail="", synced_link=b"", synced=0, writer="*",
     )  # fmt: skip
 
 

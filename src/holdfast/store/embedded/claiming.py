@@ -5,6 +5,7 @@ before.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -162,10 +163,11 @@ class Claiming(StoreCore):
                     f"session {request.session!r} was bound to another transcript meanwhile; try again"
                 )
             base = baseline.take_baseline(file, facts_of(row), self.clock)
+            lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
             self._close_if_answered_before(conn, file, request, row, base, now_ms)
             granted = claims.claim(
                 conn,
-                request,
+                dataclasses.replace(request, lapsed=lapsed),
                 row,
                 limits=self.options.limits,
                 now_ms=now_ms,
@@ -191,6 +193,11 @@ class Claiming(StoreCore):
                 file.release()
 
         return Job(run, prepare=prepare, finish=finish)
+
+    def _is_still_lapsed(self, file: TranscriptFile, request: ClaimRequest) -> bool:
+        """Asked again in the transaction: a disk that had stood still for everybody lets all beats go on at once."""
+        lapsed = request.lapsed
+        return lapsed is not None and self.watch.has_lapsed(request.transcript, lapsed, file.record.read_beat())
 
     def _enter_or_give_back(
         self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str

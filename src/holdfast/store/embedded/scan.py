@@ -28,10 +28,17 @@ def read_file(path: Path, bytes_max: int | None) -> list[Line]:
     return [read_line(raw.removesuffix(b"\n"), version=version) for raw in raws if raw.endswith(b"\n")]
 
 
+def _line_start(fd: int, offset: int) -> int:
+    """`offset` if a line can begin there, else 0: the file was cut or rewritten since the offset was noted."""
+    if offset == 0 or os.pread(fd, 1, offset - 1) == b"\n":
+        return offset
+    return 0
+
+
 def find_final(fd: int, start: int, store_id: str, input_id: str) -> Line | None:
     """The line that answers an input for good, if the transcript has it at or after `start`."""
     needle = input_id.encode()
-    for raw in iter_lines(fd, start):
+    for raw in iter_lines(fd, _line_start(fd, start)):
         if needle not in raw or not raw.endswith(b"\n"):
             continue
         line = read_line(raw)
@@ -46,8 +53,8 @@ def find_lines_of(fd: int, start: int, input_id: str) -> dict[str, Position]:
     """What earlier attempts at an input have written: id to position."""
     needle = input_id.encode()
     found: dict[str, Position] = {}
-    at = start
-    for raw in iter_lines(fd, start):
+    at = _line_start(fd, start)
+    for raw in iter_lines(fd, at):
         if needle in raw:
             line = read_line(raw)
             if line.id and line.origin is not None and input_id in line.origin.inputs:
