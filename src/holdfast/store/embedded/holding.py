@@ -141,7 +141,7 @@ class TranscriptFile(LockedFile):
                 return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
             rec = claim.record
             self.record.write(rec)
-        if False:
+        if rec.epoch != claim.epoch:
             by = f"turn {rec.turn} of process {rec.process}"
             return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by=by))
         found = self._compare(claim, rec, proof)
