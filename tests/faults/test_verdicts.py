@@ -288,6 +288,8 @@ TAMPERED: dict[str, list[tuple[Any, ...]]] = {
     "deleted": [("delete",)],
     "deleted and made again": [("recreate",)],
     "renamed over with the same bytes": [("replace_with_same",)],
+    "an id that is half an emoji": [("append", {"kind": "user", "id": "\ud83dx"})],
+    "a parent that is half an emoji": [("append", {"kind": "label", "parent": "\ud83dx"})],
     "an id used twice": [("append", {"kind": "label", "id": "twice"}), ("append", {"kind": "label", "id": "twice"})],
 }
 NOT_A_FILE = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.session.fence import (
-    DETAIL_CHARS_MAX,
+    DETAIL_BYTES_MAX,
     STRENGTH,
     Fingerprint,
     Verdict,
@@ -52,7 +52,7 @@ def line(kind: str, id: str = "x1", parent: str | None = LEAF, **more: Any) -> b
 
 
 def judge(*raws: bytes, leaf: str | None = LEAF) -> Verdict:
-    return classify_lines([read_line(raw) for raw in raws], leaf=leaf, on_branch=lambda id: id in ON_BRANCH)
+    return classify_lines([read_line(raw) for raw in raws], leaves=(leaf,), on_branch=lambda id: id in ON_BRANCH)
 
 
 # ── single lines ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +148,9 @@ def test_the_ids_met_are_listed_up_to_a_bound() -> None:
 
 
 def test_a_detail_is_cut() -> None:
-    assert len(judge(line("user", "x" * 500)).detail) <= DETAIL_CHARS_MAX
+    for text in ("x" * 500, "é" * 250, "\ud83d" * 100):
+        detail = judge(line("label", text, "elsewhere" + text)).detail
+        assert len(detail.encode()) <= DETAIL_BYTES_MAX
 
 
 # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────

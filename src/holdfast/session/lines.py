@@ -219,6 +219,9 @@ def _read_slowly(raw: bytes, version: int) -> Line:
 
 
 def _judge_object(raw: bytes, value: dict[str, Any], version: int) -> Line:
+    for name in ("id", "parentId"):
+        if isinstance(value.get(name), str) and not _encodable(value[name]):
+            return _malformed(raw, value, f"{name} is not UTF-8")
     try:
         msgspec.convert(value.get("holdfast"), type=Origin | None)
     except msgspec.ValidationError:
@@ -226,17 +229,24 @@ def _judge_object(raw: bytes, value: dict[str, Any], version: int) -> Line:
     try:
         return _judge(raw, msgspec.convert(value, type=_Envelope), version)
     except msgspec.ValidationError as exc:
-        kind, parent = _text(value.get("type")), _text(value.get("parentId"))
+        kind = _text(value.get("type"))
         known = kind is None or kind == "session" or kind in ENTRY_TYPES
-        return Line(
-            raw,
-            "malformed" if known else "unknown",
-            type=kind,
-            id=_text(value.get("id")),
-            parent=parent,
-            has_parent="parentId" in value,
-            reason=str(exc) if known else None,
-        )
+        line = _malformed(raw, value, str(exc))
+        return line if known else msgspec.structs.replace(line, kind="unknown", reason=None)
+
+
+def _malformed(raw: bytes, value: dict[str, Any], reason: str) -> Line:
+    """With what could be read of its place in the tree; an id that is not UTF-8 names nothing."""
+    id, parent = _text(value.get("id")), _text(value.get("parentId"))
+    return Line(
+        raw,
+        "malformed",
+        type=_text(value.get("type")),
+        id=id if id is not None and _encodable(id) else None,
+        parent=parent if parent is not None and _encodable(parent) else None,
+        has_parent="parentId" in value,
+        reason=reason,
+    )
 
 
 def _judge(raw: bytes, found: _Envelope, version: int) -> Line:
