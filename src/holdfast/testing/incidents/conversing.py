@@ -153,7 +153,11 @@ async def model_stream_end(world: World, args: Args) -> None:
         await stream(world, name, "call", args["id"])
         await stream(world, name, "end", None)
         return
+    if args.get("_stops"):
+        await world.process().do("stop_at", points=["append.after_intent"])
     await stream(world, name, "end", text_of_parts(args.get("text", "")))
+    if args.get("_stops"):
+        return
     await gone(world, name)
 
 

@@ -37,7 +37,7 @@ from holdfast.store.embedded.faults import Faults
 from holdfast.store.protocol import Store
 from holdfast.store.views import InputView
 from holdfast.testing.clock import VirtualClock
-from holdfast.testing.faults import AtPoint, kill_at
+from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
@@ -295,6 +295,10 @@ class Node:
     def kill_at(self, points: list[str]) -> None:
         """From now on the process dies at these points of the store."""
         self._switch.arm(kill_at(*points))  # pyright: ignore[reportArgumentType]  # names come as JSON
+
+    def stop_at(self, points: list[str]) -> None:
+        """The whole process stands still at the next of these points, until somebody continues it."""
+        self._switch.arm(stop_at(*points))  # pyright: ignore[reportArgumentType]
 
     def fail_at(self, points: list[str], code: str, lasts_s: float) -> None:
         """The disk refuses at these points: once, or for so many virtual seconds."""

@@ -194,12 +194,17 @@ def models_of(value: str) -> tuple[str, ...]:
 
 
 def _with_plans(incident: Incident) -> list[Step]:
-    """The steps; an input that the disk is to refuse is handed over only once the refusal is in place."""
+    """The steps; what the next step happens in the middle of is told of it.
+
+    An input that the disk is to refuse is handed over only once the refusal is in place.
+    """
     steps = list(incident.all_steps)
     for at, (step, following) in enumerate(pairwise(incident.all_steps)):
         refuses = following.args.get("op")
         if step.verb == "inbound_raw" and refuses == "spool_write":
             steps[at] = Step(step.verb, {**step.args, "_later": True})
+        if step.verb == "model_stream_end" and following.verb == "block_loop":
+            steps[at] = Step(step.verb, {**step.args, "_stops": True})
     return steps
 
 

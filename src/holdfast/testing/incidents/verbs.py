@@ -36,7 +36,7 @@ from holdfast.testing.incidents.conversing import (
 )
 from holdfast.testing.incidents.foreign import append_foreign, corrupt_file, rewrite_foreign, touch
 from holdfast.testing.incidents.scenario import ScenarioError, Step
-from holdfast.testing.incidents.world import UNKNOWN_TICKS, ProcessGoneError, World, WorldError
+from holdfast.testing.incidents.world import UNKNOWN_TICKS, Child, ProcessGoneError, World, WorldError
 
 Args = dict[str, Any]
 Verb = Callable[[World, Args], Awaitable[None]]
@@ -330,6 +330,23 @@ async def advance_clock(world: World, args: Args) -> None:
     await world.pass_time(float(args["seconds"]))
 
 
+async def block_loop(world: World, args: Args) -> None:
+    """The process stands still, as a whole, just before it writes the answer; time passes without it."""
+    process = next(iter(world.processes.values()))
+    if not isinstance(process, Child):
+        raise ScenarioError("only a process of its own can stand still")
+    seconds = float(args["seconds"])
+
+    async def stopped() -> bool:
+        return process.stands_still
+
+    await world.until(stopped, "the process to stand still", ticks=0)
+    catching_up = asyncio.create_task(process.do("advance", seconds=seconds))
+    world.passed_s += seconds
+    process.go_on()
+    await catching_up
+
+
 async def configure(world: World, args: Args) -> None:
     """Options of processes that start later are read before the first one does; a link is made at once."""
     if "link" in args:
@@ -365,8 +382,9 @@ async def await_idle(world: World, args: Args) -> None:
 
 TABLE: dict[str, Verb] = {
     "abort": abort, "accept": accept, "ack_inbound": ack_inbound, "advance_clock": advance_clock,
-    "await_idle": await_idle, "configure": configure, "corrupt": corrupt, "deliver_begin": deliver_begin,
-    "deliver_fail": deliver_fail, "deliver_ok": deliver_ok, "deliver_unknown": deliver_unknown,
+    "await_idle": await_idle, "block_loop": block_loop, "configure": configure, "corrupt": corrupt,
+    "deliver_begin": deliver_begin, "deliver_fail": deliver_fail, "deliver_ok": deliver_ok,
+    "deliver_unknown": deliver_unknown,
     "foreign_append": foreign_append, "foreign_rewrite": foreign_rewrite, "inbound_raw": inbound_raw,
     "io_error": io_error, "kill": kill, "lock_hold": lock_hold, "lock_leave": lock_leave,
     "metadata_append": metadata_append,

@@ -181,7 +181,6 @@ WAITING_FOR_VERB: dict[str, str] = {
     "repair_command": "repair commands",
     "store_write": "session index",
     "tool_progress": "stuck-session watchdog",
-    "block_loop": "scripted stops of the event loop",
 }
 
 WAITING_FOR_FACT: dict[str, str] = {
@@ -262,6 +261,8 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     return WAITING_FOR_CONFIGURE[key]
         if verb == "provider_error" and any(word in args.get("body", "") for word in REFUSED_HISTORIES):
             return "repair of refused histories"
+        if verb == "block_loop" and args.get("when") != "before last append":
+            return "processes that stand still for hours"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
             return "write locks held for hours"
         if verb == "io_error" and args.get("op") == "offset_write":

@@ -148,9 +148,14 @@ class Child:
             self._process.send_signal(number)
         await self._ended()
 
-    async def died(self) -> None:
-        """Wait until it has died by itself."""
-        await self._ended()
+    @property
+    def stands_still(self) -> bool:
+        """Whether it was stopped by a signal and not continued yet. Linux only."""
+        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def go_on(self) -> None:
+        """Continue it."""
+        self._process.send_signal(signal.SIGCONT)
 
     async def _ended(self) -> int:
         code = await asyncio.wait_for(self._process.wait(), PATIENCE_S)
