@@ -63,7 +63,7 @@ async def raises_a_bug(_turn: Turn, _view: InputView) -> None:
 
 
 async def waits_for_itself(turn: Turn, _view: InputView) -> None:
-    async with turn._hf.turn(KEY):  # pyright: ignore[reportPrivateUsage]  # as a tool with the handle would
+    async with turn._hf.turn(KEY):
         pass
 
 
