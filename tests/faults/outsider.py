@@ -91,7 +91,9 @@ def edit_at(path: str, at: int) -> None:
     before = os.stat(path)
     with open(path, "r+b") as file:
         file.seek(at)
-        file.write(b"#")
+        old = file.read(1)
+        file.seek(at)
+        file.write(b"+" if old == b"#" else b"#")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 

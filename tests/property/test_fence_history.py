@@ -76,6 +76,7 @@ class History:
     since: Since = field(default_factory=Since)
     backups: int = 0
     clean: tuple[int, int] = (0, 0)  # inode and size when a handle last wrote
+    known: tuple[int, int] = (0, 0)  # the same when the owner last looked
 
     @property
     def path(self) -> Path:
@@ -95,6 +96,7 @@ class History:
             assert turn.epoch.number > self.turn.epoch.number
         self.owner, self.turn, self.since = handle, turn, Since()
         self.note_clean()
+        self.known = self.clean
 
     async def step(self, do: str, which: int) -> None:
         if do in ("own", "window", "look", "next", "crash", "forget"):
@@ -147,6 +149,7 @@ class History:
         assert wrote == (len(after) > len(before))
         self.since = Since()
         self.note_clean()
+        self.known = self.clean
 
     @staticmethod
     async def verdict_of(act: Any) -> Verdict | None:
@@ -196,11 +199,13 @@ class History:
         for file in (self.root / "state" / "fence").iterdir():
             file.unlink()
         self.since.record_gone = True
+        self.clean = self.known  # what others wrote since is known to nobody any more
 
     def outside(self, do: str) -> None:
         path = str(self.path)
-        if not self.bytes() or (self.since.tampered and do in ("edit", "cut")):
-            return
+        header = (self.bytes() or b"").find(b"\n") + 1
+        if not header or (do == "cut" and self.known[1] <= header) or (self.since.tampered and do in ("edit", "cut")):
+            return  # nothing to change, nothing the owner knows to cut, or it might undo what was done before
         if do in ("touch", "hard_link"):
             self.backups += 1
             if do == "touch":
@@ -215,6 +220,9 @@ class History:
             outsider.append(path, do)
             self.since.foreign = True
         else:
+            self.backups += 1
+            # keeps the inode in use: one that is given to the next file makes the same bytes the same file
+            Path(f"{path}.backup-{self.backups}").hardlink_to(path)
             self.damage(do, path)
             self.since.tampered = True
 
@@ -244,7 +252,7 @@ class History:
         elif do == "replace":
             outsider.replace_with_same(path)
         elif do == "cut":
-            outsider.truncate(path, len(Path(path).read_bytes().splitlines(keepends=True)[0]))
+            outsider.truncate(path, Path(path).read_bytes().index(b"\n") + 1)
         elif do == "edit":
             outsider.edit_at(path, Path(path).read_bytes().index(b'"cwd"') + 8)
         else:
@@ -269,6 +277,7 @@ async def run(root: Path, steps: list[tuple[str, int]]) -> None:
 @example([("forget", 0), ("edit", 0)])
 @example([("forget", 0), ("metadata", 1), ("look", 0), ("metadata", 1), ("own", 0)])
 @example([("label", 0), ("metadata", 1), ("own", 0), ("mirror", 0), ("own", 0)])
+@example([("label", 0), ("window", 0), ("touch", 0), ("next", 0), ("label", 0)])
 @example([("crash", 0), ("user", 0), ("crash", 0), ("own", 0)])
 def test_no_false_and_no_missed_takeover_in_any_history(steps: list[tuple[str, int]]) -> None:
     root = Path(tempfile.mkdtemp(prefix="holdfast-"))

@@ -195,7 +195,7 @@ def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, number
         tail = [read_line(raw) for raw in lines_of(os.pread(file.fd, now.size - start, start))]
         found = fence.classify_lines(tail, leaves=rec.hangs_off(), on_branch=lambda _: True)
         keep_leaf = found.kind == "adopted"
-        adopted = fence.newest_id(tail) if keep_leaf else None
+        adopted = (fence.newest_id(tail) or rec.adopted) if keep_leaf else None
         if tail or found.kind != "adopted":
             findings.append(f"between turns: {found.detail}")
     now = _close_torn_tail(file, now, findings)
