@@ -71,6 +71,7 @@ class Faults:
         elif act == "stop":
             say({"event": f"at {point}"})
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(0.1)  # the signal may take another thread first
         elif act == "hang":
             say({"event": f"at {point}"})
             threading.Event().wait()

@@ -16,6 +16,7 @@ import pytest
 
 import holdfast
 from holdfast.errors import (
+    ResourceError,
     SessionBusyError,
     SessionWriteLockTimeoutError,
     WaitRingError,
@@ -25,6 +26,7 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.session.ownership import Busy
 from holdfast.turn.turn import Turn
+from tests.faults import checks, outsider
 from tests.faults.remote import GoneError, Remote, RemoteError, Troupe
 
 KEY = "agent:main:main"
@@ -454,3 +456,67 @@ async def test_an_input_is_run_by_one_of_many(state: Path, processes: Troupe) ->
             gone = await hf.claim(KEY, wait_s=0, input_id=input_id)
             assert isinstance(gone, Busy)
             assert gone.why == "gone"
+
+
+async def test_whoever_meets_a_live_owner_leaves_its_transcript_alone(state: Path, processes: Troupe) -> None:
+    """Without the line (its file was cleaned away) the claim itself says no, before it looks at a byte of the file."""
+    holder = await processes.start(state)
+    turn = await holder.call("claim", turn="t", session=KEY, wait_s=5)
+    await holder.call("append", turn="t", kind="user", text="not synced")
+    for file in (state / "fence").glob("*.line"):
+        file.unlink()
+    path = Path(turn["path"])
+    outsider.append_bytes(str(path), '{"torn')
+    before = path.stat()
+    async with holdfast.open(state) as hf:
+        with pytest.raises(SessionBusyError, match=turn["id"]):
+            await hf.claim(KEY, wait_s=0)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+    with pytest.raises(RemoteError, match="tampered"):
+        await holder.call("check", turn="t")
+    await holder.call("settle", turn="t")
+
+
+async def test_a_loop_stays_free_while_the_ledger_has_to_say_who_owns(state: Path, processes: Troupe) -> None:
+    """The record has vanished, so the ledger decides; a stopped process keeps that busy for a while."""
+    other = await processes.start(state)
+    async with holdfast.open(state, acquire_timeout_ms=400) as hf:
+        turn = await claimed(hf)
+        await other.call("arm", point="ledger.before_commit", act="stop")
+        theirs = other.ask("accept", session=OTHER, text="x")
+        await other.event()
+        for file in (state / "fence").iterdir():
+            file.unlink()
+        looking = asyncio.create_task(turn.inspect())
+        longest, at = 0.0, time.monotonic()
+        while not looking.done():
+            await asyncio.sleep(0.005)
+            longest, at = max(longest, time.monotonic() - at), time.monotonic()
+        assert longest < 0.3
+        with pytest.raises(ResourceError, match="locked"):
+            await looking
+        other.cont()
+        await theirs
+        assert (await turn.inspect()).kind in ("unchanged", "adopted")
+        await hf.close_turn(turn, None)
+
+
+async def test_the_wait_of_a_process_that_died_is_forgotten_with_its_turn(state: Path, processes: Troupe) -> None:
+    waiter = await processes.start(state)
+    async with holdfast.open(state) as hf:
+        holder = await claimed(hf)
+        await waiter.call("claim", turn="parent", session=OTHER, wait_s=5)
+        waiting = waiter.ask("claim", turn="child", session=KEY, parent="parent", wait_s=20)
+        while not checks.rows(state, "select * from waits"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # another process does it
+        await waiter.kill()
+        with pytest.raises(GoneError):
+            await waiting
+        await works(hf, OTHER)
+        assert checks.rows(state, "select * from waits") == []
+        await hf.close_turn(holder, None)

@@ -5,7 +5,6 @@ before.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -152,7 +151,7 @@ class Claiming(StoreCore):
             if not lock_held and not file.try_hold():
                 raise _ContendedError
 
-        def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline]:
+        def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline | None]:
             row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
             if only_if_plain and (row["owner_turn"] is not None or not baseline.is_plain(file)):
                 raise _NotPlainError
@@ -162,16 +161,18 @@ class Claiming(StoreCore):
                 raise SessionMovedError(
                     f"session {request.session!r} was bound to another transcript meanwhile; try again"
                 )
-            base = baseline.take_baseline(file, facts_of(row), self.clock)
             lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
+            owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
+            if owner is not None:
+                return owner, None
+            base = baseline.take_baseline(file, facts_of(row), self.clock)
             self._close_if_answered_before(conn, file, request, row, base, now_ms)
             granted = claims.claim(
                 conn,
-                dataclasses.replace(request, lapsed=lapsed),
+                request,
                 row,
                 limits=self.options.limits,
                 now_ms=now_ms,
-                life_of=lambda process: self.life_in(conn, process),
                 known_numbers=base.epoch_numbers,
                 end=base.record.end,
                 close=lambda c, predecessor: self.close_predecessor(c, file, request.transcript, predecessor, now_ms),
@@ -183,6 +184,8 @@ class Claiming(StoreCore):
                 if not committed:
                     return None
                 granted, base = result
+                if base is None:
+                    return granted
                 self.options.faults("claim.after_commit")
                 if isinstance(granted, Granted):
                     return self._enter_or_give_back(file, request, granted, base, fence_mode)
@@ -310,6 +313,7 @@ class Claiming(StoreCore):
             died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
             inbox.note_events(conn, [died])
         claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
+        claims.forget_waits_of(conn, predecessor.turn)
         claims.release(conn, transcript, predecessor.epoch)
 
     async def recover_dead(self) -> int:

@@ -85,6 +85,18 @@ def processes_owning(conn: sqlite3.Connection) -> set[str]:
     return {row[0] for row in conn.execute("select owner_process from transcripts where owner_turn is not null")}
 
 
+def live_owner(row: sqlite3.Row, lapsed: Epoch | None, life_of: Callable[[str], Life]) -> Busy | None:
+    """Who is in the way of a claim: asked before anything of the transcript is looked at.
+
+    Args:
+        lapsed: the epoch whose beat has stood still for the whole term.
+    """
+    epoch = Epoch(row["epoch_number"], row["epoch_nonce"])
+    if row["owner_turn"] is None or lapsed == epoch or life_of(row["owner_process"]) == "dead":
+        return None
+    return Busy("owned", f"turn {row['owner_turn']} ({row['owner_lane']}) of process {row['owner_process']}", epoch)
+
+
 def claim(
     conn: sqlite3.Connection,
     request: ClaimRequest,
@@ -92,15 +104,14 @@ def claim(
     *,
     limits: LaneLimits,
     now_ms: int,
-    life_of: Callable[[str], Life],
     known_numbers: tuple[int, ...],
     end: int,
     close: Callable[[sqlite3.Connection, Predecessor], None],
 ) -> Granted | Busy:
-    """Grant the transcript to a turn, closing its dead or lapsed predecessor first; or say who is in the way.
+    """Grant the transcript to a turn, closing its dead or lapsed predecessor first; or say what is in the way.
 
     Args:
-        row: of the transcript, as this transaction found it.
+        row: of the transcript, as this transaction found it; `live_owner` has found none.
         known_numbers: epoch numbers seen in the record and in the transcript.
         end: size of the transcript now; kept as the input's first offset at its first claim.
         close: settles or re-queues the predecessor's input from what the transcript says.
@@ -109,11 +120,6 @@ def claim(
     number = next_epoch_number(row["epoch_number"], *known_numbers)
     raised: Epoch | None = None
     if row["owner_turn"] is not None:
-        epoch = Epoch(row["epoch_number"], row["epoch_nonce"])
-        if life_of(row["owner_process"]) != "dead" and request.lapsed != epoch:
-            return Busy(
-                "owned", f"turn {row['owner_turn']} ({row['owner_lane']}) of process {row['owner_process']}", epoch
-            )
         predecessor = predecessor_of(conn, row)
         close(conn, predecessor)
         closed.append(predecessor)
@@ -245,6 +251,11 @@ def begin_wait(
 
 def end_wait(conn: sqlite3.Connection, wait_id: str) -> None:
     conn.execute("delete from waits where id=?", (wait_id,))
+
+
+def forget_waits_of(conn: sqlite3.Connection, turn: str) -> None:
+    """A turn that died waits for nobody any more."""
+    conn.execute("delete from waits where parent_turn=?", (turn,))
 
 
 def find_ring(conn: sqlite3.Connection, transcript: str, parent_turn: str | None) -> list[str]:

@@ -22,6 +22,7 @@ from holdfast.errors import (
     ResourceError,
 )
 from holdfast.lane.policy import LaneLimits
+from holdfast.session.fence import Epoch
 from holdfast.session.key import validate_key
 from holdfast.store.embedded import claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
@@ -268,8 +269,16 @@ class StoreCore:
         file.coarse_clock = self._coarse
         file.max_hold_ms = self.options.max_hold_ms
         file.faults = self.options.faults
-        file.ledger_epoch = lambda: self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
+        file.ledger_epoch = lambda: self._ask_for_epoch(transcript)
         return file
+
+    def _ask_for_epoch(self, transcript: str) -> Epoch | None:
+        """Whom the ledger calls the owner. It may be busy for a while: an event loop goes to a thread with this."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
+        raise NeedsProofError
 
     # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
 
