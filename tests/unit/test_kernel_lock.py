@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.store.embedded.kernel_lock import KernelLock
 
+LOCKS: list[KernelLock] = []
 LONG_S = 20.0
 """Waits that end by an event; only a hang gets near it."""
 
@@ -26,6 +27,9 @@ def path(tmp_path: Path) -> Path:
 def fds() -> Iterator[list[int]]:
     opened: list[int] = []
     yield opened
+    for lock in LOCKS:
+        lock.close()  # else a later test that forks would close these numbers again, whoever has them then
+    LOCKS.clear()
     for fd in opened:
         os.close(fd)
 
@@ -37,7 +41,8 @@ def lock_on(path: Path, fds: list[int], gate: Path | None = None) -> KernelLock:
     if gate is not None:
         fds.append(os.open(gate, os.O_CREAT | os.O_RDWR))
         gate_fd = fds[-1]
-    return KernelLock(fds[-2] if gate is not None else fds[-1], gate_fd)
+    LOCKS.append(KernelLock(fds[-2] if gate is not None else fds[-1], gate_fd))
+    return LOCKS[-1]
 
 
 class Granted:
@@ -281,3 +286,22 @@ def test_after_close_nothing_is_granted_and_nothing_held(path: Path, fds: list[i
     assert is_free(path)
     assert not lock.try_acquire()
     assert granted.order == []
+
+
+def test_a_fork_leaves_alone_what_took_the_numbers_of_a_closed_lock(path: Path) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_RDWR)
+    lock = KernelLock(fd)
+    lock.close()
+    os.close(fd)
+    reading, writing = os.pipe()  # one of them has the lock's old number
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, b"alive")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"alive"
+    os.waitpid(child, 0)
+    assert fd in (reading, writing)

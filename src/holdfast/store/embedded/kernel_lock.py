@@ -223,6 +223,8 @@ class KernelLock:
 
     def forget_after_fork(self) -> None:
         """In a forked child: the lock is the parent's. Close without unlocking, and never grant again."""
+        if self._closed:
+            return  # its descriptors are gone, and their numbers may be somebody else's by now
         self._closed = True
         self._mutex = threading.Lock()
         self._line.clear()
