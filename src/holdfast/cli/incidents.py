@@ -14,6 +14,7 @@ from holdfast.text import escape_controls
 
 
 @click.group()
+@common_options
 def incidents() -> None:
     """Replay written-down incidents (docs/incidents.md tells how to write one)."""
 

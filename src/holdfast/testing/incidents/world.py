@@ -31,7 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 LOOK_S = 0.005
 QUIET_S = 0.12
 """Real seconds without success after which time may pass a little: everybody looks at the store once a second."""
-PATIENCE_S = 4.0
+PATIENCE_S = 10.0
 POLL_TICKS = 3
 UNKNOWN_TICKS = 45
 """Virtual seconds after which a send of unknown fate has been looked at again (longest request: 30 s)."""
