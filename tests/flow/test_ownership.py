@@ -520,3 +520,86 @@ async def test_the_wait_of_a_process_that_died_is_forgotten_with_its_turn(state:
         await works(hf, OTHER)
         assert checks.rows(state, "select * from waits") == []
         await hf.close_turn(holder, None)
+
+
+# ── kept answers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_kept_answer_settles_an_input_that_nobody_has_taken_again(state: Path, frozen: Remote) -> None:
+    async with holdfast.open(state, **SHORT) as hf:
+        await hf.close_turn(await claimed(hf), None)  # takes over, and puts the input back in its place
+        frozen.cont()
+        with pytest.raises(RemoteError):
+            await frozen.call("leave", turn="t", finished="the first answer")
+        assert await frozen.call("settle", turn="t") == "superseded"
+        [view] = await hf.inputs()
+        assert (view.state, view.answer) == ("superseded", "the first answer")
+        [delivery] = await hf.deliveries()
+        assert delivery.body.startswith("the first answer\n\n(The conversation had moved on")
+        assert isinstance(await hf.claim(KEY, wait_s=0, input_id=view.id), Busy)
+
+
+async def test_a_kept_answer_goes_out_if_the_attempt_that_followed_fails(state: Path, frozen: Remote) -> None:
+    async with holdfast.open(state, **SHORT) as hf:
+        await hf.close_turn(await claimed(hf), None)
+        [view] = await hf.inputs()
+        again = await claimed(hf, input_id=view.id)
+        frozen.cont()
+        with pytest.raises(RemoteError):
+            await frozen.call("leave", turn="t", finished="the first answer")
+        assert await frozen.call("settle", turn="t") == "running"
+        assert await hf.deliveries() == []
+        await hf.close_turn(again, RuntimeError("the second attempt fails"))
+        view = await hf.input(view.id)
+        assert view.answer == "the first answer"
+        [delivery] = await hf.deliveries()
+        assert delivery.body.startswith("the first answer")
+        assert "moved on" in delivery.body
+
+
+async def test_what_an_unfinished_lost_turn_had_to_say_is_not_delivered(state: Path, frozen: Remote) -> None:
+    async with holdfast.open(state, **SHORT) as hf:
+        await hf.close_turn(await claimed(hf), None)
+        frozen.cont()
+        with pytest.raises(RemoteError):
+            await frozen.call("leave", turn="t")
+        assert await frozen.call("settle", turn="t") == "queued"
+        [view] = await hf.inputs()
+        assert view.state == "queued"
+        assert await hf.deliveries() == []
+
+
+# ── limits of a turn, many at once ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_turn_past_its_longest_time_is_renewed_no_more(state: Path, processes: Troupe) -> None:
+    holder = await processes.start(state, **SHORT, turn_max_s=0.1)
+    await holder.call("claim", turn="t", session=KEY, wait_s=5)
+    async with holdfast.open(state, **SHORT) as hf:
+        turn = await claimed(hf)
+        assert turn._owned.took_over
+        with pytest.raises(RemoteError, match="superseded"):
+            await holder.call("append", turn="t", kind="user", text="late")
+        await hf.close_turn(turn, None)
+
+
+async def test_many_sessions_are_used_at_once(state: Path) -> None:
+    """More than are kept open when idle."""
+    async with holdfast.open(state, limits=LaneLimits(widths={"main": 200})) as hf:
+        inside = asyncio.Barrier(90)
+
+        async def use(number: int) -> None:
+            async with hf.turn(f"agent:main:{number}", wait_s=30) as turn:
+                await turn.append(holdfast.user("x"))
+                await inside.wait()
+                async with turn.prompt_window() as window:
+                    await hf.session(f"agent:main:{number}").append_metadata(holdfast.session_info("y"))
+                assert window.verdict is not None
+                assert window.verdict.kind == "advanced"
+
+        for _ in range(2):
+            await asyncio.gather(*(use(number) for number in range(90)))
+    for path in checks.transcripts(state):
+        entries = checks.entries(path)
+        checks.check_transcript(entries)
+        assert [entry["type"] for entry in entries] == ["session", *["message", "session_info"] * 2]
