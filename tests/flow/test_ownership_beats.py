@@ -31,9 +31,9 @@ class Watch:
         self.clock.at += after_s
         return self._watch.has_lapsed("t", epoch, beat)
 
-    def lapses_after(self, beat: bytes, **how: Epoch) -> int:
+    def lapses_after(self, beat: bytes, *, epoch: Epoch = EPOCH) -> int:
         """Seconds until it counts, looking once a second."""
-        return next(second for second in range(1, 1000) if self.has_lapsed(beat, **how))
+        return next(second for second in range(1, 1000) if self.has_lapsed(beat, epoch=epoch))
 
 
 def test_a_beat_that_stands_still_for_the_whole_term_has_lapsed() -> None:
