@@ -528,3 +528,90 @@ async def test_what_was_settled_and_not_delivered_is_still_there_to_deliver(stat
         assert (await hf.input(input_id)).state == "answered"
         [still_open] = await hf.store.open_deliveries(["test"])
         assert still_open.body == ANSWER
+
+
+# ── recovery without a claim ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_recovery_writes_the_bytes_of_the_dead_again_and_makes_them_durable_before_it_settles_by_them(
+    state: Path, processes: Troupe
+) -> None:
+    """After a failed sync the kernel may show bytes that will never reach the disk."""
+    one = await processes.start(state)
+    input_id = await accepted(one)
+    await one.call("arm", point="settle.before_sync")
+    await one.call("work", script=[ANSWER])
+    await one.dies()
+    path = path_in(state)
+    before = path.stat().st_mtime_ns
+    async with holdfast.open(state) as hf:
+        assert await hf.store.recover_dead() == 1
+        assert (await hf.input(input_id)).answer == ANSWER
+        assert path.stat().st_mtime_ns > before
+        assert await hf.store.recover_dead() == 0
+        turn = await claimed(hf)
+        assert turn._owned.findings == []
+        assert turn._owned.claim.record.synced == path.stat().st_size  # pyright: ignore[reportAttributeAccessIssue]
+        await hf.close_turn(turn, None)
+
+
+async def test_after_a_power_loss_nothing_is_settled_by_a_line_that_stands_behind_damage(
+    state: Path, processes: Troupe
+) -> None:
+    one = await processes.start(state)
+    input_id = await accepted(one)
+    await one.call("arm", point="settle.before_sync")
+    await one.call("work", script=[ANSWER])
+    await one.dies()
+    path = path_in(state)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\0" * len(lines[1]) + lines[2])
+    checks.reboot(state)
+    async with holdfast.open(state) as hf:
+        assert await hf.store.recover_dead() == 1
+        assert (await hf.input(input_id)).state == "queued"
+        assert path.read_bytes() == lines[0]
+    two = await processes.start(state)
+    await two.call("work", script=[ANSWER])
+    await settles(two, input_id)
+    checks.check(state, accepted={input_id: "question"})
+
+
+@pytest.mark.parametrize("what", ["replace_with_folder", "replace_with_pipe", "replace_with_link", "truncate"])
+async def test_an_input_whose_turn_died_ends_even_if_its_session_cannot_be_read(
+    state: Path, processes: Troupe, what: str
+) -> None:
+    one = await processes.start(state)
+    input_id = await accepted(one)
+    await one.call("work", script=[["a"]])
+    assert [await one.event(), await one.event()] == [f"turn {input_id}", "tool a"]
+    await one.kill()
+    path = path_in(state)
+    if what == "truncate":
+        path.write_bytes(b"no header\n")
+    else:
+        outsider.run(what, str(path))
+    two = await processes.start(state)
+    await two.call("work", script=[ANSWER])
+    view = await settles(two, input_id, "failed")
+    assert view["error"] == "TranscriptFormatError"
+    [delivery] = checks.rows(state, "select * from outbox")
+    assert "could not be answered" in delivery["body"]
+
+
+async def test_a_turn_that_wrote_nothing_says_nothing_of_what_others_have_not_synced(
+    state: Path, processes: Troupe
+) -> None:
+    """What a settlement calls durable is not checked after a power loss."""
+    one = await processes.start(state)
+    async with holdfast.open(state) as hf:
+        turn = await claimed(hf)
+        await one.call("metadata", session=KEY, kind="label", text="x")
+        await turn.inspect()
+        await hf.close_turn(turn, None)
+        assert checks.rows(state, "select synced_end from transcripts") == [{"synced_end": 0}]
+        turn = await claimed(hf)
+        await turn.append(holdfast.user("x"), durable=True)
+        await hf.close_turn(turn, None)
+    size = path_in(state).stat().st_size
+    assert checks.rows(state, "select synced_end from transcripts") == [{"synced_end": size}]

@@ -287,17 +287,24 @@ class Claiming(StoreCore):
             inbox.settle(conn, wanted, answered_from(final), now_ms)
 
     def close_predecessor(
-        self, conn: sqlite3.Connection, file: TranscriptFile, transcript: str, predecessor: Predecessor, now_ms: int
+        self,
+        conn: sqlite3.Connection,
+        file: TranscriptFile | None,
+        transcript: str,
+        predecessor: Predecessor,
+        now_ms: int,
     ) -> None:
         """Whoever takes over first closes the one before: final lines are synced and settled, the rest is queued
-        again.
+        again. `file` is None if the session's file is no transcript any more.
         """
         detail = f"process {describe(self.state.processes, predecessor.process)} ended or lapsed"
         if predecessor.input_id is not None:
             row = inbox.by_id(conn, predecessor.input_id)
             assert row is not None
-            final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
-            if final is not None:
+            final = None
+            if file is not None:
+                final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
+            if file is not None and final is not None:
                 file.sync()
                 inbox.settle(conn, row, answered_from(final), now_ms, predecessor.turn)
             elif row["cancel_by"]:
@@ -324,11 +331,8 @@ class Claiming(StoreCore):
         owned = await self.reads.owned_transcripts(self.life_in)
         for transcript, process in [(transcript, process) for transcript, process, life in owned if life == "dead"]:
             try:
-                file = await self.file_of(transcript)
-                if file.try_hold():
-                    recovery = self.writer.submit(self._recovery_job(file, transcript))
-                    closed += await asyncio.shield(self.in_use(file, recovery))
-            except (TranscriptFormatError, ResourceError) as exc:  # the others are not to wait for this one
+                closed += await self._recover(transcript)
+            except ResourceError as exc:  # the others are not to wait for this one
                 if self.stopped:
                     raise
                 log.error("the turn of dead process %s on transcript %s stays open: %s", process, transcript, exc)
@@ -336,21 +340,45 @@ class Claiming(StoreCore):
             self.slot_freed.set()
         return closed
 
-    def _recovery_job(self, file: TranscriptFile, transcript: str) -> Job:
+    async def _recover(self, transcript: str) -> int:
+        try:
+            file = await self.file_of(transcript)
+            if not file.try_hold():
+                return 0
+            recovery = self.writer.submit(self._recovery_job(file, transcript))
+            return await asyncio.shield(self.in_use(file, recovery))
+        except (
+            TranscriptFormatError
+        ) as exc:  # the input does not wait for ever: whoever claims it says so to its sender
+            log.error("a dead turn is closed without its transcript: %s", exc)
+            return await asyncio.shield(self.writer.submit(self._recovery_job(None, transcript)))
+
+    def _recovery_job(self, file: TranscriptFile | None, transcript: str) -> Job:
+        """As the next owner would: the baseline first, so that nothing unsynced or damaged is settled by."""
         now_ms = self.now_ms()
+        base: baseline.Baseline | None = None
 
         def run(conn: sqlite3.Connection) -> int:
+            nonlocal base
             row = conn.execute(
                 "select * from transcripts where id=? and owner_turn is not null", (transcript,)
             ).fetchone()
             if row is None or self.life_in(conn, row["owner_process"]) != "dead":
                 return 0
-            file.look()
+            if file is not None:
+                base = baseline.take_baseline(file, facts_of(row), self.clock)
             self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
             return 1
 
         def finish(committed: bool, result: Any) -> Any:
-            file.release()
+            if file is not None:
+                try:
+                    if committed and base is not None:
+                        file.record.write(base.record)
+                finally:
+                    file.release()
+            for finding in base.findings if base is not None else ():
+                log.warning("transcript %s: %s", transcript, finding)
             return result if committed else 0
 
         return Job(run, durable=True, prepare=lambda: None, finish=finish)

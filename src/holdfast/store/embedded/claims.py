@@ -55,6 +55,7 @@ class OwnedTurn:
     has_line: bool = False
     let_go: bool = False
     dirty: bool = False  # something was appended that is not synced yet
+    synced_end: int = 0  # as far as this turn has synced the file
 
     @property
     def epoch(self) -> Epoch:

@@ -67,7 +67,10 @@ class Ending(Writing):
             if events:
                 inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
-            claims.release(conn, owned.transcript, claim.epoch, claim.record if claim.lost is None else None)
+            # what is dirty was synced before this; what others wrote since the last sync was not
+            is_durable = owned.dirty or max(claim.record.synced, owned.synced_end) >= claim.record.end
+            durable = claim.record if is_durable and claim.lost is None else None
+            claims.release(conn, owned.transcript, claim.epoch, durable)
             return state
 
         def sync_first() -> None:

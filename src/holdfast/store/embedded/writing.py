@@ -50,6 +50,7 @@ class Writing(StoreCore):
         await self.in_thread_with(owned.file, owned.file.sync)
         self.note_synced(owned.file, upto)
         owned.dirty = owned.claim.record.end > upto.end
+        owned.synced_end = upto.end
 
     @staticmethod
     def note_synced(file: TranscriptFile, upto: Synced) -> None:
