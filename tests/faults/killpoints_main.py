@@ -187,6 +187,11 @@ async def take_over(work: Work) -> None:
         await turn.append(holdfast.user("from the library"))
 
 
+async def recover(work: Work) -> None:
+    """What a worker does before it looks at the queue."""
+    assert await work.hf.store.recover_dead() == 1
+
+
 async def lost_turn(work: Work) -> None:
     """The file is changed under the turn; the answer is kept beside it."""
     turn = await work.claim(await work.accept("second"))
@@ -205,6 +210,8 @@ WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "metadata": (one_turn, metadata),
     "takeover": (unfinished, take_over),
     "takeover of a final line": (finished_not_settled, take_over),
+    "recovery": (unfinished, recover),
+    "recovery of a final line": (finished_not_settled, recover),
     "after an outsider": (left_by_an_outsider, take_over),
     "lost turn": (one_turn, lost_turn),
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast.errors import SessionBusyError, WaitRingError
+from holdfast.errors import SessionBusyError, StoreStoppedError, WaitRingError
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
@@ -322,3 +322,19 @@ async def test_an_input_that_is_not_next_is_refused_and_leaves_no_trace(state: P
         await leaves_no_trace(hf)
         turn = await hf.claim(KEY, wait_s=5, input_id=first)
         await give_up(hf, turn)
+
+
+async def test_whoever_waits_when_the_state_is_closed_is_told_at_once(state: Path) -> None:
+    async with holdfast.open(state) as beside:
+        holder = await beside.claim(KEY, wait_s=1)
+        async with holdfast.open(state) as hf:
+            waiter = asyncio.create_task(hf.claim(KEY, wait_s=60))
+            transcript = await hf.store.transcript_of(KEY)
+            files = hf.store._files  # pyright: ignore[reportAttributeAccessIssue]
+            while transcript not in files or not files[transcript].line._line:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0)
+        began = time.monotonic()
+        with pytest.raises(StoreStoppedError, match="closed"):
+            await waiter
+        assert time.monotonic() - began < 2
+        await give_up(beside, holder)

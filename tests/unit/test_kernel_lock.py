@@ -281,11 +281,25 @@ def test_the_death_of_its_holder_frees_it(path: Path, fds: list[int]) -> None:
 def test_after_close_nothing_is_granted_and_nothing_held(path: Path, fds: list[int]) -> None:
     lock, granted = lock_on(path, fds), Granted()
     assert lock.try_acquire()
-    lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    ticket = lock.request(granted.as_("a"))  # type: ignore[arg-type]
     lock.close()
     assert is_free(path)
     assert not lock.try_acquire()
-    assert granted.order == []
+    assert not ticket.granted
+    assert granted.order == ["a"]  # woken, so that it does not wait for ever
+
+
+def test_a_thread_that_waits_when_the_lock_is_closed_goes_on_without_it(path: Path, fds: list[int]) -> None:
+    theirs, lock = lock_on(path, fds), lock_on(path, fds)
+    assert theirs.try_acquire()
+    got: list[bool] = []
+    waiter = threading.Thread(target=lambda: got.append(lock.acquire(LONG_S)))
+    waiter.start()
+    while not lock._line:
+        os.sched_yield()
+    lock.close()
+    waiter.join(LONG_S / 2)
+    assert got == [False]
 
 
 def test_a_fork_leaves_alone_what_took_the_numbers_of_a_closed_lock(path: Path) -> None:

@@ -23,7 +23,9 @@ _open_locks: weakref.WeakSet[KernelLock] = weakref.WeakSet()
 
 
 class Ticket:
-    """A place in line. `granted` is set once, by whichever thread gave us the lock."""
+    """A place in line. `granted` is set once, by whichever thread gave us the lock. Without it, a call of `on_grant`
+    means that the lock was closed.
+    """
 
     __slots__ = ("_on_grant", "granted", "left")
 
@@ -34,6 +36,11 @@ class Ticket:
 
     def grant(self) -> None:
         self.granted = True
+        self._on_grant()
+
+    def wake(self) -> None:
+        """The lock is closed: nothing will be granted any more."""
+        self.left = True
         self._on_grant()
 
 
@@ -104,9 +111,8 @@ class KernelLock:
             return True
         ready = threading.Event()
         ticket = self.request(ready.set)
-        if ready.wait(timeout_s):
-            return True
-        self.leave_if_waiting(ticket)
+        if not ready.wait(timeout_s):
+            self.leave_if_waiting(ticket)
         return ticket.granted
 
     def leave_if_waiting(self, ticket: Ticket) -> None:
@@ -154,13 +160,16 @@ class KernelLock:
         return granted
 
     def close(self) -> None:
-        """No more grants from now on. Does not close the fds."""
+        """No more grants from now on; whoever waits is woken without one. Does not close the fds."""
         with self._mutex:
             self._closed = True
+            waiting = list(self._line)
             self._line.clear()
             if self._busy:
                 self._unlock_kernel()
                 self._busy = False
+        for ticket in waiting:
+            ticket.wake()
 
     # ── the kernel ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -204,14 +204,14 @@ class LedgerWriter:
         """Raises StoreStoppedError once nothing can be recorded in this process any more."""
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process") from self._stopped
+        if self._closed:
+            raise StoreStoppedError("the state was closed in this process; open it again")
 
     def _put(self, job: Job) -> None:
         if os.getpid() != self._pid:
             raise OwnershipLostError("this process was forked from the one that opened the state; open it again")
-        self.raise_if_stopped()
         with self._start:
-            if self._closed:
-                raise StoreStoppedError("the state was closed in this process; open it again")
+            self.raise_if_stopped()
             self._queue.put(job)
             if not self._thread.is_alive():
                 self._thread.start()  # not before it is needed: opening a state waits for no thread
