@@ -9,12 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import weakref
 from pathlib import Path
 from typing import Literal
 
 from holdfast import ids
 
 Life = Literal["alive", "dead", "unknown"]
+_held: weakref.WeakSet[Sentinel] = weakref.WeakSet()
 
 
 class Sentinel:
@@ -29,7 +31,7 @@ class Sentinel:
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
         os.rename(draft, folder / self.name)  # by its name it is never seen unlocked while we live
-        os.register_at_fork(after_in_child=self._forget)
+        _held.add(self)
 
     def is_ours(self) -> bool:
         """False in a forked child, which owns nothing."""
@@ -49,10 +51,19 @@ class Sentinel:
         os.close(self._fd)
         self._fd = -1
 
-    def _forget(self) -> None:
+    def forget_after_fork(self) -> None:
+        """In a forked child: closed without unlocking, so that the parent's death is seen though the child lives on."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _forget_all_after_fork() -> None:
+    for sentinel in list(_held):
+        sentinel.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_all_after_fork)
 
 
 def probe(folder: Path, name: str) -> Life:
