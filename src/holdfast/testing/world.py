@@ -100,6 +100,7 @@ class World:
         self._open = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
         self._hf: Holdfast | None = None
+        self._courier: Courier | None = None
 
     async def __aenter__(self) -> World:
         await self._start()
@@ -227,7 +228,7 @@ class World:
         return found
 
     async def idle(self, *, passing_s: float = 0.0) -> None:
-        """Wait until nothing is queued, running or on its way.
+        """Wait until nothing is queued, running or on its way, and whoever watches has been told of it.
 
         Args:
             passing_s: virtual seconds that may pass meanwhile; refused deliveries and those of unknown fate need some.
@@ -237,7 +238,11 @@ class World:
             if await self._is_working():
                 return None
             deliveries = await self.hf.deliveries(limit=INPUTS_MAX)  # after the inputs: a settlement brings them along
-            return all(one.state in ("sent", "failed") for one in deliveries) or None
+            if not all(one.state in ("sent", "failed") for one in deliveries):
+                return None
+            # The ledger knows first; whoever has just written to it tells of it in this process a moment later.
+            is_told = not self.hf.live_turns() and self._courier is not None and not self._courier.sending
+            return is_told or None
 
         await self._until(look, "everything to be done", passing_s)
 
@@ -309,6 +314,7 @@ class World:
             toolbox=Toolbox(self._tools),
         )
         worker, courier = Worker(hf, runner.run, limits=self._limits), Courier(hf, [self.channel])
+        self._courier = courier
         self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]
         self._open.push_async_callback(self._end_loops)
         self._open.push_async_callback(worker.stop, 0.0)
