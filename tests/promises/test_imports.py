@@ -39,7 +39,10 @@ PURE = [
     "context/repair.py",
     "inbound/chat.py",
     "model/failure.py",
+    "model/facts.py",
+    "model/failure_codes.py",
     "model/failure_rules.py",
+    "model/failure_texts.py",
 ]
 DOING = {"asyncio", "pathlib", "select", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}
 

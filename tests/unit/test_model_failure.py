@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from httpx2 import ReadTimeout
 
-from holdfast.errors import AllModelsFailedError, ProviderError, SessionBusyError, SessionWriteLockTimeoutError
+from holdfast import errors
+from holdfast.errors import (
+    AllModelsFailedError,
+    CoordinationError,
+    ProviderError,
+    SessionBusyError,
+    SessionWriteLockTimeoutError,
+)
 from holdfast.model import failure_rules
 from holdfast.model.facts import DEPTH_MAX, NODES_MAX, walk
 from holdfast.model.failure import classify
+from holdfast.model.failure_codes import PROVIDER_CODES, TRANSPORT_CODES
+from holdfast.model.failure_texts import TEXTS
 
 
 def lock_timeout() -> SessionWriteLockTimeoutError:
@@ -229,20 +239,61 @@ def test_a_summary_of_failures_has_the_class_they_share() -> None:
 # ── the tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_rule_names_a_class_of_the_vocabulary() -> None:
-    named = {
-        *failure_rules.PROVIDER_CODES.values(),
-        *failure_rules.TRANSPORT_CODES.values(),
-        *failure_rules.NAMES.values(),
-        *(rule.reason for rule in failure_rules.TEXTS),
-        *(rule.reason for rule in failure_rules.STATUSES.values()),
-        *(reason for rule in failure_rules.STATUSES.values() for reason in rule.unless),
+EVERY_RULE = [
+    *(rule for rules in (*PROVIDER_CODES.values(), *TRANSPORT_CODES.values()) for rule in rules),
+    *failure_rules.STATUSES.values(),
+    *failure_rules.NAMES.values(),
+    *(rule for rule, _ in TEXTS),
+]
+
+
+def test_every_rule_names_a_class_of_the_vocabulary_and_a_source_that_is_told() -> None:
+    assert {rule.reason for rule in EVERY_RULE} <= set(failure_rules.REASONS)
+    assert {reason for rule in EVERY_RULE for reason in rule.unless} <= set(failure_rules.REASONS)
+    assert {rule.source for rule in EVERY_RULE} == set(failure_rules.SOURCES)
+
+
+def test_no_rule_stands_there_twice() -> None:
+    assert len(set(EVERY_RULE)) == len(EVERY_RULE)
+
+
+def test_wordings_are_written_in_the_lower_case_in_which_they_are_searched() -> None:
+    for rule, _ in TEXTS:
+        words = re.sub(r"\\.", "", rule.pattern)
+        assert words == words.lower()
+
+
+def test_codes_of_coordination_are_kept_in_the_form_they_are_compared_in() -> None:
+    assert all(code == failure_rules.code_key(code) for code in failure_rules.COORDINATION_CODES)
+
+
+def test_every_coordination_error_of_ours_is_known_by_name() -> None:
+    ours = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, CoordinationError)
     }
-    assert named <= set(failure_rules.REASONS)
-    assert all(rule.source for rule in failure_rules.TEXTS)
+    assert ours <= failure_rules.COORDINATION_NAMES
 
 
-def test_codes_are_kept_in_the_form_they_are_compared_in() -> None:
-    for code in (*failure_rules.PROVIDER_CODES, *failure_rules.TRANSPORT_CODES, *failure_rules.COORDINATION_CODES):
-        assert code.isalnum()
-        assert code == code.lower()
+def test_the_rule_that_decided_is_told_with_its_source() -> None:
+    found = classify({"status": 402, "message": "Monthly spend limit reached."})
+    assert found.rule is not None
+    assert (found.rule.status, found.rule.source) == (402, "openclaw")
+    assert found.evidence == "status 402, text 'monthly spend limit reached'"
+
+
+def test_a_relays_copy_of_what_the_provider_said_counts() -> None:
+    body = {
+        "error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": "prompt is too long: 9 > 8"}}
+    }
+    assert classify(ProviderError("HTTP 400: Provider returned error", status=400, body=body)).reason == (
+        "context_overflow"
+    )
+
+
+def test_what_a_form_is_refused_for_is_read_field_by_field() -> None:
+    body = {"detail": [{"loc": ["body", "messages"], "msg": "maximum context length is 32768 tokens"}]}
+    assert classify({"status": 400, "message": "Bad Request", "body": body}).reason == "context_overflow"
+
+
+def test_a_body_that_is_only_text_is_read() -> None:
+    assert classify({"message": "failed", "body": "upstream connect error: connection refused"}).reason == "timeout"

@@ -29,7 +29,8 @@ class Facts:
     Args:
         name: class name, "" when unknown.
         message: the text, cut to `TEXT_MAX`.
-        status: HTTP status, from a numeric attribute (never parsed out of the text).
+        said: what the error's body says in words, where the text does not repeat it.
+        status: HTTP status, from a numeric attribute or the body (never parsed out of the text).
         text_status: HTTP status that the text opens with or that its JSON carries ("HTTP 402 …", "529 API is busy").
         codes: the provider's codes and types, verbatim, most specific first; also those of its body.
         text_codes: the same, out of JSON inside the text.
@@ -43,6 +44,7 @@ class Facts:
 
     name: str = ""
     message: str = ""
+    said: tuple[str, ...] = ()
     status: int | None = None
     text_status: int | None = None
     codes: tuple[str, ...] = ()
@@ -75,13 +77,16 @@ def facts_of(node: object, depth: int = 0, via: str = "") -> Facts:
     if isinstance(node, str):
         text = node[:TEXT_MAX]
         codes = tuple(_codes_in_text(text))
-        return Facts(message=text, text_status=status_in_text(text), text_codes=codes, depth=depth, via=via)
+        said = tuple(_words_beside(text, text))
+        return Facts(message=text, said=said, text_status=status_in_text(text), text_codes=codes, depth=depth, via=via)
     message = _message(node)[:TEXT_MAX]
-    codes = [*_codes_of(node), *_codes_in_body(_get(node, "body"))]
+    body = _get(node, "body")
+    codes = [*_codes_of(node), *_codes_in_body(body)]
     return Facts(
         name=_name(node),
         message=message,
-        status=status_of(node),
+        said=tuple(_words_beside(message, body)),
+        status=status_of(node) or _status_in_body(body),
         text_status=status_in_text(message),
         codes=tuple(dict.fromkeys(codes)),
         text_codes=tuple(_codes_in_text(message)),
@@ -135,6 +140,28 @@ def body_error(body: object) -> Mapping[str, Any] | None:
         return None
     inner = body.get("error", body.get("Error"))
     return inner if isinstance(inner, Mapping) else cast(Mapping[str, Any], body)
+
+
+def body_words(body: object) -> Iterator[str]:
+    """What an error body says to people: its message, wherever it keeps it; a body that is only text, whole."""
+    error = body_error(body)
+    if error is None:
+        if isinstance(body, str) and body:
+            yield body
+        return
+    for name in ("message", "Message", "msg", "detail", "error", "error_msg", "reason"):
+        value = error.get(name)
+        if isinstance(value, str) and value:
+            yield value
+    for each in (error.get("detail"), error.get("errors")):  # FastAPI's own form: a list with a `msg` for each field
+        for one in each if isinstance(each, list) else ():
+            words = one.get("msg", one.get("message")) if isinstance(one, Mapping) else one
+            if isinstance(words, str):
+                yield words
+    metadata = error.get("metadata")  # a relay's copy of what the provider behind it said
+    raw = cast(Mapping[str, Any], metadata).get("raw") if isinstance(metadata, Mapping) else None
+    if isinstance(raw, str | Mapping) and raw:
+        yield raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
 
 
 def parse_json(text: str) -> object:
@@ -223,6 +250,17 @@ def _codes_in_body(body: object) -> Iterator[str]:
             yield reason
     if isinstance(body, Mapping) and isinstance(text := body.get("error"), str) and re.fullmatch(r"\w+", text):
         yield text
+
+
+def _words_beside(message: str, body: object) -> Iterator[str]:
+    for words in body_words(body):
+        if words not in message:
+            yield words[:TEXT_MAX]
+
+
+def _status_in_body(body: object) -> int | None:
+    error = body_error(body)
+    return _as_status(error.get("code")) if error is not None else None
 
 
 def _codes_in_text(text: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What kind of failure an error is: one class, from type, status, code and text. Pure; the tables are `failure_rules`.
+"""What kind of failure an error is: one class, from type, status, code and text. Pure; the tables are data.
 
 The order of belief:
 
@@ -7,18 +7,20 @@ The order of belief:
 2. Explicit evidence, outermost error first.
 3. Text, outermost first; then the name of the class.
 
-A plain timeout is a timeout.
+A plain timeout is a timeout. The tables: `failure_rules` (forms, statuses, names), `failure_codes`, `failure_texts`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holdfast.model import failure_rules as rules
 from holdfast.model.facts import Facts, walk
+from holdfast.model.failure_codes import PROVIDER_CODES, TRANSPORT_CODES
+from holdfast.model.failure_rules import Rule, code_key
+from holdfast.model.failure_texts import TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,13 @@ class FailureClass:
         reason: one of `failure_rules.REASONS`, or None when nothing is known.
         coordination: who may write was in question; no model failed, and no candidate may be used up.
         evidence: what the class was read from, for people: "status 429", "code insufficient_quota", "text …".
+        rule: the row that decided; None where no row did (a coordination error, a reason already found, nothing known).
     """
 
     reason: str | None
     coordination: bool
     evidence: str
+    rule: Rule | None = field(default=None, compare=False, repr=False)
 
 
 def classify(error: BaseException | Mapping[str, Any] | str, *, provider: str | None = None) -> FailureClass:
@@ -64,9 +68,9 @@ def classify(error: BaseException | Mapping[str, Any] | str, *, provider: str | 
 def _coordination(facts: Facts) -> str | None:
     if facts.coordination or facts.name in rules.COORDINATION_NAMES:
         return f"type {facts.name}"
-    code = next((code for code in (*facts.codes, *facts.text_codes) if _key(code) in rules.COORDINATION_CODES), None)
-    if code is not None:
-        return f"code {code}"
+    for code in (*facts.codes, *facts.text_codes):
+        if code_key(code) in rules.COORDINATION_CODES:
+            return f"code {code}"
     if not facts.from_provider and rules.COORDINATION_TEXT.search(facts.message):
         return f"text {_cut(facts.message)!r}"
     return None
@@ -76,8 +80,7 @@ def _provider_evidence(facts: Facts, provider: str | None) -> FailureClass | Non
     """Evidence strong enough to stand beside a coordination error: what only a provider says."""
     found = _explicit(facts, (), provider, transport=False)
     if found is None and facts.from_provider:
-        reason = next((reason for reason, _ in _texts(facts, provider) if reason != "timeout"), None)
-        found = FailureClass(reason, False, "ProviderError") if reason else None
+        found = next((found for found in _texts(facts, provider) if found.reason != "timeout"), None)
     return found if found is not None and found.reason is not None else None
 
 
@@ -94,11 +97,12 @@ def _explicit(
 
 def _by_code(codes: tuple[str, ...], facts: Facts, provider: str | None, transport: bool = True) -> FailureClass | None:
     for code in codes:
-        key = _key(code)
-        if key in rules.PROVIDER_CODES:
-            return _more_exact(FailureClass(rules.PROVIDER_CODES[key], False, f"code {code}"), facts, provider)
-        if transport and key in rules.TRANSPORT_CODES:
-            return FailureClass(rules.TRANSPORT_CODES[key], False, f"code {code}")
+        found = _coded(code, PROVIDER_CODES, provider)
+        if found is not None:
+            return _more_exact(found, facts, provider)
+        found = _coded(code, TRANSPORT_CODES, provider) if transport else None
+        if found is not None:
+            return found
     return None
 
 
@@ -106,13 +110,16 @@ def _by_status(status: int, facts: Facts, inside: Sequence[Facts], provider: str
     rule = rules.STATUSES[status]
     if rule.reason == "format" and _says_nothing(facts, inside):
         return FailureClass(None, False, f"status {status} without a body")
-    for said in (facts, *(near for near in inside if near.depth == facts.depth + 1)):
-        for reason, evidence in (*_texts(said, provider, status), *_coded(said)):
-            if reason in rule.unless:
-                return FailureClass(reason, False, f"status {status}, {evidence}")
-            if reason == rule.reason:
+    by_itself = FailureClass(rule.reason, False, f"status {status}", rule)
+    confirmed: FailureClass | None = None
+    for near in (facts, *(near for near in inside if near.depth == facts.depth + 1)):
+        for found in (*_texts(near, provider, status), *_all_coded(near, provider)):
+            if found.reason in rule.unless:
+                return replace(found, evidence=f"status {status}, {found.evidence}")
+            if found.reason == rule.reason:
+                confirmed = confirmed or replace(found, evidence=f"status {status}, {found.evidence}")
                 break
-    return FailureClass(rule.reason, False, f"status {status}")
+    return confirmed or by_itself
 
 
 def _says_nothing(facts: Facts, inside: Sequence[Facts]) -> bool:
@@ -123,11 +130,12 @@ def _says_nothing(facts: Facts, inside: Sequence[Facts]) -> bool:
 
 def _more_exact(found: FailureClass, facts: Facts, provider: str | None) -> FailureClass:
     """A quota's text is believed over a rate limit's code: some providers send used-up credits as a rate limit."""
-    if found.reason == "rate_limit":
-        for reason, evidence in _texts(facts, provider, 429):
-            if reason in ("billing", "rate_limit"):
-                return FailureClass(reason, False, f"{found.evidence}, {evidence}") if reason == "billing" else found
-    return found
+    if found.reason != "rate_limit":
+        return found
+    text = next((text for text in _texts(facts, provider, 429) if text.reason in ("billing", "rate_limit")), None)
+    if text is None or text.reason == "rate_limit":
+        return found
+    return FailureClass("billing", False, f"{found.evidence}, {text.evidence}", text.rule)
 
 
 def _weak(facts: Facts, inside: Sequence[Facts], provider: str | None) -> FailureClass | None:
@@ -135,38 +143,41 @@ def _weak(facts: Facts, inside: Sequence[Facts], provider: str | None) -> Failur
     status = facts.text_status
     if status is not None and status in rules.STATUSES:
         return _by_status(status, facts, inside, provider)
-    if found := _by_code(facts.text_codes, facts, provider):
-        return found
-    for reason, evidence in _texts(facts, provider):
-        return FailureClass(reason, False, evidence)
-    return None
+    return _by_code(facts.text_codes, facts, provider) or next(_texts(facts, provider), None)
 
 
 def _by_name(facts: Facts, _inside: Sequence[Facts], _provider: str | None) -> FailureClass | None:
-    reason = rules.NAMES.get(facts.name)
-    return FailureClass(reason, False, f"type {facts.name}") if reason else None
+    rule = rules.NAMES.get(facts.name)
+    return FailureClass(rule.reason, False, f"type {facts.name}", rule) if rule else None
 
 
-def _texts(facts: Facts, provider: str | None, status: int | None = None) -> Iterator[tuple[str, str]]:
+def _texts(facts: Facts, provider: str | None, status: int | None = None) -> Iterator[FailureClass]:
     """Every class the words of this error speak of, most telling first, with the words."""
-    for rule in rules.TEXTS:
+    texts = [text.lower() for text in (facts.message, *facts.said) if text]
+    for rule, expression in TEXTS:
         if rule.provider is not None and rule.provider != provider:
             continue
         if rule.status is not None and rule.status != status:
             continue
-        match = rule.pattern.search(facts.message)
-        if match:
-            yield rule.reason, f"text {_cut(match[0])!r}"
+        for text in texts:
+            match = expression.search(text)
+            if match:
+                yield FailureClass(rule.reason, False, f"text {_cut(match[0])!r}", rule)
+                break
 
 
-def _coded(facts: Facts) -> Iterator[tuple[str, str]]:
+def _all_coded(facts: Facts, provider: str | None) -> Iterator[FailureClass]:
     for code in (*facts.codes, *facts.text_codes):
-        if reason := rules.PROVIDER_CODES.get(_key(code)):
-            yield reason, f"code {code}"
+        found = _coded(code, PROVIDER_CODES, provider)
+        if found is not None:
+            yield found
 
 
-def _key(code: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", code.lower())
+def _coded(code: str, table: Mapping[str, tuple[Rule, ...]], provider: str | None) -> FailureClass | None:
+    for rule in table.get(code_key(code), ()):
+        if rule.provider is None or rule.provider == provider:
+            return FailureClass(rule.reason, False, f"code {code}", rule)
+    return None
 
 
 def _cut(text: str, most: int = 60) -> str:
