@@ -32,6 +32,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     beat_s: float = 15.0,
     beat_term_s: float = 90.0,
     turn_max_s: float = 172_800.0,
+    disk_patience_s: float | None = None,
     kind: str = "library",
     faults: Faults | None = None,
 ) -> AsyncIterator[Holdfast]:
@@ -46,6 +47,8 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         max_hold_ms: a holder past it is reported; None: `HOLDFAST_SESSION_WRITE_LOCK_MAX_HOLD_MS`, else 300,000.
         beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as
         lapsed.
+        disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass (busy,
+            full); 0: not at all; None: 15.
         kind: what this process is, for people ("library", "gateway", "cli").
         faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
 
@@ -59,6 +62,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     if "://" in where:
         raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
     from holdfast.store.embedded.faults import no_faults
+    from holdfast.store.embedded.patience import PATIENCE_S
     from holdfast.store.embedded.sections import defer_terminal_stops
     from holdfast.store.embedded.store import EmbeddedStore, StoreOptions
 
@@ -73,6 +77,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         beat_s=beat_s,
         beat_term_s=beat_term_s,
         turn_max_s=turn_max_s,
+        disk_patience_s=PATIENCE_S if disk_patience_s is None else disk_patience_s,
         kind=kind,
         faults=faults or no_faults,
     )

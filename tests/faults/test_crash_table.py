@@ -367,7 +367,7 @@ async def test_a_foreign_tail_after_a_write_that_was_taken_back_is_not_cut(state
             raise OSError(28, "No space left on device")
 
     armed = False
-    async with holdfast.open(state, faults=disk_full) as hf:
+    async with holdfast.open(state, faults=disk_full, disk_patience_s=0) as hf:
         turn = await claimed(hf)
         await turn.append(holdfast.user("one"))
         armed = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +16,8 @@ import holdfast
 from holdfast.errors import ResourceError
 from holdfast.inbound.event import Accepted, InboundEvent, Route
 from holdfast.kernel import Holdfast
+from holdfast.store.embedded.faults import Point
+from holdfast.testing.faults import Trace, fail_at
 from holdfast.turn.turn import Turn
 from tests.faults import checks
 from tests.faults.remote import RemoteError, Troupe
@@ -71,10 +75,10 @@ async def accept(hf: Holdfast, text: str = "question") -> str:
     return admission.input_id
 
 
-async def begun(hf: Holdfast, input_id: str) -> Turn:
+async def begun(hf: Holdfast, input_id: str, text: str = "question") -> Turn:
     turn = await hf.claim(KEY, wait_s=5, input_id=input_id)
     assert isinstance(turn, Turn)
-    await turn.append_input([{"role": "user", "content": "question"}])
+    await turn.append_input([{"role": "user", "content": text}])
     return turn
 
 
@@ -89,7 +93,7 @@ async def refusal(hf: Holdfast, text: str) -> str | None:
 
 async def answers(hf: Holdfast, text: str = "question") -> str:
     input_id = await accept(hf, text)
-    turn = await begun(hf, input_id)
+    turn = await begun(hf, input_id, text)
     await turn.append(holdfast.assistant(ANSWER, model="demo/demo"))
     assert await hf.close_turn(turn, None) == "answered"
     return input_id
@@ -128,7 +132,7 @@ async def test_a_line_that_does_not_fit_leaves_nothing_behind_and_the_turn_goes_
     disk: SmallDisk,
 ) -> None:
     disk.mount("2m")
-    async with holdfast.open(disk.place / "state") as hf:
+    async with holdfast.open(disk.place / "state", disk_patience_s=0.1) as hf:
         await answers(hf)
         input_id = await accept(hf)
         turn = await begun(hf, input_id)
@@ -149,7 +153,7 @@ async def test_a_line_that_does_not_fit_leaves_nothing_behind_and_the_turn_goes_
 
 async def test_a_turn_that_the_full_disk_ends_is_explained_with_the_help_of_the_reserve(disk: SmallDisk) -> None:
     disk.mount("2m")
-    async with holdfast.open(disk.place / "state") as hf:
+    async with holdfast.open(disk.place / "state", disk_patience_s=0.1) as hf:
         await answers(hf)
         input_id = await accept(hf)
         turn = await begun(hf, input_id)
@@ -199,6 +203,61 @@ async def test_a_session_cannot_be_begun_on_a_full_disk_and_can_be_afterwards(di
             await turn.append(holdfast.user("x"))
         turn = await begun(hf, input_id)
         await hf.close_turn(turn, None)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EFBIG])
+async def test_an_append_that_the_disk_refuses_for_a_moment_is_tried_again(state: Path, number: int) -> None:
+    refusal = fail_at("append.after_intent", error=lambda: OSError(number, os.strerror(number)), nth=3, times=3)
+    async with holdfast.open(state, faults=refusal) as hf:
+        await answers(hf, "one")
+        input_id = await answers(hf, "two")
+        assert (await hf.input(input_id)).answer == ANSWER
+    checks.check(state, accepted={input_id: "two"})
+    (path,) = checks.transcripts(state)
+    assert len(checks.entries(path)) == 5
+
+
+async def test_an_append_that_cannot_succeed_is_not_tried_again(state: Path) -> None:
+    passed = Trace()
+
+    def refuse(point: Point) -> None:
+        passed(point)
+        if point == "append.after_intent":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async with holdfast.open(state, faults=refuse) as hf:
+        with pytest.raises(ResourceError, match="Read-only"):
+            async with hf.turn(KEY) as turn:
+                await turn.append(holdfast.user("x"))
+    assert passed.points.count("append.after_intent") == 1
+
+
+async def test_a_failed_sync_is_final_even_for_a_reason_that_may_pass(state: Path) -> None:
+    once = fail_at("transcript.before_sync", error=lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    async with holdfast.open(state, faults=once) as hf:
+        turn = await hf.claim(KEY, wait_s=5)
+        assert isinstance(turn, Turn)
+        for _ in range(2):
+            with pytest.raises(ResourceError, match="sync failed"):
+                await turn.append(holdfast.user("x"), durable=True)
+
+
+async def test_a_finished_answer_that_the_transcript_never_takes_is_kept_beside_it_and_delivered(state: Path) -> None:
+    refusal = fail_at("append.after_intent", error=lambda: OSError(errno.EFBIG, "File too large"), nth=2, times=None)
+    async with holdfast.open(state, faults=refusal, disk_patience_s=0.1) as hf:
+        input_id = await accept(hf)
+        turn = await begun(hf, input_id)
+        with pytest.raises(ResourceError, match="File too large") as refused:
+            await turn.append(holdfast.assistant(ANSWER, model="demo/demo"))
+        assert await hf.close_turn(turn, refused.value) == "superseded"
+        view = await hf.input(input_id)
+        assert (view.state, view.answer) == ("superseded", ANSWER)
+        assert "kept in" in (view.detail or "")
+        (told,) = await hf.deliveries()
+        assert told.body.startswith(ANSWER)
+        assert "kept beside it" in told.body
+        (beside,) = Path(turn.transcript.path).parent.glob("*.kept-*")
+        assert ANSWER in beside.read_text()
 
 
 # ── read-only ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,7 +326,7 @@ async def test_more_sessions_than_descriptors_can_be_used_one_after_the_other(st
 
 async def test_a_short_write_is_taken_back(state: Path, processes: Troupe) -> None:
     """A limit on the size of files cuts the write in the middle of a line."""
-    remote = await processes.start(state)
+    remote = await processes.start(state, disk_patience_s=0.1)
     turn: dict[str, Any] = await remote.call("claim", turn="t", session=KEY, wait_s=5)
     path = Path(turn["path"])
     await remote.call("append", turn="t", kind="user", text="x" * 4_000_000)  # more than the ledger has

@@ -13,11 +13,8 @@ INCIDENTS = load_incidents(FILE)
 
 KNOWN_TO_FAIL = {
     "OC-110980": "a second gateway waits for the live owner; it does not displace it, so nobody is told to send again",
-    "OC-82382": "a provider that breaks off is a provider's error: the next model answers, the turn is not interrupted",
     "OC-100644": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
     "TR-6356": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
-    "PI-8345": "one refused append ends the turn: the user's line is told of, not written",
-    "OC-39446": "one refused append ends the turn: a disk that is busy for two seconds costs the answer",
 }
 """Each is a finding to decide or to mend; a test that passes nevertheless fails, so that the list cannot go stale."""
 

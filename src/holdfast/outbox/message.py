@@ -20,6 +20,11 @@ PART_CHARS_MAX = 100_000
 MOVED_ON_NOTE = "(The conversation had moved on while this answer was being written.)"
 """The one-line note under a salvaged answer."""
 
+NOT_WRITTEN_NOTE = (
+    "(The disk is refusing writes: this answer could not be added to the conversation, and is kept beside it.)"
+)
+"""The same under an answer that the transcript could not take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

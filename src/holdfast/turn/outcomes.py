@@ -7,7 +7,14 @@ import json
 from typing import Any
 
 from holdfast import ids
-from holdfast.errors import CoordinationError, HoldfastError, InputError, ResourceError, TurnCancelledError
+from holdfast.errors import (
+    CoordinationError,
+    HoldfastError,
+    InputError,
+    ProviderError,
+    ResourceError,
+    TurnCancelledError,
+)
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry, MessageEntry, text_of
@@ -29,7 +36,11 @@ def is_final(entry: Entry) -> bool:
 
 
 def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, str, str | None]:
-    """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail."""
+    """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail.
+
+    A turn is `interrupted` if it was cut off in the middle: by the end of its process, or by a provider that broke off
+    after words of its answer had reached the user, so that no other model could be asked.
+    """
     if isinstance(exc, TurnCancelledError):
         return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
     if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
@@ -37,7 +48,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
     if isinstance(exc, CoordinationError) and exc.again and has_input:
         return None, "coordination", str(exc)
     failed = failed_with(exc)
-    return failed, "failed", f"{failed.error}: {failed.detail}"
+    broke_off = isinstance(exc, ProviderError) and bool(exc.partial)
+    return failed, "interrupted" if broke_off else "failed", f"{failed.error}: {failed.detail}"
 
 
 def failed_with(exc: BaseException) -> Outcome:
@@ -50,6 +62,8 @@ def explain(exc: BaseException) -> str:
     """What the user is told when a turn fails: what happened and what to do, without insides."""
     if isinstance(exc, ResourceError):
         return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
+    if isinstance(exc, ProviderError) and exc.partial:
+        return f"The answer broke off in the middle: {exc} What had been said is kept; send the message again."
     if isinstance(exc, HoldfastError):
         return f"This message could not be answered: {exc}"
     return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."

@@ -4,6 +4,7 @@ through `Turn.append`; everything that ends one through `Turn.close`.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,9 +17,10 @@ from holdfast.context.plan import plan
 from holdfast.context.repair import interrupted_result
 from holdfast.errors import (
     OwnershipLostError,
+    ResourceError,
     TurnCancelledError,
 )
-from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, answered_by
+from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
 from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
@@ -33,6 +35,7 @@ from holdfast.turn.events import TurnEvent
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
 
+log = logging.getLogger("holdfast.turn")
 current_turn: ContextVar[str | None] = ContextVar("holdfast_turn", default=None)
 """The id of the turn inside which code runs: a turn started there is its child (rings of waits are refused)."""
 
@@ -281,6 +284,10 @@ class Turn:
         If the input is still open and nobody has claimed it again, this also settles it as `superseded`, and the
         answer is delivered with a note. Called again for the same turn it does nothing.
         """
+        why = self.lost.kind if self.lost is not None else "lost"
+        await self._salvage(entry, f"the conversation had moved on ({why})", MOVED_ON_NOTE)
+
+    async def _salvage(self, entry: Entry, why: str, note: str) -> None:
         if self._salvaged is not None:
             return
         text, message = outcomes.text(entry), outcomes.message_of(entry)
@@ -290,12 +297,21 @@ class Turn:
         build = self._builder(kept, entry_id, final=False, writer="salvage")
         where = await self._hf.store.salvage_line(self._owned, entry_id, build)
         self.note("turn.salvaged", where=where)
-        why = self.lost.kind if self.lost is not None else "lost"
-        detail = f"the conversation had moved on ({why}); the answer is kept in {where}"
+        detail = f"{why}; the answer is kept in {where}"
         result = {"message": message, "finish": "stop", "usage": None, "entry_id": entry_id}
-        self._salvaged = Outcome("superseded", answer=text, result=result, detail=detail, notice=MOVED_ON_NOTE)
+        self._salvaged = Outcome("superseded", answer=text, result=result, detail=detail, notice=note)
         if self.input_id is not None:
             self._salvaged_state = await self._hf.store.settle_salvaged(self.input_id, self.epoch, self._salvaged)
+
+    async def _keep_from_the_disk(self, refused: ResourceError) -> None:
+        """The transcript did not take a finished answer: beside it there may be room. If not, its end is explained."""
+        if self.lost is not None or not self._finals or self._final() is not None:
+            return
+        entry, _ = self._finals[-1]
+        try:
+            await self._salvage(entry, f"it could not be written: {refused}", NOT_WRITTEN_NOTE)
+        except ResourceError as too:
+            log.error("turn %s: its answer could not be kept beside the transcript either: %s", self.id, too)
 
     async def keep_finished(self, answer: Any) -> None:
         """Salvage what a prompt window was told is finished: text, a v3 message or an entry."""
@@ -311,6 +327,8 @@ class Turn:
                 settles the input in any case.
         """
         await self._hf.store.stop_writing(self._owned)
+        if isinstance(exc, ResourceError):
+            await self._keep_from_the_disk(exc)
         outcome, how, detail = self._how_it_ended(exc)
         if outcome is None and self.input_id is not None:
             charge = how == "taken_over"

@@ -29,6 +29,7 @@ from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
+from holdfast.store.embedded.patience import PATIENCE_S
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.sentinel import Life, Sentinel
@@ -50,6 +51,7 @@ class StoreOptions:
         max_hold_ms: a holder of the write lock past this is reported, never robbed.
         beat_s, beat_term_s: how often a turn shows life; how long its beat is watched standing still before it lapses.
         turn_max_s: no turn is renewed for longer.
+        disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass.
         faults: called at named points; for tests (`faults.py`).
     """
 
@@ -59,6 +61,7 @@ class StoreOptions:
     beat_s: float = 15.0
     beat_term_s: float = 90.0
     turn_max_s: float = 172_800.0
+    disk_patience_s: float = PATIENCE_S
     kind: str = "library"
     faults: Faults = no_faults
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from holdfast.errors import (
+    ResourceError,
     SessionTakeoverError,
     TranscriptUnsettledError,
 )
@@ -16,7 +18,10 @@ from holdfast.store.embedded.claiming import facts_of
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build, StoreCore
 from holdfast.store.embedded.holding import Position, Synced, TranscriptFile
+from holdfast.store.embedded.patience import Patience
 from holdfast.store.embedded.writer import Job
+
+log = logging.getLogger("holdfast.store")
 
 
 class Writing(StoreCore):
@@ -35,14 +40,38 @@ class Writing(StoreCore):
     ) -> tuple[Verdict, list[Position]]:
         """Append the owner's lines in one holding; `sync`: durable before it returns.
 
+        A disk that refuses for a reason that may pass is asked again for up to `disk_patience_s`.
+
         Cancelled: the lines are there whole or not at all; appending the same ids again writes nothing twice.
         """
         owned.claim.raise_if_lost(owned.file.path)  # the file of a turn that has ended may be closed
         owned.dirty = True
-        done = await self.with_lock(owned.file, lambda proof: owned.file.append_owned(owned.claim, lines, proof), owned)
+        done = await self._append_patiently(owned, lines)
         if sync:
             await self.sync(owned)
         return done
+
+    async def _append_patiently(
+        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]]
+    ) -> tuple[Verdict, list[Position]]:
+        """One holding; another one a moment later if the disk refuses for a reason that may pass. Between them the lock
+        is free, and the fence looks anew.
+        """
+        patience = Patience(self.clock, self.options.disk_patience_s)
+        while True:
+            try:
+                done = await self.with_lock(
+                    owned.file, lambda proof: owned.file.append_owned(owned.claim, lines, proof), owned
+                )
+            except ResourceError as refused:
+                if patience.tries == 0:
+                    log.warning("turn %s: %s", owned.claim.turn, refused)
+                if not await patience.wait_after(refused):
+                    raise
+            else:
+                if patience.tries:
+                    log.info("turn %s: the disk took it at try %d", owned.claim.turn, patience.tries + 1)
+                return done
 
     async def sync(self, owned: OwnedTurn) -> None:
         """Make what the turn has appended durable."""

@@ -291,7 +291,8 @@ async def abort(world: World, args: Args) -> None:
         target = world.input_id(args["input"])
     else:
         raise ScenarioError("a stop names a turn or an input")
-    if args.get("by") == "provider":
+    if args.get("by") == "provider":  # it had begun to answer, and breaks off
+        await stream(world, args["turn"], "text", "the beginning of ")
         await stream(world, args["turn"], "fail", {"status": 0, "body": "aborted by the provider"})
         return
     await world.process().do("cancel", target=target, by=args["by"])

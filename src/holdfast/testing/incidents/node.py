@@ -34,6 +34,7 @@ from holdfast.outbox.delivery import Courier
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
 from holdfast.store.embedded.faults import Faults
+from holdfast.store.embedded.record_file import RecordFile
 from holdfast.store.protocol import Store
 from holdfast.store.views import InputView
 from holdfast.testing.clock import VirtualClock
@@ -300,13 +301,19 @@ class Node:
         """The whole process stands still at the next of these points, until somebody continues it."""
         self._switch.arm(stop_at(*points))  # pyright: ignore[reportArgumentType]
 
-    def fail_at(self, points: list[str], code: str, lasts_s: float) -> None:
-        """The disk refuses at these points: once, or for so many virtual seconds."""
+    def fail_at(self, points: list[str], code: str, lasts_s: float, partly_into: str | None) -> None:
+        """The disk refuses at these points: once, or for so many virtual seconds.
+
+        Args:
+            partly_into: a transcript's path: the first bytes of what was to be written there reach it all the same.
+        """
         number, until_mono = getattr(errno, code), self._clock.mono() + lasts_s
 
         def refuse() -> None:
             if lasts_s and self._clock.mono() >= until_mono:
                 return
+            if partly_into is not None:
+                _write_first_bytes(Path(self._spec.state), Path(partly_into))
             if "ledger.before_commit" in points:
                 raise sqlite3.OperationalError(os.strerror(number))
             raise OSError(number, os.strerror(number))
@@ -330,6 +337,24 @@ class Node:
         """Carry out one order by name."""
         done = getattr(self, order)(**args)
         return await done if asyncio.iscoroutine(done) else done
+
+
+def _write_first_bytes(state: Path, transcript: Path) -> None:
+    """What a short write leaves behind. The store has said in a fence record what it is about to write, and where."""
+    for path in (state / "fence").iterdir():
+        if path.suffix:
+            continue
+        record = RecordFile(path)
+        try:
+            record.read()
+            intent = record.read_intent()
+        finally:
+            record.close()
+        if intent is not None and intent.offset == transcript.stat().st_size:
+            with transcript.open("ab") as file:
+                file.write(intent.head[:20])
+            return
+    raise HoldfastError(f"nobody is about to write to {transcript}")
 
 
 def metadata_entry(kind: str, text: str) -> Entry:

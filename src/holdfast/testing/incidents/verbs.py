@@ -158,7 +158,8 @@ async def io_error(world: World, args: Args) -> None:
         raise ScenarioError(f"unknown operation {op!r}")
     if points[op]:
         lasts_s = float(args.get("duration_s", 0))
-        await world.process().do("fail_at", points=points[op], code=args["errno"], lasts_s=lasts_s)
+        partly = str(await world.transcript(args["session"])) if args.get("bytes_written") == "partial" else None
+        await world.process().do("fail_at", points=points[op], code=args["errno"], lasts_s=lasts_s, partly_into=partly)
     for one in world.inputs.values():
         if op == "spool_write" and one.id is None:
             await hand_over(world, one)
