@@ -1,7 +1,7 @@
 """Errors of providers, of the network and of our own, each with the class that the failover is to see.
 
-`failover_classification.json`: what others met. `classification_rules.json`: ours, so that each row of the tables in
-`holdfast.model` has a case. A new row needs one there.
+`failover_classification.json`: what others met. `fresh_errors.json`: bodies of current providers.
+`classification_rules.json`: ours, so that each row of the tables in `holdfast.model` has a case; a new row needs one there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holdfast.model.failure_rules import NAMES, STATUSES, Rule
 from holdfast.model.failure_texts import TEXTS
 from tests.cases.given import SHIPPED, Case, cases, check_set_aside, each
 
-FILES = ("failover_classification.json", "classification_rules.json")
+FILES = ("failover_classification.json", "classification_rules.json", "fresh_errors.json")
 
 
 def found_in(case: Case) -> FailureClass:

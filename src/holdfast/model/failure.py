@@ -48,6 +48,7 @@ def classify(error: BaseException | Mapping[str, Any] | str, *, provider: str | 
     """
     chain = walk(error)
     asked = next((facts.provider for facts in chain if facts.provider), provider)
+    asked = rules.PROVIDER_ALIASES.get(asked or "", asked)
     coordination = next((found for facts in chain if (found := _coordination(facts))), None)
     if coordination is not None:
         for facts in chain:
@@ -113,8 +114,11 @@ def _by_status(status: int, facts: Facts, inside: Sequence[Facts], provider: str
     by_itself = FailureClass(rule.reason, False, f"status {status}", rule)
     confirmed: FailureClass | None = None
     for near in (facts, *(near for near in inside if near.depth == facts.depth + 1)):
-        for found in (*_texts(near, provider, status), *_all_coded(near, provider)):
-            if found.reason in rule.unless:
+        # Codes first: a provider that names the exact case in one tells people something vaguer.
+        others = [reason for reason in rule.unless if reason != rule.reason]
+        codes = [found for found in _all_coded(near, provider) if found.reason in others]
+        for found in (*codes, *_texts(near, provider, status)):
+            if found.reason in others:
                 return replace(found, evidence=f"status {status}, {found.evidence}")
             if found.reason == rule.reason:
                 confirmed = confirmed or replace(found, evidence=f"status {status}, {found.evidence}")
@@ -129,13 +133,14 @@ def _says_nothing(facts: Facts, inside: Sequence[Facts]) -> bool:
 
 
 def _more_exact(found: FailureClass, facts: Facts, provider: str | None) -> FailureClass:
-    """A quota's text is believed over a rate limit's code: some providers send used-up credits as a rate limit."""
-    if found.reason != "rate_limit":
-        return found
-    text = next((text for text in _texts(facts, provider, 429) if text.reason in ("billing", "rate_limit")), None)
-    if text is None or text.reason == "rate_limit":
-        return found
-    return FailureClass("billing", False, f"{found.evidence}, {text.evidence}", text.rule)
+    """What the words make of a code that is coarser than they are."""
+    others = rules.MORE_EXACT.get(found.reason or "", ())
+    for text in _texts(facts, provider) if others else ():
+        if text.reason in others:
+            return replace(text, evidence=f"{found.evidence}, {text.evidence}")
+        if text.reason == found.reason:
+            break
+    return found
 
 
 def _weak(facts: Facts, inside: Sequence[Facts], provider: str | None) -> FailureClass | None:
@@ -155,7 +160,7 @@ def _texts(facts: Facts, provider: str | None, status: int | None = None) -> Ite
     """Every class the words of this error speak of, most telling first, with the words."""
     texts = [text.lower() for text in (facts.message, *facts.said) if text]
     for rule, expression in TEXTS:
-        if rule.provider is not None and rule.provider != provider:
+        if not _is_about(rule, provider):
             continue
         if rule.status is not None and rule.status != status:
             continue
@@ -175,9 +180,15 @@ def _all_coded(facts: Facts, provider: str | None) -> Iterator[FailureClass]:
 
 def _coded(code: str, table: Mapping[str, tuple[Rule, ...]], provider: str | None) -> FailureClass | None:
     for rule in table.get(code_key(code), ()):
-        if rule.provider is None or rule.provider == provider:
+        if _is_about(rule, provider):
             return FailureClass(rule.reason, False, f"code {code}", rule)
     return None
+
+
+def _is_about(rule: Rule, provider: str | None) -> bool:
+    return rule.provider is None or (
+        provider is not None and (provider == rule.provider or provider.startswith(f"{rule.provider}-"))
+    )
 
 
 def _cut(text: str, most: int = 60) -> str:

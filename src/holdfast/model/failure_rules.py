@@ -31,21 +31,31 @@ SOURCES: dict[str, str] = {
     "anthropic": "docs.claude.com/en/api/errors",
     "anthropic plans": "messages of Claude subscriptions, as OpenClaw's users reported them",
     "aws": "docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html",
+    "azure": "learn.microsoft.com/azure/ai-foundry/openai/reference; threads in tests/cases/fresh_errors.json",
     "bedrock": "docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html",
+    "cerebras": "inference-docs.cerebras.ai; threads in tests/cases/fresh_errors.json",
     "cloudflare": "developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors",
     "deepseek": "api-docs.deepseek.com/quick_start/error_codes",
+    "fireworks": "docs.fireworks.ai/guides/inference-error-codes",
     "google": "ai.google.dev/gemini-api/docs/troubleshooting",
     "grpc": "cloud.google.com/apis/design/errors (google.rpc.Code)",
+    "groq": "console.groq.com/docs/errors",
     "http": "RFC 9110 section 15, RFC 6585",
     "litellm": "docs.litellm.ai/docs/exception_mapping",
+    "llama.cpp": "github.com/ggml-org/llama.cpp/pull/15780",
+    "lm studio": "github.com/lmstudio-ai/lmstudio-bug-tracker/issues/546",
+    "mistral": "threads in tests/cases/fresh_errors.json",
     "moonshot": "platform.moonshot.ai/docs/api/chat (error descriptions)",
     "node": "nodejs.org/api/errors.html and undici's list of errors",
+    "ollama": "github.com/ollama/ollama/issues/4159",
     "openai": "platform.openai.com/docs/guides/error-codes/api-errors",
     "openclaw": "errors OpenClaw's users reported; tests/cases/failover_classification.json",
     "openrouter": "openrouter.ai/docs/api-reference/errors",
     "ours": "holdfast.model.errors, holdfast.model.catalog, holdfast.model.pydantic_ai",
     "posix": "errno(3)",
     "python": "the exceptions of Python and of the SDKs in holdfast.model.errors",
+    "tgi": "github.com/huggingface/text-generation-inference, router/src/validation.rs",
+    "xai": "docs.x.ai/docs/key-information/debugging; threads in tests/cases/fresh_errors.json",
     "zhipu": "docs.bigmodel.cn/cn/faq/api-code and other Chinese providers",
 }
 """The short names that rows give as their source."""
@@ -117,7 +127,7 @@ STATUSES: dict[int, Rule] = {
         (413, "context_overflow", "anthropic", ("rate_limit", "billing")),
         (422, "format", "http", _REQUEST),
         (424, "server_error", "bedrock", ("overloaded",)),  # the model itself failed
-        (429, "rate_limit", "http", ("billing",)),
+        (429, "rate_limit", "http", ("billing", "overloaded")),
         (499, "timeout", "openclaw", ("overloaded",)),
         (500, "server_error", "http", ("overloaded", "billing", "rate_limit", "context_overflow", "timeout")),
         (502, "timeout", "http", _TRANSIENT),
@@ -160,6 +170,16 @@ NAMES: dict[str, Rule] = {
 }
 
 # ── others ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Which classes an error's words may put in the place of what its code says: the codes are coarser than the words.
+MORE_EXACT: dict[str, tuple[str, ...]] = {
+    "rate_limit": ("billing",),  # used-up credits, sent as a rate limit
+    "server_error": ("overloaded", "context_overflow"),
+    "format": STATUSES[400].unless,
+}
+
+# Names of a provider that mean the same one to a rule. "google-vertex" is "google" by its beginning.
+PROVIDER_ALIASES = {"amazon-bedrock": "bedrock", "gemini": "google", "x-ai": "xai"}
 
 # A body that says nothing. Beside 400 and 422 such an error stays without a class, so that nothing loops on "format".
 NO_BODY = re.compile(r"(?:no (?:response )?body|no body response)\W*$|\(no body\)", re.IGNORECASE)

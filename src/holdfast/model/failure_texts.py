@@ -19,6 +19,9 @@ _OF_ONE = (
     ("openrouter", r"key (?:budget )?limit exceeded", "billing", "openrouter"),
     ("openrouter", r"^\s*provider returned error\s*$", "timeout", "openrouter"),
     ("anthropic", r"extra usage", "billing", "anthropic plans"),
+    ("google", r"exceeded your current quota, please check your plan and billing", "rate_limit", "google"),
+    ("fireworks", r"spending limit or failure to pay", "billing", "fireworks"),
+    ("bedrock", r"with on-demand throughput isn.t supported", "model_not_found", "bedrock"),
 )
 
 # Beside 402, which is a bill, except where the text says that it fills up again.
@@ -48,6 +51,9 @@ _OF_ALL = (
     (None, r"used up your (?:points|credits)", "billing", "openclaw"),
     (None, r"out of (?:credits|extra usage)", "billing", "anthropic plans"),
     (None, r"purchase (?:a subscription|credits)", "billing", "openclaw"),
+    (None, r"(?:doesn't|does not) have any credits", "billing", "xai"),
+    (None, r"reached your specified api usage limits", "billing", "anthropic"),
+    (None, r"budget has been exceeded|exceeded budget for|crossed budget", "billing", "litellm"),
     (None, r"plans? (?:&|and) billing", "billing", "anthropic"),
     (None, _SAID + r" 402(?=$| (?:from|response|error)|[.,;])", "billing", "openclaw"),
     (None, r"余额不足", "billing", "zhipu"),
@@ -85,6 +91,10 @@ _OF_ALL = (
     (None, r"reduce the length of the messages", "context_overflow", "openai"),
     (None, r"string too long\. expected a string with maximum length", "context_overflow", "openai"),
     (None, r"longer than the model's context length", "context_overflow", "litellm"),
+    (None, r"exceeds? context limit", "context_overflow", "anthropic"),
+    (None, r"exceeds? the available context size|exceed n_ctx", "context_overflow", "llama.cpp"),
+    (None, r"tokens when context the overflows", "context_overflow", "lm studio"),
+    (None, r"`inputs`.{0,40}(?:must be <=|must have less than)", "context_overflow", "tgi"),
     (None, r"上下文(?:过长|超出|长度超出)|超出最大上下文", "context_overflow", "zhipu"),
     # ── too much to do ──
     (None, r"overloaded", "overloaded", "anthropic"),
@@ -92,6 +102,8 @@ _OF_ALL = (
     (None, r"high volume of requests", "overloaded", "openclaw"),
     (None, r"(?:api|server|service) is (?:too )?busy", "overloaded", "openclaw"),
     (None, r"over capacity|at capacity", "overloaded", "openclaw"),
+    (None, r"tier capacity exceeded|no capacity available", "overloaded", "mistral"),
+    (None, r"server busy|maximum pending requests exceeded", "overloaded", "ollama"),
     (None, r"服务过载", "overloaded", "zhipu"),
     # ── credentials that are gone ──
     (None, _CREDENTIAL + r".{0,20}(?:revoked|deactivated|disabled|deleted)", "auth_permanent", "openclaw"),
@@ -112,12 +124,17 @@ _OF_ALL = (
     (None, r"oauth token refresh failed", "auth", "openclaw"),
     (None, r"failed to extract accountid from token", "auth", "openclaw"),
     (None, r"unable to locate credentials", "auth", "aws"),
+    (None, r"organi[sz]ation must be verified", "auth", "openai"),
+    (None, r"location is not supported|(?:region|country), .{0,30}not supported", "auth", "google"),
     (None, r"认证失败|无权访问|禁止访问|鉴权失败", "auth", "zhipu"),
     # ── models that are not there ──
     (None, r"unknown model\b|model not found|model[_ ]not[_ ]found", "model_not_found", "openclaw"),
     (None, r"the model .{1,120}does not exist", "model_not_found", "openai"),
     (None, r"is not a valid model", "model_not_found", "openrouter"),
     (None, r"no endpoints found for", "model_not_found", "openrouter"),
+    (None, r"has been decommissioned", "model_not_found", "groq"),
+    (None, r"model identifier is invalid", "model_not_found", "bedrock"),
+    (None, r"is not allowed to use publisher model", "model_not_found", "google"),
     # ── requests in the wrong form ──
     (None, r"should match pattern", "format", "anthropic"),
     (None, r"does not support assistant message prefill", "format", "anthropic"),
@@ -143,7 +160,7 @@ _OF_ALL = (
     (None, r"^\s*request failed(?: after repeated internal retries)?\.?\s*$", "timeout", "openclaw"),
     (None, r"ended without (?:sending any chunks|a finish)", "timeout", "openclaw"),
     (None, r"internal server error|bad gateway", "timeout", "http"),
-    (None, r"service (?:temporarily )?unavailable|gateway time-?out", "timeout", "http"),
+    (None, r"temporarily unavailable|service unavailable|gateway time-?out", "timeout", "http"),
     (None, r"^\s*an unknown error occurred\.?\s*$|unknown error, 520", "timeout", "openclaw"),
     (None, r"web server is down", "timeout", "cloudflare"),
     (None, r"请求超时|连接错误|服务繁忙|系统繁忙|内部错误", "timeout", "zhipu"),
