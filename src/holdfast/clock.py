@@ -39,7 +39,8 @@ class SystemClock:
 
 def iso(at: datetime) -> str:
     """`2026-05-22T10:00:00.000Z`: the form of time stamps in transcripts (formats.md §2)."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch_ms(at: datetime) -> int:

@@ -22,12 +22,8 @@ def nonce() -> str:
 
 def derived_id(*parts: str | int) -> str:
     """128 bits that follow from `parts` alone, as 32 hex digits."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = str(part).encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
-    return digest.hexdigest()[:32]
+    raws = [str(part).encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join([len(raw).to_bytes(8, "big") + raw for raw in raws])).hexdigest()[:32]
 
 
 def input_line_id(input_id: str) -> str:

@@ -33,6 +33,8 @@ from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
 
 HOUSEKEEPING_S = 0.5
+SURELY_FITS_CHARS = 1_000_000
+"""Text up to this fits into a line however it is escaped (12 bytes a character at most); longer text is tried."""
 SETTLE_RETRY_S = 2.0
 log = logging.getLogger("holdfast")
 
@@ -89,9 +91,10 @@ class Holdfast:
         check_event(event)
         admission = await self.store.accept(event)
         if isinstance(admission, Accepted):
-            at_ms = epoch_ms(self.clock.now())
-            data = {"source": event.source, "lane": event.lane}
-            self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))
+            if self.events.is_watched:
+                at_ms = epoch_ms(self.clock.now())
+                data = {"source": event.source, "lane": event.lane}
+                self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))
             self.work_arrived.set()
         elif isinstance(admission, Duplicate):
             log.info(
@@ -352,8 +355,10 @@ def check_event(event: InboundEvent) -> None:
         ("key", event.key or ""),
         ("lane", event.lane),
     ):
-        if len(value.encode("utf-8", "surrogatepass")) > 512:
+        if len(value) > 512 or (not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > 512):
             raise InputError(f"{name} is longer than 512 bytes")
+    if "messages" not in payload and isinstance(content, str) and len(content) <= SURELY_FITS_CHARS:
+        return
     for message in payload.get("messages", [{"role": "user", "content": content}]):
         if not isinstance(message, dict):
             raise InputError("a message is an object with a role and a content")

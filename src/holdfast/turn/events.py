@@ -99,6 +99,11 @@ class EventBus:
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody would hear of an event: making one for nobody costs a turn more than it seems."""
+        return bool(self._subscriptions)
+
     def publish(self, event: TurnEvent) -> None:
         for subscription in list(self._subscriptions):
             subscription.offer(event)

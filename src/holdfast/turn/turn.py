@@ -158,7 +158,7 @@ class Turn:
                 await self.salvage(entry)
             raise
         self._take_in(verdict)
-        if not known:
+        if not known and self.windows:
             self._take_in(Verdict("advanced", "own entries", entries=(entry_id,)))
         if self._lines is not None and not known:
             self._lines.append(read_line(build(self._lines[-1].id if self._lines else None)))
@@ -379,8 +379,9 @@ class Turn:
         self._publish(kind, **data)
 
     def _publish(self, kind: str, **data: Any) -> None:
-        at_ms = epoch_ms(self._hf.clock.now())
-        self._hf.events.publish(TurnEvent(kind, self.session, at_ms, self.input_id, self.id, data))
+        if self._hf.events.is_watched:
+            at_ms = epoch_ms(self._hf.clock.now())
+            self._hf.events.publish(TurnEvent(kind, self.session, at_ms, self.input_id, self.id, data))
 
     def _take_story(self) -> list[tuple[int, str, str | None, str | None, str, dict[str, Any]]]:
         story, self._story = self._story, []

@@ -52,6 +52,9 @@ class Synced(NamedTuple):
     link: bytes
 
 
+_UNCHANGED, _ADVANCED = Verdict("unchanged"), Verdict("advanced")
+
+
 class NeedsProofError(Exception):
     """The prefix has to be hashed outside the lock before a verdict can be given (internal; never leaves the store)."""
 
@@ -151,16 +154,17 @@ class TranscriptFile(LockedFile):
 
     def _compare(self, claim: Claim, rec: Record, proof: Proof | None) -> Verdict:
         now = self.seen
+        if now == rec.fingerprint and rec.unjudged < 0:  # as it was recorded: nearly always
+            grown = rec.end > claim.record.end
+            claim.record = rec
+            if rec.foreign:
+                return Verdict(rec.foreign, rec.foreign_detail)  # type: ignore[arg-type]  # a word of Kind
+            return _ADVANCED if grown else _UNCHANGED
         if now is None:
             return self._remember_foreign(rec, Verdict("tampered", self.gone))
         changed = fence.describe_identity_change(rec.fingerprint, now)
         if changed is not None:
             return self._remember_foreign(rec, changed)
-        earlier = Verdict(rec.foreign or "unchanged", rec.foreign_detail)  # type: ignore[arg-type]  # a word of Kind
-        if now == rec.fingerprint and rec.unjudged < 0:
-            recorded = Verdict("advanced" if rec.end > claim.record.end else "unchanged")
-            claim.record = rec
-            return fence.strongest(recorded, earlier if earlier.kind in ("foreign_turn", "tampered") else recorded)
         if now.size - rec.end > FOREIGN_BYTES_MAX:
             return self._remember_foreign(rec, Verdict("tampered", f"{now.size - rec.end} bytes appended by others"))
         if not rec.has_chain():
