@@ -1,7 +1,8 @@
 """Errors of providers, of the network and of our own, each with the class that the failover is to see.
 
 `failover_classification.json`: what others met. `fresh_errors.json`: bodies of current providers.
-`classification_rules.json`: ours, so that each row of the tables in `holdfast.model` has a case; a new row needs one there.
+`classification_rules.json`: ours, so that each row of the tables in `holdfast.model` has a case; a new row needs one
+there.
 """
 
 from __future__ import annotations
