@@ -20,6 +20,7 @@ COMMANDS = {
     "outbox": "lists",
     "stop": "stop",
     "why": "why",
+    "classify": "classify",
     "incidents": "incidents",
     "config": "config",
 }

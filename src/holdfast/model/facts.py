@@ -106,6 +106,8 @@ def status_of(node: object) -> int | None:
         if status is not None:
             return status
     response = _get(node, "response")
+    if response is None:
+        return None
     if isinstance(response, Mapping):  # botocore keeps the parsed response
         metadata = cast(Mapping[str, Any], response).get("ResponseMetadata")
         return _as_status(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
@@ -132,6 +134,8 @@ def status_in_text(text: str) -> int | None:
 
 def body_error(body: object) -> Mapping[str, Any] | None:
     """The object in an error body that reports the failure: `body["error"]`, `body["Error"]` or the body itself."""
+    if body is None:
+        return None
     if isinstance(body, str | bytes):
         body = parse_json(body if isinstance(body, str) else body.decode("utf-8", "replace"))
     if isinstance(body, list) and body:
@@ -144,6 +148,8 @@ def body_error(body: object) -> Mapping[str, Any] | None:
 
 def body_words(body: object) -> Iterator[str]:
     """What an error body says to people: its message, wherever it keeps it; a body that is only text, whole."""
+    if body is None:
+        return
     error = body_error(body)
     if error is None:
         if isinstance(body, str) and body:
@@ -180,6 +186,8 @@ def _inside(node: object) -> Iterator[tuple[str, object]]:
         return
     for name in ("error", "cause", "__cause__", "reason", "detail"):
         child = _get(node, name)
+        if child is None:
+            continue
         if isinstance(child, BaseException | Mapping) or (
             isinstance(child, str) and child and _is_text_slot(node, name)
         ):
@@ -197,7 +205,8 @@ def _is_text_slot(node: object, name: str) -> bool:
 
 
 def _get(node: object, name: str) -> object:
-    if isinstance(node, Mapping):
+    # An exception is told first: asking an abstract class is the dearest question here.
+    if not isinstance(node, BaseException) and isinstance(node, Mapping):
         return cast(Mapping[str, object], node).get(name)
     try:
         value = getattr(node, name, None)
