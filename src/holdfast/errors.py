@@ -11,7 +11,7 @@
     │   ├── TranscriptUnsettledError the end of the file is unclear; wait for the next turn to judge it
     │   └── DrainingError            the process is going away; send it elsewhere or later
     ├── ProviderError                the model's side; feeds failover
-    │   └── AllModelsFailedError     every model of a chain failed; carries a receipt of each
+    │   └── AllModelsFailedError     no model of a chain could answer; carries a receipt of each
     ├── ChannelError                 a platform did not take a message; ends at the courier
     │   ├── ChannelRefusedError      it has certainly not arrived; `.permanent` says whether to try again
     │   └── SendUnknownError         nobody knows whether it arrived
@@ -168,25 +168,33 @@ class ProviderError(HoldfastError):
 
 
 class AllModelsFailedError(ProviderError):
-    """Several models of a chain were asked and each failed. Its cause is the last failure.
+    """Several models of a chain failed or were passed over. Its cause is the last failure.
 
     Args:
-        attempts: (model reference, its error), in the order they were asked. `reason` is their class if they share one;
-            `retry_after_s` the shortest wait any of them asked for.
+        attempts: (model reference, its error), in the order they were asked. `reason` is their class if they share one.
+        passed_over: (model reference, reason, seconds left) of those that were in a cool-down.
+        soonest_s: when the first of them may be asked again; `retry_after_s` is the same, or else the shortest wait any
+            of them asked for.
     """
 
-    def __init__(self, attempts: Sequence[tuple[str, ProviderError]]) -> None:
+    def __init__(
+        self,
+        attempts: Sequence[tuple[str, ProviderError]],
+        passed_over: Sequence[tuple[str, str, float]] = (),
+        soonest_s: float | None = None,
+    ) -> None:
         self.attempts = tuple(attempts)
+        self.passed_over = tuple(passed_over)
+        self.soonest_s = soonest_s
         failures = [failure for _, failure in self.attempts]
-        reasons = {failure.reason for failure in failures}
+        reasons = {failure.reason for failure in failures} | {reason for _, reason, _ in self.passed_over}
         waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
-        told = " | ".join(
-            f"{model}: {failure} ({failure.reason or 'unclassified'})" for model, failure in self.attempts
-        )
+        told = [f"{model}: {failure} ({failure.reason or 'unclassified'})" for model, failure in self.attempts]
+        told += [f"{model}: left alone for {left:.0f} s ({reason})" for model, reason, left in self.passed_over]
         super().__init__(
-            f"All models failed ({len(self.attempts)}): {told}",
+            f"All models failed ({len(told)}): {' | '.join(told)}",
             reason=reasons.pop() if len(reasons) == 1 else None,
-            retry_after_s=min(waits, default=None),
+            retry_after_s=soonest_s if soonest_s is not None else min(waits, default=None),
             sent=any(failure.sent for failure in failures),
         )
 

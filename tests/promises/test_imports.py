@@ -42,6 +42,9 @@ PURE = [
     "model/facts.py",
     "model/failure_codes.py",
     "model/failure_rules.py",
+    "model/cooldown.py",
+    "model/policy.py",
+    "model/walk.py",
     "model/failure_texts.py",
 ]
 DOING = {"asyncio", "pathlib", "select", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}

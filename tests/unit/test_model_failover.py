@@ -137,11 +137,11 @@ async def test_what_is_no_models_failure_leaves_unchanged_and_uses_up_no_candida
 
 async def test_a_provider_error_that_only_wraps_a_coordination_error_leaves_too() -> None:
     wrapped = ProviderError("request failed")
-    wrapped.__cause__ = SessionWriteLockTimeoutError("a.jsonl", 1, "pid 1")
+    wrapped.__cause__ = inside = SessionWriteLockTimeoutError("a.jsonl", 1, "pid 1")
     watch = Watch(wrapped)
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(SessionWriteLockTimeoutError) as caught:
         await watch.run()
-    assert caught.value is wrapped
+    assert caught.value is inside
     assert (watch.asked, watch.decisions) == (["x/first"], [])
 
 

@@ -139,6 +139,12 @@ def split_ref(ref: str) -> tuple[str, str]:
     return provider.lower(), model
 
 
+def provider_of(ref: str) -> str:
+    """The provider that a reference names, an alias as what it stands for; the text itself if it is no reference."""
+    name = ref.strip().partition("/")[0].lower()
+    return ALIASES.get(name, name)
+
+
 def resolve(
     ref: str, providers: Mapping[str, ProviderSettings] | None = None, env: Mapping[str, str] | None = None
 ) -> ModelTarget:
