@@ -352,11 +352,18 @@ async def test_a_torn_tail_of_somebody_else_is_closed_and_kept(state: Path, proc
         turn = await claimed(hf)
         assert any("closed with a newline" in found for found in turn._owned.findings)
         await hf.close_turn(turn, None)
-        assert path.read_bytes() == before + b"\n"
+    (original,) = path.parent.glob(f"{path.name}.original-*")
+    assert original.read_bytes() == before + b"\n"
+    *_, aside, repair = checks.entries(path)
+    assert (aside["customType"], aside["data"]["text"]) == ("holdfast:set_aside", torn)
+    assert (repair["customType"], repair["data"]["original"]) == ("holdfast:repair", original.name)
+    mended = path.read_bytes()
+    assert mended.startswith(before.removesuffix(torn.encode()))
     two = await processes.start(state)
     await two.call("work", script=[ANSWER])
     await settles(two, input_id)
-    assert path.read_bytes().startswith(before + b"\n")
+    assert path.read_bytes().startswith(mended)
+    checks.check(state, accepted={input_id: "question"})
 
 
 async def test_a_foreign_tail_after_a_write_that_was_taken_back_is_not_cut(state: Path) -> None:

@@ -243,8 +243,9 @@ async def test_unrecorded_conversation_is_a_foreign_turn(state: Path, what: str)
         with pytest.raises(SessionTakeoverError) as lost:
             await leave_window(one, ("append", FOREIGN[what]))
         await is_lost(one, lost.value, "foreign_turn")
-        [found] = await next_turn_works(one.hf)  # the baseline has it now, and says so
+        found, *mended = await next_turn_works(one.hf)  # the baseline has it now, and says so
         assert found.startswith("between turns: ")
+        assert len(mended) == (FOREIGN[what].get("parent") == "nowhere")
 
 
 @pytest.mark.parametrize("what", FOREIGN)

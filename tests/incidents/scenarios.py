@@ -13,8 +13,6 @@ INCIDENTS = load_incidents(FILE)
 
 KNOWN_TO_FAIL = {
     "OC-110980": "a second gateway waits for the live owner; it does not displace it, so nobody is told to send again",
-    "OC-100644": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
-    "TR-6356": "torn bytes are closed with a newline and stay in the transcript as a line that does not parse",
 }
 """Each is a finding to decide or to mend; a test that passes nevertheless fails, so that the list cannot go stale."""
 

@@ -105,11 +105,12 @@ def lift(lines: Sequence[Line]) -> Sequence[Line]:
     if header is None or header.version != 1:
         return lines
     parsed = [line for line in lines if line.type is not None or line.id is not None]
-    parsed = [_with_id(line, position) for position, line in enumerate(parsed)]
+    parsed = [id_in_version_1(line, position) for position, line in enumerate(parsed)]
     return [_with_first_kept(line, parsed) for line in parsed]
 
 
-def _with_id(line: Line, position: int) -> Line:
+def id_in_version_1(line: Line, position: int) -> Line:
+    """The line with the id that follows from its place among the parsed lines, if it has none of its own."""
     if line.kind != "entry" or line.id is not None:
         return line
     return msgspec.structs.replace(line, id=derived_id("v1", position, line.raw.hex()))

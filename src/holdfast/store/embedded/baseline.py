@@ -22,6 +22,7 @@ from holdfast.session.branch import leaf_after
 from holdfast.session.entries import FORMAT_VERSION, SessionHeader, encode_line
 from holdfast.session.fence import Epoch, Fingerprint, Intent, Record
 from holdfast.session.lines import Line, read_line
+from holdfast.session.mending import find_faults
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.holding import TranscriptFile
 from holdfast.store.embedded.record_file import boot_id
@@ -49,12 +50,23 @@ class LedgerFacts:
 
 @dataclass(slots=True)
 class Baseline:
-    """The record to start from (its epoch is still the old one), and what was noticed, in words for people."""
+    """The record to start from (its epoch is still the old one), and what was noticed, in words for people.
+
+    `faults`: why the file has to be written anew before anything is appended to it (`mending.py`), which is for whoever
+    claims a turn to do. `version`: of its format.
+    """
 
     record: Record
     findings: list[str] = field(default_factory=list)
     epoch_numbers: tuple[int, ...] = ()
     needs_background_chain: bool = False
+    faults: list[str] = field(default_factory=list)
+    version: int = FORMAT_VERSION
+
+    def left_unjudged(self) -> Record:
+        """The record for somebody who may not judge what was found: the next claimer will look at it again."""
+        rec = self.record
+        return replace(rec, unjudged=rec.end, unjudged_off=rec.hangs_off()) if self.faults else rec
 
 
 def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
@@ -79,7 +91,9 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
         return _begin_anew(file, clock, numbers, existed=ledger.known_inode != 0)
     if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
         restored = file.restore_unsynced(rec)
-        return _damaged(file, rec, now, numbers) if restored is None else Baseline(restored, epoch_numbers=numbers)
+        if restored is not None:
+            return Baseline(restored, epoch_numbers=numbers)
+        return _with_faults(file, _damaged(file, rec, now, numbers))
     findings: list[str] = []
     if rec is None and ledger.boot and ledger.boot != boot_id():
         now = _set_aside_from_first_bad_line(file, now, ledger.synced_end, findings)
@@ -93,8 +107,23 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
         return baseline
     _require_header(file)
     if rec is not None:
-        return _after_outsiders(file, rec, now, numbers)
-    return _without_record(file, ledger, now, numbers, findings)
+        return _with_faults(file, _after_outsiders(file, rec, now, numbers))
+    return _with_faults(file, _without_record(file, ledger, now, numbers, findings))
+
+
+def _with_faults(file: TranscriptFile, baseline: Baseline) -> Baseline:
+    """Look for what has to be mended: throughout a small file, in the header and the last lines of a large one."""
+    size = baseline.record.end
+    header = next(iter_lines(file.fd, 0, size))
+    baseline.version = read_line(header.removesuffix(b"\n")).version or FORMAT_VERSION
+    if size <= CHAIN_AT_ONCE_BYTES:
+        baseline.faults = find_faults(iter_lines(file.fd, 0, size))
+    elif baseline.version < FORMAT_VERSION:
+        baseline.faults = [f"session format {baseline.version}"]
+    else:
+        bad = [line for line in read_tail(file.fd, size) if line.kind == "blank" or line.id is None]
+        baseline.faults = ["a line that cannot be read"] if bad else []
+    return baseline
 
 
 def is_plain(file: TranscriptFile) -> bool:
@@ -161,11 +190,6 @@ def _require_header(file: TranscriptFile) -> None:
         raise TranscriptFormatError(
             f"{file.path} does not begin with a session header ({line.reason or line.kind}); it is left as it is: "
             "move it away, or repair its first line"
-        )
-    if line.version is not None and line.version < FORMAT_VERSION:
-        raise TranscriptFormatError(
-            f"{file.path} has session format {line.version}; it can be read, and is extended only after "
-            f"`holdfast import openclaw` has copied it to format {FORMAT_VERSION}"
         )
     if line.version is not None and line.version > FORMAT_VERSION:
         raise TranscriptFormatError(
@@ -275,7 +299,7 @@ def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]
     if now.size == 0 or os.pread(file.fd, 1, now.size - 1) == b"\n":
         return now
     durable.write_all(file.fd, b"\n")
-    findings.append(f"an unfinished line before offset {now.size} was closed with a newline")
+    findings.append(f"torn tail: an unfinished line before offset {now.size} was closed with a newline")
     return file.fingerprint()
 
 

@@ -19,6 +19,7 @@ from holdfast.errors import (
     TranscriptFormatError,
 )
 from holdfast.outbox.message import Outcome
+from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import baseline, claims, inbox, waiting
@@ -26,6 +27,7 @@ from holdfast.store.embedded.baseline import LedgerFacts
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.holding import Claim, TranscriptFile
+from holdfast.store.embedded.mending import Pen, mend
 from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of
 from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
@@ -167,6 +169,8 @@ class Claiming(StoreCore):
                 return owner, None
             base = baseline.take_baseline(file, facts_of(row), self.clock)
             self._close_if_answered_before(conn, file, request, row, base, now_ms)
+            if base.faults:
+                claims.forget_offsets(conn, request.transcript)
             granted = claims.claim(
                 conn,
                 request,
@@ -174,7 +178,7 @@ class Claiming(StoreCore):
                 limits=self.options.limits,
                 now_ms=now_ms,
                 known_numbers=base.epoch_numbers,
-                end=base.record.end,
+                end=0 if base.faults else base.record.end,
                 close=lambda c, predecessor: self.close_predecessor(c, file, request.transcript, predecessor, now_ms),
             )
             return granted, base
@@ -190,7 +194,8 @@ class Claiming(StoreCore):
                 if isinstance(granted, Granted):
                     return self._enter_or_give_back(file, request, granted, base, fence_mode)
                 if granted.raised is not None:
-                    file.record.write(replace(base.record, epoch=granted.raised, turn="", process=self.process))
+                    left = base.left_unjudged()
+                    file.record.write(replace(left, epoch=granted.raised, turn="", process=self.process))
                 return granted
             finally:
                 file.release()
@@ -225,6 +230,10 @@ class Claiming(StoreCore):
             base.record, epoch=granted.epoch, turn=request.turn, process=self.process, foreign="", foreign_detail="",
             unjudged=-1,
         )  # fmt: skip
+        if base.faults:
+            record, told = mend(file, record, self._pen_of(request, granted))
+            base.findings += told
+            base.needs_background_chain = False
         file.record.write(record)
         if base.needs_background_chain:
             file.users += 1
@@ -245,6 +254,12 @@ class Claiming(StoreCore):
             bool(granted.closed),
             list(base.findings),
         )
+
+    def _pen_of(self, request: ClaimRequest, granted: Granted) -> Pen:
+        origin = Origin(
+            store=self.store_id, turn=request.turn, epoch=granted.epoch.number, lane=request.lane, writer="repair"
+        )
+        return Pen(origin, self.clock)
 
     def _chain_prefix(self, file: TranscriptFile) -> None:
         """In the background: hash a large file's prefix, and note it if nobody else touched the file meanwhile."""
@@ -374,7 +389,7 @@ class Claiming(StoreCore):
             if file is not None:
                 try:
                     if committed and base is not None:
-                        file.record.write(base.record)
+                        file.record.write(base.left_unjudged())
                 finally:
                     file.release()
             for finding in base.findings if base is not None else ():

@@ -160,6 +160,15 @@ def claim(
     return granted
 
 
+def forget_offsets(conn: sqlite3.Connection, transcript: str) -> None:
+    """The transcript is about to be written anew: its inputs' lines are looked for from its start."""
+    conn.execute(
+        "update inputs set first_offset=0 where transcript=? and state in ('queued', 'running')"
+        " and first_offset is not null",
+        (transcript,),
+    )
+
+
 def _take_input(conn: sqlite3.Connection, request: ClaimRequest, now_ms: int) -> sqlite3.Row | Busy | None:
     """Ask again, inside the transaction, whether the input is still open and next."""
     if request.input_id is None:

@@ -12,6 +12,7 @@ from holdfast.errors import (
     SessionTakeoverError,
     TranscriptUnsettledError,
 )
+from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.fence import Verdict
 from holdfast.store.embedded import baseline
 from holdfast.store.embedded.claiming import facts_of
@@ -116,7 +117,12 @@ class Writing(StoreCore):
             if row["owner_turn"] is not None:
                 return
             base = baseline.take_baseline(file, facts_of(row), self.clock)
-            file.record.write(base.record)
+            if base.version < FORMAT_VERSION:
+                raise TranscriptUnsettledError(
+                    f"{file.path} has session format {base.version}; the next turn writes it anew in format "
+                    f"{FORMAT_VERSION}, and metadata after it"
+                )
+            file.record.write(base.left_unjudged())
 
         def finish(_committed: bool, _result: Any) -> None:
             file.release()
