@@ -8,16 +8,44 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Chance:
+    """Where random identities come from: the system. The simulation draws them from its seed (see `drawn_from`)."""
+
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, for ids that sort."""
+        return int(time.time() * 1000)
+
+
+_chance: ContextVar[Chance] = ContextVar("holdfast_chance", default=Chance())  # noqa: B039  # it has no state
+
+
+@contextmanager
+def drawn_from(chance: Chance) -> Iterator[None]:
+    """Within it, and in tasks made there, identities come from `chance`."""
+    token = _chance.set(chance)
+    try:
+        yield
+    finally:
+        _chance.reset(token)
 
 
 def new_id(prefix: str) -> str:
     """`in_019ab…`: a sortable id, 48 bits of milliseconds and 80 random bits, 32 hex digits after the prefix."""
-    return f"{prefix}_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
+    chance = _chance.get()
+    return f"{prefix}_{chance.now_ms():012x}{chance.bytes(10).hex()}"
 
 
 def nonce() -> str:
     """128 random bits as 32 hex digits: the second half of an epoch."""
-    return os.urandom(16).hex()
+    return _chance.get().bytes(16).hex()
 
 
 def derived_id(*parts: str | int) -> str:

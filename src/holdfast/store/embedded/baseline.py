@@ -25,6 +25,7 @@ from holdfast.session.lines import Line, read_line
 from holdfast.session.mending import find_faults
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.holding import TranscriptFile
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.transcript_bytes import fence_link, iter_lines, lines_of, open_transcript
 
@@ -152,14 +153,14 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         version=FORMAT_VERSION,
         id=ids.derived_id("session", file.id, ids.nonce()),
         timestamp=iso(clock.now()),
-        cwd=os.getcwd(),
+        cwd=here().working_folder(),
     )
     raw = encode_line(header)
     file.record.note_intent(Intent(0, len(raw), zlib.crc32(raw), raw[:64]))
     try:
         durable.write_all(file.fd, raw)
     except OSError:
-        os.ftruncate(file.fd, 0)  # it was empty; half a header would make it no transcript for good
+        here().truncate(file.fd, 0)  # it was empty; half a header would make it no transcript for good
         raise
     durable.sync_data(file.fd)
     durable.sync_folder(file.path.parent)
@@ -179,7 +180,7 @@ def _cut_torn_header(file: TranscriptFile, now: Fingerprint) -> Fingerprint:
         return now
     if not intent.head.startswith(os.pread(file.fd, 64, 0)):
         return now
-    os.ftruncate(file.fd, 0)
+    here().truncate(file.fd, 0)
     return file.fingerprint()
 
 
@@ -324,7 +325,7 @@ def _set_aside_from_first_bad_line(
     finally:
         os.close(fd)
     durable.sync_folder(file.path.parent)
-    os.ftruncate(file.fd, at)
+    here().truncate(file.fd, at)
     durable.sync_data(file.fd)
     findings.append(
         f"after a restart of the machine {now.size - at} bytes from offset {at} were set aside as {aside.name}"

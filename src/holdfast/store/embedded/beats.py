@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from holdfast.clock import Clock
 from holdfast.errors import ResourceError
 from holdfast.session.fence import Epoch
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import RecordFile
 
 WATCH_GAP_MAX_S = 10.0
@@ -47,9 +48,10 @@ class Beater:
         self._clock = clock
         self._beat_s = beat_s
         self._turns: dict[str, _Beating] = {}
-        self._mutex = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="holdfast-beat", daemon=True)
+        machine = here()
+        self._mutex = machine.mutex()
+        self._stop = machine.event()
+        self._thread = machine.thread(self._run, "holdfast-beat")
         self._started = False
 
     def start(self, turn: str, record: RecordFile, nonce: str, max_s: float, still_runs: Callable[[], bool]) -> None:

@@ -9,7 +9,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.patience import PATIENCE_S
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
@@ -91,11 +91,11 @@ class StoreCore:
         self.watch = BeatWatch(clock, options.beat_term_s)
         self.findings = list(state.findings)
         self.slot_freed = asyncio.Event()
-        self._coarse = durable.has_coarse_clock(state.fence)
+        self._coarse = here().has_coarse_clock(state.fence)
         self._files: dict[str, TranscriptFile] = {}
         self._closed = False
         self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
-        self._pool = ThreadPoolExecutor(32, thread_name_prefix="holdfast-store")
+        self._pool = here().pool(32, "holdfast-store")
         try:
             self._register()
         except BaseException:
@@ -160,7 +160,7 @@ class StoreCore:
         self._closed = True
         self.beater.close()
         keep_sentinel = await self._leaves_something_open()
-        await asyncio.to_thread(self.writer.close)
+        await self.in_thread(self.writer.close)
         self.reads.close()
         for file in self._files.values():
             file.close()

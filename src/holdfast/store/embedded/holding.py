@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Ve
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.locked_file import LockedFile
+from holdfast.store.embedded.machine import Mutex, here
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.transcript_bytes import fence_link, iter_blocks, iter_lines, lines_of
 
@@ -70,7 +70,7 @@ class Claim:
     lost: Verdict | None = None
     landed: dict[str, Position] = field(default_factory=dict)
     ended: bool = False
-    writing: threading.Lock = field(default_factory=threading.Lock)  # held by the append that is under way
+    writing: Mutex = field(default_factory=lambda: here().mutex())  # held by the append that is under way
 
     def end(self) -> None:
         """Nothing more is appended under this claim. Blocks while an append is under way."""
@@ -127,7 +127,7 @@ class TranscriptFile(LockedFile):
             at_end = replace(rec.fingerprint if rec.has_chain() else now, size=end)
             return replace(rec, end=end, link=link, leaf=leaf, fingerprint=at_end, writer="*")
         if now.size < rec.end + intent.length and intent.head.startswith(data[:64]):
-            os.ftruncate(self.fd, rec.end)
+            self.machine.truncate(self.fd, rec.end)
             return rec if rec.has_chain() else replace(rec, fingerprint=self.fingerprint())
         return rec
 
@@ -358,7 +358,7 @@ class TranscriptFile(LockedFile):
         """A short write: cut our own torn tail, unless somebody else's bytes stand there too, and forget the intent."""
         tail = os.pread(self.fd, len(data), rec.end)
         if tail and os.fstat(self.fd).st_size == rec.end + len(tail) and data.startswith(tail):
-            os.ftruncate(self.fd, rec.end)
+            self.machine.truncate(self.fd, rec.end)
             rec = replace(rec, fingerprint=self.fingerprint())
         self.record.write(rec)
 
@@ -403,7 +403,7 @@ class TranscriptFile(LockedFile):
             return None
         fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # without O_APPEND
         try:
-            os.pwrite(fd, data, rec.synced)
+            self.machine.pwrite(fd, data, rec.synced)
         finally:
             os.close(fd)
         self.sync()

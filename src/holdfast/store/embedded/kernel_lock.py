@@ -11,13 +11,14 @@ unlocking, never by closing, because a forked child may still hold the descripti
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+
+from holdfast.store.embedded.machine import here
 
 _open_locks: weakref.WeakSet[KernelLock] = weakref.WeakSet()
 
@@ -53,7 +54,8 @@ class KernelLock:
     def __init__(self, fd: int, gate_fd: int = -1) -> None:
         self._fd = fd
         self._gate_fd = gate_fd
-        self._mutex = threading.Lock()
+        self._machine = here()
+        self._mutex = threading.Lock()  # never held while the machine lets others run
         self._busy = False  # held by this process, or being acquired for it
         self._line: deque[Ticket] = deque()
         self._closed = False
@@ -109,7 +111,7 @@ class KernelLock:
         """Block this thread (never an event loop) for at most `timeout_s`. False: not granted, no trace left."""
         if self.try_acquire():
             return True
-        ready = threading.Event()
+        ready = self._machine.event()
         ticket = self.request(ready.set)
         if not ready.wait(timeout_s):
             self.leave_if_waiting(ticket)
@@ -149,14 +151,9 @@ class KernelLock:
 
         Returns: False if somebody else holds that file: then nothing is held, and `release` and `acquire` wait for it.
         """
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            granted = True
-        except BlockingIOError:
-            granted = False
+        granted = self._machine.try_lock(fd)
         self._unlock_kernel()
-        os.dup2(fd, self._fd, inheritable=False)
-        os.close(fd)
+        self._machine.turn_to(fd, self._fd)
         return granted
 
     def close(self) -> None:
@@ -174,25 +171,21 @@ class KernelLock:
     # ── the kernel ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _try_kernel(self) -> bool:
-        try:
-            if self._gate_fd >= 0:
-                fcntl.flock(self._gate_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        machine = self._machine
+        if self._gate_fd < 0:
+            return machine.try_lock(self._fd)
+        if not machine.try_lock(self._gate_fd):
             return False
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            return False
+            return machine.try_lock(self._fd)
         finally:
-            if self._gate_fd >= 0:
-                fcntl.flock(self._gate_fd, fcntl.LOCK_UN)
+            machine.unlock(self._gate_fd)
 
     def _unlock_kernel(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._machine.unlock(self._fd)
 
     def _start_waiting(self) -> None:
-        threading.Thread(target=self._wait_for_kernel, name="holdfast-lock-wait", daemon=True).start()
+        self._machine.thread(self._wait_for_kernel, "holdfast-lock-wait").start()
 
     def _wait_for_kernel(self) -> None:
         """Runs while `_busy` is set on behalf of the line. Works on duplicates, so that `close` cannot pull them
@@ -201,34 +194,34 @@ class KernelLock:
         with self._mutex:
             if self._closed:
                 return
-            fd = os.dup(self._fd)
-            gate_fd = os.dup(self._gate_fd) if self._gate_fd >= 0 else -1
+            fd = self._machine.dup(self._fd)
+            gate_fd = self._machine.dup(self._gate_fd) if self._gate_fd >= 0 else -1
         try:
             self._block_for(fd, gate_fd)
             with self._mutex:
                 ticket = self._line.popleft() if self._line and not self._closed else None
                 if ticket is None:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+                    self._machine.unlock(fd)
                     self._busy = False
                 else:
                     ticket.granted = True
         finally:
-            os.close(fd)
+            self._machine.close(fd)
             if gate_fd >= 0:
-                os.close(gate_fd)
+                self._machine.close(gate_fd)
         if ticket is not None:
             ticket.grant()
 
-    @staticmethod
-    def _block_for(fd: int, gate_fd: int) -> None:
+    def _block_for(self, fd: int, gate_fd: int) -> None:
+        machine = self._machine
         if gate_fd < 0:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            machine.lock(fd)
             return
-        fcntl.flock(gate_fd, fcntl.LOCK_EX)
+        machine.lock(gate_fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            machine.lock(fd)
         finally:
-            fcntl.flock(gate_fd, fcntl.LOCK_UN)
+            machine.unlock(gate_fd)
 
     def forget_after_fork(self) -> None:
         """In a forked child: the lock is the parent's. Close without unlocking, and never grant again."""

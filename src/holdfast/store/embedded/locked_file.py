@@ -16,6 +16,7 @@ from holdfast.errors import (
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.kernel_lock import KernelLock, describe_process
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import RecordFile
 from holdfast.store.embedded.sections import sections
 from holdfast.store.embedded.transcript_bytes import open_lock_file, open_transcript
@@ -30,13 +31,14 @@ class LockedFile:
         self.id = transcript_id
         self.path = path
         self.process = process
+        self.machine = machine = here()
         with ExitStack() as if_refused:  # the transcript first: what is no transcript gets no lock files
             self.fd = open_transcript(path)
-            if_refused.callback(os.close, self.fd)
+            if_refused.callback(machine.close, self.fd)
             self._gate_fd = open_lock_file(fence_folder / f"{transcript_id}.gate")
-            if_refused.callback(os.close, self._gate_fd)
+            if_refused.callback(machine.close, self._gate_fd)
             self._line_fd = open_lock_file(fence_folder / f"{transcript_id}.line")
-            if_refused.callback(os.close, self._line_fd)
+            if_refused.callback(machine.close, self._line_fd)
             self.record = RecordFile(fence_folder / transcript_id)
             if_refused.pop_all()
         self.line = KernelLock(self._line_fd)
@@ -157,5 +159,5 @@ class LockedFile:
         self.lock.close()
         self.line.close()
         for fd in (self.fd, self._gate_fd, self._line_fd):
-            os.close(fd)
+            self.machine.close(fd)
         self.record.close()

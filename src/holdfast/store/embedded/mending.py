@@ -8,7 +8,6 @@ finds another file between turns, reads it and goes on. What is done is recorded
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
@@ -26,6 +25,7 @@ from holdfast.session.mending import REPAIR_TYPE, Mender
 from holdfast.store.embedded import durable
 from holdfast.store.embedded.baseline import CHAIN_AT_ONCE_BYTES
 from holdfast.store.embedded.holding import TranscriptFile
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.transcript_bytes import fence_link, iter_lines
 
 WRITE_BYTES = 1 << 20
@@ -58,7 +58,7 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
     _remove_drafts(path)
     mender = Mender(pen.stamp)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(draft, flags, 0o600)
+    fd = here().open(draft, flags, 0o600)
     try:
         written = _Written(fd)
         for raw in iter_lines(file.fd):
@@ -69,12 +69,12 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
         written.add(pen.stamp(repair, last_id, mender.leaf))
         written.flush()
         durable.sync_data(fd)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        here().try_lock(fd)
         _keep_original(path, original)
         os.rename(draft, path)
         durable.sync_folder(path.parent)
     except BaseException:
-        os.close(fd)
+        here().close(fd)
         draft.unlink(missing_ok=True)
         raise
     file.turn_to(fd)

@@ -10,7 +10,6 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from holdfast.lane.policy import Waiting
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
 from holdfast.store.embedded import claims, inbox, outbox_rows, schema
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.sentinel import Life
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
 
@@ -44,7 +44,7 @@ class Reads:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="holdfast-read")
+        self._pool = here().pool(1, "holdfast-read")
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Raises ResourceError: the ledger cannot be read."""

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import zlib
-from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from holdfast.errors import ResourceError
 from holdfast.session.fence import Intent, Record
+from holdfast.store.embedded.machine import here
 
 SLOT_BYTES = 2048
 BEAT_AT = 2 * SLOT_BYTES
@@ -39,20 +38,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
-@cache
 def boot_id() -> str:
     """Something that changes with each boot of this machine."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        pass
-    if sys.platform == "darwin":
-        import subprocess
-
-        return subprocess.run(
-            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    raise RuntimeError("no boot id on this platform; Linux and macOS are supported")
+    return here().boot_id()
 
 
 class RecordFile:
@@ -64,6 +52,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._path_text = str(path)  # asked about at each reading
+        self._machine = here()
         self._sequence = 0
         self._known: Record | None = None  # what `_known_raw` holds
         self._known_raw = b""
@@ -127,7 +116,7 @@ class RecordFile:
 
     def _put(self, data: bytes, at: int) -> None:
         try:
-            os.pwrite(self.fd, data, at)
+            self._machine.pwrite(self.fd, data, at)
         except OSError as exc:
             raise ResourceError(f"cannot write fence record {self.path}: {exc.strerror}") from exc
 
@@ -141,17 +130,16 @@ class RecordFile:
         except (FileNotFoundError, NotADirectoryError):
             pass  # made again below, or refused there
         fd = self._open()
-        os.dup2(fd, self.fd, inheritable=False)
-        os.close(fd)
+        self._machine.turn_to(fd, self.fd)
         self._inode = os.fstat(self.fd).st_ino
 
     def _open(self) -> int:
         """Open or make the file, with the disk space that a beat and an intent will need."""
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = self._machine.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             if os.fstat(fd).st_size < TOTAL_BYTES:
-                os.pwrite(fd, b"\0", TOTAL_BYTES - 1)
+                self._machine.pwrite(fd, b"\0", TOTAL_BYTES - 1)
         except OSError as exc:
             raise ResourceError(f"cannot open fence record {self.path}: {exc.strerror}") from exc
         return fd
@@ -188,4 +176,4 @@ class RecordFile:
         return _PID.unpack(raw)[0] if len(raw) == _PID.size else None
 
     def close(self) -> None:
-        os.close(self.fd)
+        self._machine.close(self.fd)

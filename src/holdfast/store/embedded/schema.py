@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from holdfast.errors import ResourceError, StateVersionError
+from holdfast.store.embedded.machine import here
 
 SCHEMA_VERSION = 1
 
@@ -95,7 +96,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     waiting).
     """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=5.0,
+        cached_statements=256,
+        factory=here().connection_class,
     )
     connection.row_factory = sqlite3.Row
     if read_only:

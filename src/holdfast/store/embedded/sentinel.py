@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from holdfast import ids
+from holdfast.store.embedded.machine import here
 
 Life = Literal["alive", "dead", "unknown"]
 _held: weakref.WeakSet[Sentinel] = weakref.WeakSet()
@@ -26,10 +27,11 @@ class Sentinel:
         self.folder = folder
         self.name = ids.new_id("p")
         self.pid = os.getpid()
+        self._machine = here()
         draft = folder / f".{self.name}"
-        self._fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
+        self._fd = self._machine.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._machine.try_lock(self._fd)
+        self._machine.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
         os.rename(draft, folder / self.name)  # by its name it is never seen unlocked while we live
         _held.add(self)
 
@@ -47,8 +49,8 @@ class Sentinel:
             return
         if not keep:
             (self.folder / self.name).unlink(missing_ok=True)
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        os.close(self._fd)
+        self._machine.unlock(self._fd)
+        self._machine.close(self._fd)
         self._fd = -1
 
     def forget_after_fork(self) -> None:

@@ -16,6 +16,7 @@ from holdfast.errors import ResourceError, StateVersionError, TranscriptFormatEr
 from holdfast.session.key import file_stem, parse_key
 from holdfast.store.embedded import durable, schema
 from holdfast.store.embedded.kernel_lock import KernelLock
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.sentinel import probe
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def opening(path: Path) -> Iterator[None]:
         if not path.exists():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             durable.sync_folder(path.parent)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = here().open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
         raise _unusable(path, exc) from exc
     lock = KernelLock(fd)
@@ -93,7 +94,7 @@ def opening(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
-        os.close(fd)
+        here().close(fd)
 
 
 def open_state_dir(path: Path) -> StateDir:
@@ -155,7 +156,7 @@ def _new_marker(path: Path, marker: Path) -> str:
     fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         durable.write_all(fd, json.dumps({"format": FORMAT, "store": store_id}).encode() + b"\n")
-        os.fsync(fd)
+        durable.sync_data(fd)
     finally:
         os.close(fd)
     try:

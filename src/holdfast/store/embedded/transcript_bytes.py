@@ -15,6 +15,7 @@ from holdfast.errors import (
     TranscriptFormatError,
 )
 from holdfast.store.embedded import durable
+from holdfast.store.embedded.machine import here
 
 
 def fence_link(previous: bytes, raw: bytes) -> bytes:
@@ -31,7 +32,7 @@ def open_transcript(path: Path) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         try:
-            fd = os.open(path, flags)
+            fd = here().open(path, flags)
         except FileNotFoundError:
             fd = _make_transcript(path, flags)
     except OSError as exc:
@@ -39,7 +40,7 @@ def open_transcript(path: Path) -> int:
             raise TranscriptFormatError(f"{path} is not a regular file ({exc.strerror}); move it away") from exc
         raise ResourceError(f"cannot open transcript {path}: {exc.strerror}") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
+        here().close(fd)
         raise TranscriptFormatError(f"{path} is not a regular file; move it away")
     return fd
 
@@ -47,20 +48,20 @@ def open_transcript(path: Path) -> int:
 def _make_transcript(path: Path, flags: int) -> int:
     """Whoever is first makes it; everybody else opens that one."""
     try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = here().open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return os.open(path, flags)
+        return here().open(path, flags)
     try:
         durable.sync_folder(path.parent)
     except OSError:
-        os.close(fd)
+        here().close(fd)
         raise
     return fd
 
 
 def open_lock_file(path: Path) -> int:
     try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return here().open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as exc:
         raise ResourceError(f"cannot open lock file {path}: {exc.strerror}") from exc
 

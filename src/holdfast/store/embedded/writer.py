@@ -21,7 +21,6 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from holdfast.store.embedded import durable as disk
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.kernel_lock import KernelLock, describe_holder
+from holdfast.store.embedded.machine import Event, here
 from holdfast.store.embedded.sections import sections
 
 BATCH_MAX = 128
@@ -60,7 +60,7 @@ class Job:
     result: Any = None
     error: BaseException | None = None
     prepared: bool = False
-    done: Future[Any] | None = None
+    done: Event | None = None  # set once it is over, for a thread that waits
     waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
 
 
@@ -84,27 +84,30 @@ class LedgerWriter:
         self._faults = faults
         self._path_text = str(self._path)  # asked about before each transaction
         self._reserve = folder / schema.RESERVE_NAME
-        self._lock_fd = os.open(folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._machine = machine = here()
+        self._lock_fd = machine.open(
+            folder / "ledger.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         self._lock = KernelLock(self._lock_fd)
         self._lock_timeout_ms = lock_timeout_ms
         self.figures = WriterFigures()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue = machine.queue()
         self._stopped: BaseException | None = None
         self._full_sync = True
-        self._turn = threading.Lock()  # whose thread uses the connection
-        self._pool = ThreadPoolExecutor(16, thread_name_prefix="holdfast-sync")
+        self._turn = machine.mutex()  # whose thread uses the connection
+        self._pool = machine.pool(16, "holdfast-sync")
         try:
             self._connection = self._connect(store_id)
         except BaseException:
             self._lock.close()
-            os.close(self._lock_fd)
+            machine.close(self._lock_fd)
             raise
         self._inode = os.stat(self._path).st_ino
         self._fill_reserve()
         self._pid = os.getpid()
         self._closed = False
         self._start = threading.Lock()
-        self._thread = threading.Thread(target=self._run_forever, name="holdfast-ledger", daemon=True)
+        self._thread = machine.thread(self._run_forever, "holdfast-ledger")
 
     def _connect(self, store_id: str) -> sqlite3.Connection:
         if not self._lock.acquire(self._lock_timeout_ms / 1000):
@@ -172,11 +175,12 @@ class LedgerWriter:
 
     def submit_blocking(self, job: Job) -> Any:
         """The same for a thread that may wait. Never call it from the ledger's own thread."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("the ledger thread cannot wait for itself")
-        job.done = Future()
+        job.done = done = self._machine.event()
         self._put(job)
-        return job.done.result()
+        done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result
 
     def post(self, run: Run) -> None:
         """Run without telling anybody: notes for people that no promise rests on. Errors are logged."""
@@ -235,7 +239,7 @@ class LedgerWriter:
                 self._fold_log_if_long()
         self._connection.close()
         self._lock.close()
-        os.close(self._lock_fd)
+        self._machine.close(self._lock_fd)
 
     def _fold_log_if_long(self) -> None:
         """Checkpoint, on this thread and after everybody has been answered. Takes no lock that a writer needs."""
@@ -448,10 +452,7 @@ class LedgerWriter:
             if job.waiting is not None:
                 by_loop.setdefault(job.waiting[0], []).append(job)
             elif job.done is not None:
-                if job.error is not None:
-                    job.done.set_exception(job.error)
-                else:
-                    job.done.set_result(job.result)
+                job.done.set()
             elif job.error is not None and not isinstance(job.error, HoldfastError):
                 log.error("ledger note failed: %r", job.error)
         for loop, jobs in by_loop.items():
