@@ -15,7 +15,7 @@ from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.config import Config
 from holdfast.gateway.app import Parts, build_gateway, open_handle
 from holdfast.outbox.delivery import Courier
-from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
+from holdfast.outbox.outbox import POSSIBLE_DUPLICATE, Change, OpenDelivery
 from holdfast.store.embedded.faults import Point
 from holdfast.store.views import DeliveryView
 from holdfast.testing.channel import FakeChannel
@@ -271,24 +271,56 @@ async def test_a_kill_around_the_send_leaves_one_copy_where_the_platform_can_be_
         assert only.label is None
 
 
-async def test_a_sender_of_whom_nobody_can_tell_whether_it_lives_is_waited_for_and_reported(
+async def begun_elsewhere(world: World, sender: holdfast.Holdfast) -> OpenDelivery:
+    """Another process has begun to send and says nothing more."""
+    event = holdfast.InboundEvent(SESSION, {"content": "hello"}, route=holdfast.Route("late", "user"))
+    await world.hf.accept(event)
+    await delivery(world, "pending")
+    [seen] = await sender.store.open_deliveries(["late"])
+    started = await sender.store.move_delivery(seen, "start", Change(piece_chars=len(seen.body)))
+    assert started is not None
+    return started
+
+
+@pytest.mark.parametrize("on_unknown", ["resend_labelled", "report"])
+async def test_a_sender_that_stands_still_holds_its_target_up_for_two_minutes_and_no_longer(
+    tmp_path: Path, on_unknown: Any
+) -> None:
+    """It may go on later and send its unlabelled copy: what goes past it has a label, or is a report."""
+    async with World(tmp_path) as world, holdfast.open(world.state) as sender:
+        stalled = await begun_elsewhere(world, sender)
+        late = FakeChannel("late", traits=traits(reconciles=True, on_unknown=on_unknown))
+        courier = Courier(world.hf, [late])
+        running = asyncio.create_task(courier.run())
+        await world.pass_time(LONGEST_S + 85)
+        assert late.attempts == []
+        await world.pass_time(15)
+        after = await delivery(world, "sent" if on_unknown == "resend_labelled" else "failed")
+        await world.inbound(SESSION, "next", to=None)
+        await courier.stop()
+        await running
+        assert [one.label for one in late.attempts] == [POSSIBLE_DUPLICATE] * (on_unknown == "resend_labelled")
+        assert "stands still" in await world.story(after.input_id)
+        assert await sender.store.move_delivery(stalled, "confirm") is None  # it comes too late, and learns so
+
+
+async def test_a_sender_of_whom_nobody_can_tell_whether_it_lives_is_reported_and_waited_for_as_one_that_stands_still(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with World(tmp_path) as world:
         async with holdfast.open(world.state) as sender:
-            event = holdfast.InboundEvent(SESSION, {"content": "hello"}, route=holdfast.Route("late", "user"))
-            await world.hf.accept(event)
-            await delivery(world, "pending")
-            [seen] = await sender.store.open_deliveries(["late"])
-            await sender.store.move_delivery(seen, "start")
+            await begun_elsewhere(world, sender)
         (world.state / "processes" / sender.process_id).unlink()
-        late = FakeChannel("late")
+        late = FakeChannel("late", traits=traits(on_unknown="resend_labelled"))
         courier = Courier(world.hf, [late])
         running = asyncio.create_task(courier.run())
         await world.pass_time(100)
+        assert late.attempts == []
+        await world.pass_time(30)
+        await delivery(world, "sent")
         await courier.stop()
         await running
-    assert late.attempts == []
+    assert [one.label for one in late.attempts] == [POSSIBLE_DUPLICATE]
     assert [record.message for record in caplog.records if "whose sentinel has been removed" in record.message]
 
 

@@ -44,9 +44,22 @@ def test_a_pending_row_is_sent_once_it_is_due() -> None:
 
 def test_a_row_that_a_living_process_is_sending_is_left_alone() -> None:
     started = replace(ROW, state="started", attempts=1, process="p_1")
-    assert step(replace(started, sender="alive"), watched_s=1e9, reconciles=True) == "wait"
-    assert step(replace(started, sender="unknown"), watched_s=1e9, reconciles=True) == "wait"
+    assert step(replace(started, sender="alive"), watched_s=119.9, reconciles=True) == "wait"
+    assert step(replace(started, sender="unknown"), watched_s=119.9, reconciles=True) == "wait"
     assert step(replace(started, sender="dead")) == "note_death"
+
+
+@pytest.mark.parametrize("sender", ["alive", "unknown"])
+@pytest.mark.parametrize("reconciles", [True, False])
+def test_past_a_sender_that_stands_still_goes_a_labelled_copy_or_a_report_and_nothing_else(
+    sender: Any, reconciles: bool
+) -> None:
+    stalled = replace(ROW, state="started", attempts=1, process="p_1", sender=sender)
+    late: dict[str, Any] = {"watched_s": 120.0, "reconciles": reconciles}
+    assert step(stalled, **late, on_unknown="resend_labelled") == "resend_past_stalled"
+    assert step(stalled, **late, on_unknown="report") == "report_stalled"
+    often = replace(stalled, attempts=len(RETRY_AFTER_S) + 1)
+    assert step(often, **late, on_unknown="resend_labelled") == "report_stalled"
 
 
 def test_a_send_of_our_own_that_is_no_longer_under_way_is_lost_track_of() -> None:
@@ -88,6 +101,8 @@ EVENT_OF_STEP = {
     "note_loss": ("lose_track", "unknown"),
     "resend_labelled": ("resend_labelled", "started"),
     "report": ("report", "failed"),
+    "resend_past_stalled": ("resend_past_stalled", "started"),
+    "report_stalled": ("report_stalled", "failed"),
 }
 
 
@@ -99,7 +114,7 @@ EVENT_OF_STEP = {
     is_ours=st.booleans(),
     reconciles=st.booleans(),
     on_unknown=st.sampled_from(["report", "resend_labelled"]),
-    watched_s=st.floats(0, 100),
+    watched_s=st.floats(0, 200),
 )
 def test_every_step_is_a_legal_move_and_only_a_pending_row_goes_out_without_a_label(
     state: str, attempts: int, sender: Any, due_in_s: float, **situation: Any
@@ -110,6 +125,7 @@ def test_every_step_is_a_legal_move_and_only_a_pending_row_goes_out_without_a_la
         assert states.move("delivery", state, event) == after
     assert (taken == "send") <= (state == "pending")
     assert (taken in ("reconcile", "resend_labelled", "report")) <= (state == "unknown")
+    assert (taken in ("resend_past_stalled", "report_stalled")) <= (state == "started" and sender != "dead")
 
 
 @given(st.text(max_size=400), st.integers(1, 80))

@@ -40,6 +40,8 @@ DELIVERY: dict[tuple[str, str], str] = {
     ("started", "give_up"): "failed",
     ("started", "sender_died"): "unknown",
     ("started", "lose_track"): "unknown",  # its sender lives, but the channel could not say what became of it
+    ("started", "resend_past_stalled"): "started",  # its sender stands still: somebody else sends a labelled copy
+    ("started", "report_stalled"): "failed",
     ("unknown", "found"): "sent",
     ("unknown", "found_piece"): "pending",
     ("unknown", "not_found"): "pending",  # the platform says that it never arrived

@@ -115,6 +115,8 @@ _DELIVERY_WORDS = {
     "refuse": "refused, to be tried again",
     "give_up": "given up",
     "sender_died": "its sender died before it knew",
+    "resend_past_stalled": "its sender stands still; a labelled copy begun",
+    "report_stalled": "given up: its sender stands still, and nobody can tell whether it has arrived",
     "lose_track": "its fate is unknown",
     "found": "found on the platform",
     "found_piece": "its first piece found on the platform, more to come",

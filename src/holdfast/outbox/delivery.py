@@ -27,6 +27,7 @@ from holdfast.kernel import Holdfast
 from holdfast.outbox.outbox import (
     NO_CHANGE,
     POSSIBLE_DUPLICATE,
+    STALLED_S,
     Change,
     OpenDelivery,
     Step,
@@ -38,6 +39,8 @@ from holdfast.turn.events import TurnEvent
 
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
+WATCH_GAP_MAX_S = 10.0
+"""Looks are a second apart; two that are further apart prove nothing about the time between them."""
 RECORD_RETRY_S = 2.0
 DETAIL_CHARS_MAX = 500
 T = TypeVar("T")
@@ -46,8 +49,11 @@ log = logging.getLogger("holdfast.outbox")
 
 @dataclass(slots=True)
 class _Watch:
-    """A row of unknown fate, as this process has watched it. `failures`: how often the platform could not be asked."""
+    """A row that somebody else is sending, or of unknown fate, as we have watched it. `failures`: how often the
+    platform could not be asked.
+    """
 
+    state: str
     attempts: int
     since_mono: float
     failures: int = 0
@@ -66,6 +72,7 @@ class Courier:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}  # by channel and target: one message at a time
         self._watched: dict[str, _Watch] = {}
         self._warned: set[tuple[str, int]] = set()
+        self._looked_mono: float | None = None
         self._stopping = False
 
     async def run(self) -> None:
@@ -115,7 +122,7 @@ class Courier:
 
     async def _look(self) -> None:
         rows = await self._hf.store.open_deliveries(list(self._channels))
-        self._watch([row for row in rows if row.state == "unknown"])
+        self._watch([row for row in rows if row.state in ("started", "unknown")])
         self._warn_of_unknown_senders(rows)
         for row in rows:
             if (row.channel, row.target) not in self._tasks and not self._stopping:
@@ -124,23 +131,35 @@ class Courier:
                     self._begin(row, step)
 
     def _warn_of_unknown_senders(self, rows: list[OpenDelivery]) -> None:
-        """Once each: such a row stays as it is until this machine restarts, and so does everything behind it."""
+        """Once each: it is waited for as for a sender that stands still, and so does everything behind it."""
         for row in rows:
             if row.state == "started" and row.sender == "unknown" and (row.id, row.attempts) not in self._warned:
                 self._warned.add((row.id, row.attempts))
                 log.error(
                     "delivery %s to %s:%s was begun by process %s, whose sentinel has been removed: nobody can tell "
-                    "whether it lives, so nothing more goes to this target until this machine has been restarted",
-                    row.id, row.channel, row.target, row.process,
+                    "whether it lives, so nothing more goes to this target for %g s",
+                    row.id, row.channel, row.target, row.process, self._stalled_after_s(row),
                 )  # fmt: skip
 
-    def _watch(self, unknown: list[OpenDelivery]) -> None:
-        """Time is counted from when this process first saw it, on its own clock: a set wall clock cannot shorten it."""
-        known, self._watched = self._watched, {}
-        for row in unknown:
+    def _stalled_after_s(self, row: OpenDelivery) -> float:
+        return self._channels[row.channel].traits.longest_request_s + STALLED_S
+
+    def _watch(self, rows: list[OpenDelivery]) -> None:
+        """Time is counted from when this process first saw it so, on its own clock: a set wall clock cannot shorten it.
+        Of somebody who lives a watch with a gap (we stood still ourselves, or could not read) proves nothing: it begins
+        anew.
+        """
+        now = self._hf.clock.mono()
+        gap = self._looked_mono is not None and now - self._looked_mono > WATCH_GAP_MAX_S
+        known, self._watched, self._looked_mono = self._watched, {}, now
+        for row in rows:
             seen = known.get(row.id)
-            if seen is None or seen.attempts != row.attempts:
-                seen = _Watch(row.attempts, self._hf.clock.mono())
+            if (
+                seen is None
+                or (gap and row.state == "started")
+                or (seen.state, seen.attempts) != (row.state, row.attempts)
+            ):
+                seen = _Watch(row.state, row.attempts, now)
             self._watched[row.id] = seen
 
     def _next_step(self, row: OpenDelivery) -> Step:
@@ -197,6 +216,14 @@ class Courier:
             await self._start_and_send(channel, row, "start", Change(piece_chars=chars))
         elif step == "resend_labelled":
             await self._start_and_send(channel, row, "resend_labelled", Change(label=POSSIBLE_DUPLICATE))
+        elif step == "resend_past_stalled":
+            log.error("delivery %s to %s:%s: process %s stands still in the middle of it; a labelled copy is sent",
+                      row.id, row.channel, row.target, row.process)  # fmt: skip
+            await self._start_and_send(channel, row, step, Change(label=POSSIBLE_DUPLICATE))
+        elif step == "report_stalled":
+            why = f"process {row.process} stands still in the middle of it: nobody can tell whether it has arrived"
+            log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
+            await self._move(row, step, Change(why))
         elif step == "note_death":
             await self._move(row, "sender_died", Change(f"process {row.process} ended while it was sending this"))
         elif step == "note_loss":

@@ -16,11 +16,18 @@ RETRY_AFTER_S = (5.0, 25.0, 120.0, 600.0, 600.0)
 RETRY_AFTER_MAX_S = 3600.0
 """The longest pause a platform may ask for."""
 
+STALLED_S = 90.0
+"""A sender that lives (or of whom nobody can tell) and has recorded nothing for this long after the end of its longest
+request stands still: as for turns (specification, "Who is alive")."""
+
 POSSIBLE_DUPLICATE = "(may be a duplicate)"
 """Stands before a copy of which an earlier one may have arrived."""
 
 Sender = Literal["nobody", "alive", "dead", "unknown"]
-Step = Literal["wait", "send", "note_death", "note_loss", "reconcile", "resend_labelled", "report"]
+Step = Literal[
+    "wait", "send", "note_death", "note_loss", "reconcile", "resend_labelled", "report", "resend_past_stalled",
+    "report_stalled",
+]  # fmt: skip
 OnUnknown = Literal["resend_labelled", "report"]
 
 
@@ -95,20 +102,26 @@ def next_step(
     Args:
         is_ours: whether this process began its last send.
         reconciles: whether the platform can be asked (and has not failed to answer too often).
-        watched_s: for how long we have seen it as "unknown", on our own clock. A request of its dead sender may still
+        watched_s: for how long we have seen it as it is, on our own clock. A request of its dead sender may still
             be on its way for `longest_request_s`; before that nothing is asked, resent or given up.
+
+    A sender that stands still may go on at any time and send its unlabelled copy, so the platform's "not here" means
+    nothing: only a labelled copy or a report may follow.
     """
+    labelled = on_unknown == "resend_labelled" and row.attempts <= len(RETRY_AFTER_S)
     if row.state == "pending":
         return "send" if row.due_in_s <= 0 else "wait"
     if row.state == "started":
-        return "note_loss" if is_ours else "note_death" if row.sender == "dead" else "wait"
+        if is_ours or row.sender == "dead":
+            return "note_loss" if is_ours else "note_death"
+        if watched_s < longest_request_s + STALLED_S:
+            return "wait"
+        return "resend_past_stalled" if labelled else "report_stalled"
     if watched_s < longest_request_s:
         return "wait"
     if reconciles:
         return "reconcile"
-    if on_unknown == "resend_labelled" and row.attempts <= len(RETRY_AFTER_S):
-        return "resend_labelled"
-    return "report"
+    return "resend_labelled" if labelled else "report"
 
 
 def retry_in_s(attempts: int, asked_s: float | None = None) -> float | None:
