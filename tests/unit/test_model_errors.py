@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+from datetime import UTC, datetime
 
 import anthropic
 import botocore.exceptions
@@ -17,8 +18,10 @@ import pytest
 from pydantic_ai import exceptions as pai
 
 from holdfast.errors import InputError, ProviderError, ResourceError, SessionBusyError
-from holdfast.model.errors import BODY_BYTES_MAX, TABLE, redact, row_of, translate
+from holdfast.model.error_table import TABLE, row_of
+from holdfast.model.errors import BODY_BYTES_MAX, redact, translate
 from holdfast.model.failure import classify
+from holdfast.model.retry_after import RETRY_AFTER_MAX_S, retry_after_s
 
 REQUEST = httpx2.Request("POST", "https://api.example.test/v1")
 
@@ -120,10 +123,55 @@ def test_a_refused_connection_under_an_sdks_own_error_was_not_sent() -> None:
     assert translated(error).sent is False
 
 
-def test_the_wait_a_provider_asks_for_is_kept() -> None:
+RETRY_INFO = {"error": {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}]}}
+
+
+def test_the_wait_a_provider_asks_for_is_kept_wherever_its_sdk_puts_it() -> None:
     limited = openai.RateLimitError("x", response=response(429, **{"retry-after": "7"}), body=None)
     assert translated(limited).retry_after_s == 7
     assert translated(pai.ModelRateLimitError("m", "x", retry_after=2.5)).retry_after_s == 2.5
+    assert translated(pai.ModelRateLimitError("m", "x", retry_after=1e9)).retry_after_s == RETRY_AFTER_MAX_S
+    wrapped = pai.ModelAPIError("m", "x")
+    wrapped.__cause__ = limited
+    assert translated(wrapped).retry_after_s == 7
+    assert translated(google.genai.errors.ClientError(429, RETRY_INFO)).retry_after_s == 34.07
+    aws = throttled()
+    aws.response["ResponseMetadata"]["HTTPHeaders"] = {"retry-after": "3"}
+    assert translated(aws).retry_after_s == 3
+    assert translated(throttled()).retry_after_s is None
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "wait"),
+    [
+        ({"Retry-After": "7"}, None, 7.0),
+        ({"retry-after": " 2.5 "}, None, 2.5),
+        ({"retry-after": "0"}, None, 0.0),
+        ({"retry-after": "-3"}, None, 0.0),
+        ({"retry-after": "1000000"}, None, RETRY_AFTER_MAX_S),
+        ({"retry-after": "nan"}, None, None),
+        ({"retry-after": "inf"}, None, None),
+        ({"retry-after": "soon"}, None, None),
+        ({"retry-after": ""}, None, None),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, None, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "9"}, None, 9.0),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, None, 30.0),
+        ({"retry-after": "Wed, 31 Dec 2025 23:00:00 GMT"}, None, 0.0),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT", "date": "Thu, 01 Jan 2026 00:00:10 GMT"}, None, 20.0),
+        ({}, RETRY_INFO, 34.07),
+        ({"retry-after": "5"}, RETRY_INFO, 5.0),
+        (None, [RETRY_INFO], 34.07),
+        (None, json.dumps(RETRY_INFO), 34.07),
+        (None, {"error": {"details": [{"@type": "x/google.rpc.RetryInfo", "retryDelay": "later"}]}}, None),
+        (None, {"error": {"details": "none"}}, None),
+        (None, None, None),
+    ],
+)
+def test_a_wait_is_read_in_each_of_its_forms(headers: dict[str, str] | None, body: object, wait: float | None) -> None:
+    assert retry_after_s(headers, body, now=NOW) == wait
 
 
 def test_our_own_errors_pass_unchanged() -> None:

@@ -1,4 +1,4 @@
-"""The one seam where errors of other libraries become ours, by a table of dotted class names. No SDK is imported.
+"""The one seam where errors of other libraries become ours, by a table of class names (`error_table.py`).
 
 Cancellation is no `Exception` and never comes here; our own errors pass unchanged, so a coordination error stays one.
 """
@@ -8,99 +8,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from holdfast.errors import HoldfastError, InputError, ProviderError, ResourceError
+from holdfast.model.error_table import UNKNOWN, Row, row_of
 from holdfast.model.facts import Facts, body_error, walk
+from holdfast.model.failure import classify
+from holdfast.model.retry_after import RETRY_AFTER_MAX_S, retry_after_s
 
 BODY_BYTES_MAX = 4096
 MESSAGE_CHARS_MAX = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a class of another library means.
-
-    Args:
-        code: our code, where the provider gave none of its own.
-        reason: the failure class, where the class alone says it.
-        sent: False: the request never left this machine.
-        fault: "provider", or "caller" for a mistake in the call or the configuration.
-    """
-
-    code: str | None = None
-    reason: str | None = None
-    sent: bool = True
-    fault: str = "provider"
-
-
-_TIMEOUT = Row("timeout")
-_NOT_SENT = Row("connection_error", sent=False)
-_NOT_SENT_IN_TIME = Row("timeout", sent=False)
-_BROKEN = Row("connection_error")
-_ODD = Row("unexpected_response")
-_NO_CREDENTIALS = Row("no_credentials", reason="auth", sent=False)
-_CALLER = Row(fault="caller", sent=False)
-
-# Looked up for each class of an error's method resolution order, nearest first.
-TABLE: dict[str, Row] = {
-    "pydantic_ai.exceptions.ModelRequestTimeout": _TIMEOUT,
-    "pydantic_ai.exceptions.ModelTimeoutError": _TIMEOUT,
-    "pydantic_ai.exceptions.ModelConnectionError": _BROKEN,
-    "pydantic_ai.exceptions.ModelContextWindowExceededError": Row("context_length_exceeded", reason="context_overflow"),
-    "pydantic_ai.exceptions.ModelOverloadedError": Row("overloaded", reason="overloaded"),
-    "pydantic_ai.exceptions.ContentFilterError": Row("content_filter"),
-    "pydantic_ai.exceptions.UnexpectedModelBehavior": _ODD,
-    "pydantic_ai.exceptions.ModelAPIError": Row(),
-    "pydantic_ai.exceptions.UserError": _CALLER,
-    "openai.APITimeoutError": _TIMEOUT,
-    "openai.APIConnectionError": _BROKEN,
-    "openai.OpenAIError": Row(),
-    "anthropic.APITimeoutError": _TIMEOUT,
-    "anthropic.APIConnectionError": _BROKEN,
-    "anthropic.AnthropicError": Row(),
-    "httpx.InvalidURL": _CALLER,
-    "httpx.UnsupportedProtocol": _CALLER,
-    "httpx.ConnectTimeout": _NOT_SENT_IN_TIME,
-    "httpx.PoolTimeout": _NOT_SENT_IN_TIME,
-    "httpx.ConnectError": _NOT_SENT,
-    "httpx.ProxyError": _NOT_SENT,
-    "httpx.TimeoutException": _TIMEOUT,
-    "httpx.HTTPError": _BROKEN,
-    "httpx.StreamError": _BROKEN,
-    "botocore.exceptions.ConnectTimeoutError": _NOT_SENT_IN_TIME,
-    "botocore.exceptions.ReadTimeoutError": _TIMEOUT,
-    "botocore.exceptions.ConnectionError": _NOT_SENT,
-    "botocore.exceptions.HTTPClientError": _BROKEN,
-    "botocore.exceptions.NoCredentialsError": _NO_CREDENTIALS,
-    "botocore.exceptions.PartialCredentialsError": _NO_CREDENTIALS,
-    "botocore.exceptions.CredentialRetrievalError": _NO_CREDENTIALS,
-    "botocore.exceptions.TokenRetrievalError": _NO_CREDENTIALS,
-    "botocore.exceptions.SSOError": _NO_CREDENTIALS,
-    "botocore.exceptions.NoAuthTokenError": _NO_CREDENTIALS,
-    "botocore.exceptions.NoRegionError": _CALLER,
-    "botocore.exceptions.ProfileNotFound": _CALLER,
-    "botocore.exceptions.InvalidEndpointConfigurationError": _CALLER,
-    "botocore.exceptions.ParamValidationError": Row("invalid_parameters", reason="format", sent=False),
-    "botocore.exceptions.ClientError": Row(),
-    "botocore.exceptions.BotoCoreError": Row("sdk_error"),
-    "botocore.eventstream.ParserError": _ODD,
-    "urllib3.exceptions.TimeoutError": _TIMEOUT,
-    "urllib3.exceptions.HTTPError": _BROKEN,
-    "google.genai.errors.UnknownApiResponseError": _ODD,
-    "google.genai.errors.APIError": Row(),
-    "google.auth.exceptions.TransportError": _NOT_SENT,
-    "google.auth.exceptions.GoogleAuthError": _NO_CREDENTIALS,
-    "json.decoder.JSONDecodeError": _ODD,
-    "socket.gaierror": _NOT_SENT,
-    "builtins.UnicodeDecodeError": _ODD,
-    "builtins.AssertionError": _ODD,  # what one SDK raises for a page of HTML
-    "builtins.ConnectionRefusedError": _NOT_SENT,
-    "builtins.ConnectionError": _BROKEN,
-    "builtins.TimeoutError": _TIMEOUT,
-}
-_UNKNOWN = Row("adapter_error")
 
 # Errors of this machine that surface as connection errors.
 _RESOURCE_CODES = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "EROFS", "ENOMEM", "ENOBUFS"})
@@ -108,16 +27,6 @@ _RESOURCE_CODES = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "EROFS", "E
 _SECRET = re.compile(
     r"\b(?:(?:sk|pk|gsk|xai|ghp|hf|r8)[-_]|AIza|AKIA)[A-Za-z0-9_-]{12,}|(?i:bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/-]{12,}=*"
 )
-
-
-def row_of(error: BaseException) -> Row | None:
-    """The table's row for an error, by the nearest class of its that has one."""
-    for cls in type(error).__mro__:
-        # httpx2 is httpx under another name, class for class.
-        row = TABLE.get(f"{cls.__module__}.{cls.__qualname__}".replace("httpx2.", "httpx.", 1))
-        if row is not None:
-            return row
-    return None
 
 
 def translate(
@@ -136,7 +45,7 @@ def translate(
     if isinstance(error, HoldfastError):
         return error
     chain = walk(error)
-    row = row_of(error) or _UNKNOWN
+    row = row_of(error) or UNKNOWN
     secrets = [secret for secret in secrets if secret]
     lacking = next((code for facts in chain for code in facts.codes if code in _RESOURCE_CODES), None)
     if lacking is not None:
@@ -147,7 +56,7 @@ def translate(
     status = status if status is not None and status >= 400 else None
     code = next(iter(chain[0].codes), None) or next((below.code for below in _rows(error) if below.code), None)
     body = _body(error)
-    return ProviderError(
+    ours = ProviderError(
         _message(error, chain[0], status, code, body, f"{provider}/{model}", secrets),
         status=status,
         code=code,
@@ -155,10 +64,14 @@ def translate(
         model=model,
         body=_cut_body(body, secrets),
         reason=row.reason,
-        retry_after_s=_retry_after_s(error),
+        retry_after_s=_wait_asked_for(error),
         sent=_sent(error),
         partial=partial,
     )
+    otherwise = next((below.otherwise for below in _rows(error) if below.otherwise), None)
+    if otherwise is not None and classify(ours, provider=provider).reason is None:
+        ours.reason = otherwise
+    return ours
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -179,7 +92,7 @@ def _message(
     return f"{head}: {text} ({ref})" if head else f"{text} ({ref})"
 
 
-def _body(error: Exception) -> object:
+def _body(error: BaseException) -> object:
     for name in ("body", "details"):
         value = getattr(error, name, None)
         if isinstance(value, Mapping | str | list) and value:
@@ -199,13 +112,26 @@ def _cut_body(body: object, secrets: list[str]) -> Any:
     return clean if isinstance(body, str) else json.loads(clean)
 
 
-def _retry_after_s(error: Exception) -> float | None:
-    own = getattr(error, "retry_after", None)
-    if isinstance(own, int | float):
-        return float(own)
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    value = cast("Mapping[str, str]", headers).get("retry-after") if isinstance(headers, Mapping) else None
-    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else None
+def _wait_asked_for(error: BaseException) -> float | None:
+    """What the outermost error that says so asks to wait, in seconds."""
+    for node in _causes(error):
+        wait = retry_after_s(_headers(node), _body(node))
+        if wait is None and isinstance(own := getattr(node, "retry_after", None), int | float):
+            wait = min(max(float(own), 0.0), RETRY_AFTER_MAX_S)
+        if wait is not None:
+            return wait
+    return None
+
+
+def _headers(error: BaseException) -> Mapping[str, str] | None:
+    """The response's headers, where an SDK keeps them."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        response = cast("Mapping[str, Any]", response).get("ResponseMetadata")
+        found = response.get("HTTPHeaders") if isinstance(response, Mapping) else None
+    else:
+        found = getattr(error, "headers", None) or getattr(response, "headers", None)
+    return cast("Mapping[str, str]", found) if isinstance(found, Mapping) else None
 
 
 def _sent(error: BaseException) -> bool:
@@ -215,13 +141,19 @@ def _sent(error: BaseException) -> bool:
 
 def _rows(error: BaseException) -> Iterator[Row]:
     """The rows of the error and of what caused it, outermost first."""
-    seen: set[int] = set()
-    node: BaseException | None = error
-    while node is not None and id(node) not in seen:
-        seen.add(id(node))
-        row = row_of(node) or (_UNKNOWN if node is error else None)
+    for node in _causes(error):
+        row = row_of(node) or (UNKNOWN if node is error else None)
         if row is not None:
             # pydantic-ai names the phase of a request in which its transport failed.
             never_sent = getattr(node, "phase", None) in ("pool", "connect")
             yield replace(row, sent=False) if never_sent else row
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first; a ring is cut."""
+    seen: set[int] = set()
+    node: BaseException | None = error
+    while node is not None and id(node) not in seen:
+        seen.add(id(node))
+        yield node
         node = node.__cause__ or node.__context__
