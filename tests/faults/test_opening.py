@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,20 @@ async def test_a_state_of_a_newer_version_is_refused_untouched(state: Path) -> N
         async with holdfast.open(state):
             pass
     assert {one: one.stat().st_mtime_ns for one in state.rglob("*")} == before
+
+
+async def test_tables_that_came_later_are_made_in_a_ledger_of_before(state: Path) -> None:
+    import sqlite3
+
+    await used(state)
+    with closing(sqlite3.connect(state / "ledger.sqlite3")) as connection:
+        for table in ("model_cooldowns", "model_pins", "model_fallbacks"):
+            connection.execute(f"drop table {table}")
+        connection.commit()
+    async with holdfast.open(state) as hf:
+        assert (await hf.store.models()).pins == []
+        async with hf.turn("agent:main:main") as turn:
+            await turn.append(holdfast.user("hello"))
 
 
 async def test_a_ledger_of_a_newer_schema_is_refused(state: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from holdfast.model.cooldown import Cooldown
 from holdfast.session.key import parse_key
 
 TURN_LOCAL, STICKY, STRICT = "turn_local", "sticky_until_probe", "strict"
@@ -67,6 +68,53 @@ class Fallback:
     active: str
     reason: str
     since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a turn knows of models when it begins; read with its claim."""
+
+    cooldowns: tuple[Cooldown, ...] = ()
+    pin: Pin | None = None
+    fallback: Fallback | None = None
+
+
+NOTHING_KNOWN = ModelFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsAfter:
+    """What a turn that answered has found out of models; kept with its settlement.
+
+    Args:
+        well: keys of cool-downs that have proved over.
+        pin_holds, pin_ended: ids of the pin that its attempt has made good, and of one that is removed; each only if it
+            is still that very pin.
+        checked: id of the pin whose origin was asked in vain.
+        fallback: what people know from now on; None: nothing to know.
+        notice: (channel, target, text) of what to tell.
+    """
+
+    well: tuple[tuple[str, str, str], ...] = ()
+    pin_holds: str | None = None
+    pin_ended: str | None = None
+    checked: str | None = None
+    fallback_before: Fallback | None = None
+    fallback: Fallback | None = None
+    notice: tuple[str, str, str] | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return self == ModelsAfter(fallback_before=self.fallback, fallback=self.fallback)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsNow:
+    """Everything that is known, for people: cool-downs (also those that have ended), pins, fallbacks."""
+
+    cooldowns: list[Cooldown]
+    pins: list[Pin]
+    fallbacks: list[Fallback]
 
 
 @dataclass(frozen=True, slots=True)

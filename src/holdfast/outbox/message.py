@@ -84,6 +84,12 @@ def plan_deliveries(input_id: str, route: Route | None, outcome: Outcome) -> lis
     ]
 
 
+def notice_delivery(input_id: str, route: Route, text: str) -> Delivery:
+    """A notice that an input has caused: beside its answer, never in place of it, and wherever it goes."""
+    key = ids.derived_id("notice", input_id, route.channel, route.target)
+    return Delivery(f"d_{key}", route.channel, route.target, 0, text)
+
+
 def delivery_id(input_id: str, route: Route, part: int) -> str:
     """The idempotency key of one delivery, stable over re-runs."""
     return "d_" + ids.derived_id("delivery", input_id, route.channel, route.target, part)

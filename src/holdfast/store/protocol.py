@@ -6,11 +6,13 @@ handed out by `claim` and handed back as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.lane.policy import Waiting
+from holdfast.model.cooldown import Cooldown, ModelFailure
+from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.session.fence import Epoch, Verdict
@@ -68,7 +70,13 @@ class InboxStore(Protocol):
         ...
 
     async def settle(
-        self, owned: Any, outcome: Outcome | None, turn_outcome: str, detail: str | None, events: list[StoryLine]
+        self,
+        owned: Any,
+        outcome: Outcome | None,
+        turn_outcome: str,
+        detail: str | None,
+        events: list[StoryLine],
+        models: ModelsAfter | None = None,
     ) -> str | None: ...
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
@@ -115,6 +123,48 @@ class OutboxStore(Protocol):
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]: ...
 
 
+class ModelStore(Protocol):
+    """What is known of models, by every process and after a restart. What to make of it is decided in `model/`."""
+
+    def models_of(self, owned: Any) -> ModelFacts:
+        """What was known when the turn was claimed: it is read with the claim."""
+        ...
+
+    def note_model_failure(self, failure: ModelFailure) -> None:
+        """Count a failure (`cooldown.after_failure` on the row as it is then). Nobody waits for it."""
+        ...
+
+    def note_model_well(self, row: Cooldown) -> None:
+        """A probe has succeeded: the cool-down is over for everybody. Nobody waits for it."""
+        ...
+
+    async def begin_probe(self, row: Cooldown, turn: str, *, every_s: float) -> bool:
+        """Whether this turn may ask in spite of a cool-down: one at a time, at most once in `every_s`, over all
+        processes.
+        """
+        ...
+
+    async def replace_pin(self, session: str, *, seen: str | None, pin: Pin | None) -> bool:
+        """Change a session's pin if it still is the one seen (its id; None: there was none)."""
+        ...
+
+    def undo_pin(self, session: str, *, written: str, before: Pin | None) -> None:
+        """Put `before` back if the pin still is the one that was written. Nobody waits for it."""
+        ...
+
+    async def choose_pin(self, session: str, pin: Pin | None) -> Pin | None:
+        """Set or take away a session's pin by a user's choice, whatever it was; durable. Returns what it was."""
+        ...
+
+    async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]: ...
+
+    async def models(self) -> ModelsNow: ...
+
+    def now_ms(self) -> int:
+        """Wall time as this store has it, epoch milliseconds."""
+        ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -131,7 +181,7 @@ class StoryStore(Protocol):
     async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]: ...
 
 
-class Store(SessionStore, InboxStore, LaneStore, OutboxStore, StoryStore, Protocol):
+class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, StoryStore, Protocol):
     """Everything the kernel needs of a backend."""
 
     @property

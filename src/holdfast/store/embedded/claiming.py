@@ -253,6 +253,7 @@ class Claiming(StoreCore):
             granted.input_row,
             bool(granted.closed),
             list(base.findings),
+            models=granted.models,
         )
 
     def _pen_of(self, request: ClaimRequest, granted: Granted) -> Pen:

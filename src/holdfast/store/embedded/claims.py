@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from holdfast.lane.policy import LaneLimits
+from holdfast.model.policy import NOTHING_KNOWN, ModelFacts
 from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import inbox
+from holdfast.store.embedded import inbox, model_rows
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.sentinel import Life
 
@@ -38,6 +39,7 @@ class Granted:
     epoch: Epoch
     attempt: int = 1
     input_row: sqlite3.Row | None = None
+    models: ModelFacts = NOTHING_KNOWN
     closed: list[Predecessor] = field(default_factory=list)
 
 
@@ -55,6 +57,7 @@ class OwnedTurn:
     has_line: bool = False
     let_go: bool = False
     dirty: bool = False  # something was appended that is not synced yet
+    models: ModelFacts = NOTHING_KNOWN
     synced_end: int = 0  # as far as this turn has synced the file
 
     @property
@@ -148,7 +151,7 @@ def claim(
             request.process, request.parent, now_ms,
         ),
     )  # fmt: skip
-    granted = Granted(epoch, closed=closed)
+    granted = Granted(epoch, closed=closed, models=model_rows.facts(conn, request.session))
     if taken is not None:
         granted.attempt = taken["attempts"] + 1
         granted.input_row = taken

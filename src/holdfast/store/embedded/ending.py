@@ -13,9 +13,10 @@ from holdfast.errors import (
     CoordinationError,
     ResourceError,
 )
+from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import Outcome
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, durable, inbox
+from holdfast.store.embedded import claims, durable, inbox, model_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
 from holdfast.store.embedded.holding import Synced
@@ -46,8 +47,12 @@ class Ending(Writing):
         turn_outcome: str,
         detail: str | None,
         events: list[inbox.StoryLine],
+        models: ModelsAfter | None = None,
     ) -> str | None:
         """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
+
+        Args:
+            models: what the turn has found out of models, to be kept if its answer is.
 
         Returns: the state its input is in now (None for a turn without one). It may differ from `outcome`: if the turn
         had been taken over, whoever took over has settled the input.
@@ -64,6 +69,8 @@ class Ending(Writing):
                 state = current["state"]
                 if current["epoch_nonce"] == claim.epoch.nonce and state == "running":
                     state = inbox.settle(conn, current, outcome, now_ms, claim.turn)
+                    if models is not None:
+                        model_rows.take_in(conn, row["session"], row["id"], models, now_ms)
             if events:
                 inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -85,6 +86,31 @@ create table waits(
 ) strict;
 """
 
+ADDED = """
+-- Models that failed (model/cooldown.py). `model` is empty where the key is in question.
+create table if not exists model_cooldowns(
+  provider text not null, credential text not null, model text not null, label text not null, reason text not null,
+  errors integer not null, failed_at_ms integer not null, until_ms integer not null, asked_at_ms integer not null,
+  demanded integer not null, probing text not null, primary key(provider, credential, model)
+) strict, without rowid;
+
+-- Models of sessions (model/policy.py): by a user's choice, or in place of one that failed.
+create table if not exists model_pins(
+  session text primary key, id text not null, model text not null, source text not null, reason text not null,
+  set_at_ms integer not null, expires_at_ms integer, origin text, set_by text not null, checked_at_ms integer not null,
+  credential text not null, holds integer not null
+) strict, without rowid;
+
+-- What a session's people were told last: `active` answers in place of `selected`.
+create table if not exists model_fallbacks(
+  session text primary key, selected text not null, active text not null, reason text not null,
+  since_ms integer not null
+) strict, without rowid;
+"""
+"""Tables that came later. They are made where they are missing and leave the version as it is: an older release does
+not know of them and runs on beside them.
+"""
+
 CHECKED_BYTES_MAX = 8 * 1024 * 1024
 """A ledger up to this size is read through when it is opened (10 to 20 ms)."""
 LEDGER_NAME = "ledger.sqlite3"
@@ -142,6 +168,19 @@ def create_or_check(connection: sqlite3.Connection, store_id: str) -> None:
             f"the ledger belongs to store {row[0] if row else 'unknown'}, this state directory is {store_id}; "
             "put its own ledger back, or move the ledger away and run `holdfast recover`"
         )
+    _add_what_is_missing(connection)
+
+
+def _add_what_is_missing(connection: sqlite3.Connection) -> None:
+    wanted = set(re.findall(r"create table if not exists (\w+)", ADDED))
+    there = {row[0] for row in connection.execute("select name from sqlite_master where type='table'")}
+    if wanted <= there:
+        return
+    connection.execute("begin immediate")
+    for statement in ADDED.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("commit")
 
 
 def is_intact(path: Path) -> str | None:

@@ -19,12 +19,13 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.lane.policy import LaneLimits
 from holdfast.store.protocol import Store
 
-PARTS = ("accepting", "appending", "claiming", "outgoing", "settling", "words")
+PARTS = ("accepting", "appending", "claiming", "models", "outgoing", "settling", "words")
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))  # a failed assert says what it compared
 
 from holdfast.testing.store_suite.accepting import AcceptingSuite  # noqa: E402
 from holdfast.testing.store_suite.appending import AppendingSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
+from holdfast.testing.store_suite.models import ModelsSuite  # noqa: E402
 from holdfast.testing.store_suite.outgoing import OutgoingSuite  # noqa: E402
 from holdfast.testing.store_suite.settling import SettlingSuite  # noqa: E402
 from holdfast.testing.store_suite.words import Backend, Opens  # noqa: E402
@@ -32,7 +33,7 @@ from holdfast.testing.store_suite.words import Backend, Opens  # noqa: E402
 __all__ = ["Backend", "StoreSuite"]
 
 
-class StoreSuite(AcceptingSuite, ClaimingSuite, AppendingSuite, SettlingSuite, OutgoingSuite):
+class StoreSuite(AcceptingSuite, ClaimingSuite, AppendingSuite, SettlingSuite, OutgoingSuite, ModelsSuite):
     """The conformance suite."""
 
     @pytest.fixture
