@@ -518,6 +518,32 @@ async def test_metadata_by_another_process_after_the_record_vanished_is_no_takeo
         await next_turn_works(one.hf)
 
 
+@pytest.mark.parametrize("by", ["another task", "another process"])
+@pytest.mark.parametrize("what", ["cut", "edited", "nothing"])
+async def test_a_vanished_record_hides_no_damage_to_what_others_had_recorded_since(
+    state: Path, processes: Troupe, by: str, what: str
+) -> None:
+    """The owner has not looked since the metadata was written: it is remembered elsewhere how far the file reached."""
+    async with scene(state) as one:
+        other = await processes.start(state)
+        size = one.path.stat().st_size
+
+        async def write() -> None:
+            if by == "another process":
+                await metadata_by(other)()
+            else:
+                await one.hf.session(KEY).append_metadata(holdfast.session_info("x"))
+
+        damage: dict[str, Act] = {"cut": ("truncate", {"leave": size}), "edited": ("edit_at", {"at": size + 3})}
+        if what == "nothing":
+            assert (await leave_window(one, write, without_fence_folder(state))).kind in ("advanced", "adopted")
+            return
+        with pytest.raises(SessionTakeoverError) as lost:
+            await leave_window(one, write, damage[what], without_fence_folder(state))
+        await is_lost(one, lost.value, "tampered")
+        await next_turn_works(one.hf)
+
+
 async def test_a_ledger_older_than_the_transcript_gives_no_old_epoch_and_answers_nothing_twice(
     state: Path, tmp_path: Path
 ) -> None:

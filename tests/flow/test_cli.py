@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -75,6 +76,12 @@ class Up:
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     """A gateway on a free port, its state in ./state."""
+    with gateway_in(tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def gateway_in(tmp_path: Path) -> Iterator[Up]:
     process = subprocess.Popen(
         [*HOLDFAST, "--state", "state", "up", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
@@ -139,7 +146,7 @@ def test_a_message_is_answered_without_a_gateway(holdfast) -> None:
     said = holdfast("--state", "s", "send", SESSION, "hello")
     assert (said.code, said.out, said.err) == (0, "echo #1: hello\n", "")
     (view,) = json.loads(holdfast("--state", "s", "inputs", "--json").out)
-    assert (view["state"], view["source"], view["answer"]) == ("answered", "cli", "echo #1: hello")
+    assert (view["state"], view["source"], view["answer"]) == ("answered", "http", "echo #1: hello")
 
 
 def test_a_message_is_answered_by_the_running_gateway(holdfast, up: Up) -> None:
@@ -193,6 +200,14 @@ def test_the_same_key_is_the_same_message_with_and_without_the_gateway(holdfast,
     other = holdfast("send", SESSION, "something else", "--key", "k")
     assert other.code == 1
     assert "was used before" in other.err
+
+
+def test_the_same_key_is_the_same_message_before_and_after_the_first_gateway(holdfast, tmp_path: Path) -> None:
+    before = json.loads(holdfast("--state", "state", "send", SESSION, "once", "--key", "k", "--json").out)
+    assert (tmp_path / "state" / "token").stat().st_mode & 0o777 == 0o600
+    with gateway_in(tmp_path):
+        through_gateway = json.loads(holdfast("send", SESSION, "once", "--key", "k", "--json").out)
+    assert through_gateway["id"] == before["id"]
 
 
 def test_a_wait_that_is_too_short_says_so_and_the_message_goes_on(holdfast, up: Up) -> None:

@@ -56,10 +56,10 @@ class Since:
             return {"tampered"}
         if self.foreign:
             return {"foreign_turn"}
-        if self.unrecorded or (self.record_gone and self.recorded):
+        if self.unrecorded:
             return {"adopted"}
-        if self.recorded:
-            return {"advanced"}
+        if self.recorded:  # without the record it may have to be found by reading
+            return {"advanced", "adopted"} if self.record_gone else {"advanced"}
         # the owner's own look may have written the file's times anew into a record that had vanished
         return {"unchanged", "adopted"} if self.record_gone else {"unchanged"}
 
@@ -76,7 +76,6 @@ class History:
     since: Since = field(default_factory=Since)
     backups: int = 0
     clean: tuple[int, int] = (0, 0)  # inode and size when a handle last wrote
-    known: tuple[int, int] = (0, 0)  # the same when the owner last looked
 
     @property
     def path(self) -> Path:
@@ -96,7 +95,6 @@ class History:
             assert turn.epoch.number > self.turn.epoch.number
         self.owner, self.turn, self.since = handle, turn, Since()
         self.note_clean()
-        self.known = self.clean
 
     async def step(self, do: str, which: int) -> None:
         if do in ("own", "window", "look", "next", "crash", "forget"):
@@ -149,7 +147,6 @@ class History:
         assert wrote == (len(after) > len(before))
         self.since = Since()
         self.note_clean()
-        self.known = self.clean
 
     @staticmethod
     async def verdict_of(act: Any) -> Verdict | None:
@@ -199,13 +196,12 @@ class History:
         for file in (self.root / "state" / "fence").iterdir():
             file.unlink()
         self.since.record_gone = True
-        self.clean = self.known  # what others wrote since is known to nobody any more
 
     def outside(self, do: str) -> None:
         path = str(self.path)
         header = (self.bytes() or b"").find(b"\n") + 1
-        if not header or (do == "cut" and self.known[1] <= header) or (self.since.tampered and do in ("edit", "cut")):
-            return  # nothing to change, nothing the owner knows to cut, or it might undo what was done before
+        if not header or (do == "cut" and self.clean[1] <= header) or (self.since.tampered and do in ("edit", "cut")):
+            return  # nothing to change, nothing recorded to cut, or it might undo what was done before
         if do in ("touch", "hard_link"):
             self.backups += 1
             if do == "touch":

@@ -53,8 +53,7 @@ def ask(
             time.sleep(AGAIN_S)
     config = settings.load().config
     log_plainly()
-    event = _event_of(message, settings, waits=wait)
-    return asyncio.run(_ask_here(settings.state, config, event, wait, until_mono, on_event))
+    return asyncio.run(_ask_here(settings, config, message, wait, until_mono, on_event))
 
 
 def _find_gateway(settings: Settings) -> Gateway | None:
@@ -70,13 +69,14 @@ def token_file(settings: Settings, state: Path) -> Path:
 
 
 async def _ask_here(
-    state: str, config: Config, event: InboundEvent, wait: bool, until_mono: float, on_event: OnEvent | None
+    settings: Settings, config: Config, message: Message, wait: bool, until_mono: float, on_event: OnEvent | None
 ) -> dict[str, Any]:
     """Run the input's turn in this process, unless another process has it."""
     from holdfast.gateway.app import open_handle, run_until_settled
     from holdfast.inbound.event import LaneFull
 
-    async with open_handle(config, state, kind="cli") as hf:
+    async with open_handle(config, settings.state, kind="cli") as hf:
+        event = _event_of(message, settings, waits=wait)
         with hf.events.subscribe(session=event.session) as events:
             admission = await hf.accept(event)
             if isinstance(admission, LaneFull):
@@ -104,18 +104,20 @@ async def _tell(events: Subscription, input_id: str, on_event: OnEvent | None) -
 def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEvent:
     """The event that the gateway makes of the same message, so that both have one name and one body.
 
-    Before the first gateway of a state has made its token there is no account to share, and nothing to mix up.
+    The token is made here if no gateway has made it yet, so that the name stays the same when one does.
     """
     from holdfast.gateway.account import account_of
+    from holdfast.gateway.address import load_token
     from holdfast.inbound.event import InboundEvent, Route
     from holdfast.inbound.openai_messages import read_user
 
-    token = _token(settings)
+    assert settings.state_dir is not None  # a URL was refused when the state was opened
+    token, _ = load_token(token_file(settings, settings.state_dir))
     return InboundEvent(
         session=message.session,
         payload={"content": read_user(message.text, "text")["content"]},
-        source="cli" if token is None else "http",
-        account="" if token is None else account_of(token),
+        source="http",
+        account=account_of(token),
         key=message.key,
         lane=message.lane,
         waits=waits,
@@ -123,13 +125,6 @@ def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEv
         route=None if message.route is None else Route.parse(message.route),
         origin={"client": "holdfast-cli"},
     )
-
-
-def _token(settings: Settings) -> str | None:
-    try:
-        return token_file(settings, settings.state_dir).read_text().strip() if settings.state_dir else None
-    except FileNotFoundError:
-        return None
 
 
 def _shown(view: Any) -> dict[str, Any]:

@@ -94,6 +94,7 @@ _WORDS = {
     "turn.window": lambda d: (
         f"the transcript had changed meanwhile: {d['verdict']} ({d['detail'] or 'nothing foreign'})"
     ),
+    "transcript.metadata": lambda d: f"process {d['process']} added metadata, up to byte {d['end']}",
     "turn.answer": lambda d: f"{d['model']} answered ({d['finish']})",
     "turn.fallback": lambda d: _fallback(d),
     "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",

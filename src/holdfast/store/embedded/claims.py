@@ -6,6 +6,7 @@ together as far as anybody who respects the lock can see.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import inbox, model_rows
 from holdfast.store.embedded.holding import Claim, TranscriptFile
+from holdfast.store.embedded.locked_file import Reached
 from holdfast.store.embedded.sentinel import Life
 
 
@@ -82,6 +84,30 @@ def owner_of(conn: sqlite3.Connection, transcript: str) -> Epoch | None:
         "select epoch_number, epoch_nonce from transcripts where id=? and owner_turn is not null", (transcript,)
     ).fetchone()
     return Epoch(row[0], row[1]) if row else None
+
+
+METADATA_NOTE = "transcript.metadata"
+"""An event of the owner's turn: another process has appended metadata, up to where, with the chain digest there."""
+
+
+def note_end(conn: sqlite3.Connection, turn: str, process: str, reached: Reached, now_ms: int) -> None:
+    """Remember beside the fence record, which may vanish, how far a running turn's transcript is recorded."""
+    row = conn.execute("select session, input from turns where id=? and state='running'", (turn,)).fetchone()
+    if row is not None:
+        data = {"end": reached.end, "link": reached.link.hex(), "process": process}
+        inbox.note_events(conn, [(now_ms, row["session"], row["input"], turn, METADATA_NOTE, data)])
+
+
+def noted_end(conn: sqlite3.Connection, turn: str) -> Reached | None:
+    """The last such note of a turn."""
+    row = conn.execute(
+        "select data from events where turn=? and turn is not null and kind=? order by seq desc limit 1",
+        (turn, METADATA_NOTE),
+    ).fetchone()
+    if row is None:
+        return None
+    data = json.loads(row["data"])
+    return Reached(data["end"], bytes.fromhex(data["link"]))
 
 
 def processes_owning(conn: sqlite3.Connection) -> set[str]:

@@ -21,7 +21,6 @@ from holdfast.errors import (
     ResourceError,
 )
 from holdfast.lane.policy import LaneLimits
-from holdfast.session.fence import Epoch
 from holdfast.session.key import validate_key
 from holdfast.store.embedded import claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
@@ -272,15 +271,16 @@ class StoreCore:
         file.coarse_clock = self._coarse
         file.max_hold_ms = self.options.max_hold_ms
         file.faults = self.options.faults
-        file.ledger_epoch = lambda: self._ask_for_epoch(transcript)
+        file.ledger_epoch = lambda: self._ask_on_thread(lambda conn: claims.owner_of(conn, transcript))
+        file.ledger_noted = lambda turn: self._ask_on_thread(lambda conn: claims.noted_end(conn, turn))
         return file
 
-    def _ask_for_epoch(self, transcript: str) -> Epoch | None:
-        """Whom the ledger calls the owner. It may be busy for a while: an event loop goes to a thread with this."""
+    def _ask_on_thread(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask the ledger with the write lock held. It may be busy for a while: an event loop goes to a thread."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self.writer.submit_blocking(Job(lambda conn: claims.owner_of(conn, transcript)))
+            return self.writer.submit_blocking(Job(question))
         raise NeedsProofError
 
     # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from holdfast.session.fence import Epoch
 from holdfast.store.embedded import claims, durable, inbox, model_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
-from holdfast.store.embedded.holding import Synced
+from holdfast.store.embedded.holding import Reached
 from holdfast.store.embedded.writer import Job
 from holdfast.store.embedded.writing import Writing
 
@@ -58,7 +58,7 @@ class Ending(Writing):
         had been taken over, whoever took over has settled the input.
         """
         claim, now_ms = owned.claim, self.now_ms()
-        upto = Synced(claim.record.end, claim.record.link)
+        upto = Reached(claim.record.end, claim.record.link)
         row = owned.input_row
 
         def run(conn: sqlite3.Connection) -> str | None:
@@ -148,7 +148,7 @@ class Ending(Writing):
         lost = owned.claim.lost
         if lost is not None and lost.kind == "superseded":
             try:
-                await self.with_lock(owned.file, lambda _: owned.file.append_unowned(entry_id, build), None)
+                await self.append_unowned(owned.file, entry_id, build)
                 await self.in_thread_with(owned.file, owned.file.sync)
                 return f"{owned.file.path} (line {entry_id})"
             except (CoordinationError, ResourceError) as exc:

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -27,7 +26,7 @@ from holdfast.session.branch import leaf_after
 from holdfast.session.fence import Epoch, Fingerprint, Intent, Proof, Record, Verdict
 from holdfast.session.lines import read_line, split_lines
 from holdfast.store.embedded import durable
-from holdfast.store.embedded.locked_file import LockedFile
+from holdfast.store.embedded.locked_file import LockedFile, Reached
 from holdfast.store.embedded.machine import Mutex, here
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.transcript_bytes import fence_link, iter_blocks, iter_lines, lines_of
@@ -42,13 +41,6 @@ class Position:
 
     offset: int
     length: int
-    link: bytes
-
-
-class Synced(NamedTuple):
-    """An end of the file and the chain digest there, once they are durable."""
-
-    end: int
     link: bytes
 
 
@@ -142,8 +134,11 @@ class TranscriptFile(LockedFile):
         if rec is None:
             if self.ledger_epoch() != claim.epoch:
                 return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
-            rec = claim.record
+            rec = self._remembered(claim)
             self.record.write(rec)
+            lost = self._check_noted(claim, rec)
+            if lost is not None:
+                return self._lose(claim, self._remember_foreign(rec, lost))
         if rec.epoch != claim.epoch:
             by = f"turn {rec.turn} of process {rec.process}"
             return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by=by))
@@ -151,6 +146,24 @@ class TranscriptFile(LockedFile):
         if found.is_takeover(claim.fence_mode):
             return self._lose(claim, found)
         return found
+
+    def _remembered(self, claim: Claim) -> Record:
+        """The record has vanished: the newest of this epoch that this process has seen or written."""
+        newest = self.record.newest
+        is_newer = newest is not None and newest.epoch == claim.epoch and newest.end >= claim.record.end
+        return newest if is_newer and newest is not None and newest.boot == boot_id() else claim.record
+
+    def _check_noted(self, claim: Claim, rec: Record) -> Verdict | None:
+        """Other processes note in the ledger how far their metadata reached: it must still be there, as it was."""
+        noted = self.ledger_noted(claim.turn)
+        if noted is None or noted.end <= rec.end or self.seen is None or not self.seen.same_file(rec.fingerprint):
+            return None
+        if self.seen.size < noted.end:
+            return Verdict("tampered", f"truncated from {noted.end} to {self.seen.size} bytes")
+        link = rec.link
+        for raw in iter_lines(self.fd, rec.end, noted.end):
+            link = fence_link(link, raw)
+        return None if link == noted.link else Verdict("tampered", f"bytes before offset {noted.end} were changed")
 
     def _compare(self, claim: Claim, rec: Record, proof: Proof | None) -> Verdict:
         now = self.seen
@@ -364,7 +377,7 @@ class TranscriptFile(LockedFile):
 
     # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def sync(self, upto: Synced | None = None) -> Synced | None:
+    def sync(self, upto: Reached | None = None) -> Reached | None:
         """fdatasync; gives `upto` back, whose bytes are now durable. Any thread. A failed sync is final for this
         process.
 
@@ -381,7 +394,7 @@ class TranscriptFile(LockedFile):
         self.faults("transcript.after_sync")
         return upto
 
-    def note_synced(self, upto: Synced) -> None:
+    def note_synced(self, upto: Reached) -> None:
         """Remember in the record what is durable. Write lock held."""
         rec = self.record.read()
         if rec is not None and rec.boot == boot_id() and rec.synced < upto.end <= rec.end:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from holdfast.errors import (
     ResourceError,
@@ -22,6 +23,13 @@ from holdfast.store.embedded.sections import sections
 from holdfast.store.embedded.transcript_bytes import open_lock_file, open_transcript
 
 log = logging.getLogger("holdfast.store")
+
+
+class Reached(NamedTuple):
+    """An end of the file and the chain digest there: what is durable, or what somebody has noted."""
+
+    end: int
+    link: bytes
 
 
 class LockedFile:
@@ -51,6 +59,7 @@ class LockedFile:
         self.gone = ""  # then: what became of it, in words
         self.failed: OSError | None = None
         self.ledger_epoch: Callable[[], Epoch | None] = lambda: None
+        self.ledger_noted: Callable[[str], Reached | None] = lambda _turn: None
         self.coarse_clock = False
         self.max_hold_ms = 300_000
         self.faults: Faults = no_faults

@@ -56,6 +56,7 @@ class RecordFile:
         self._sequence = 0
         self._known: Record | None = None  # what `_known_raw` holds
         self._known_raw = b""
+        self.newest: Record | None = None  # the last valid one that this process has read or written
         self.fd = self._open()
         self._inode = os.fstat(self.fd).st_ino
 
@@ -68,6 +69,7 @@ class RecordFile:
         if raw != self._known_raw:
             self._known_raw = raw
             self._known, self._sequence = self._newest(raw)
+            self.newest = self._known or self.newest
         return self._known
 
     def peek(self) -> Record | None:
@@ -113,6 +115,7 @@ class RecordFile:
         raw = self._known_raw.ljust(2 * SLOT_BYTES, b"\0")
         self._known_raw = raw[:at] + slot + raw[at + len(slot) :]
         self._known, self._sequence = record, sequence
+        self.newest = record
 
     def _put(self, data: bytes, at: int) -> None:
         try:

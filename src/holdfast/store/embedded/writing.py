@@ -14,11 +14,11 @@ from holdfast.errors import (
 )
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.fence import Verdict
-from holdfast.store.embedded import baseline
+from holdfast.store.embedded import baseline, claims
 from holdfast.store.embedded.claiming import facts_of
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build, StoreCore
-from holdfast.store.embedded.holding import Position, Synced, TranscriptFile
+from holdfast.store.embedded.holding import Position, Reached, TranscriptFile
 from holdfast.store.embedded.patience import Patience
 from holdfast.store.embedded.writer import Job
 
@@ -76,14 +76,14 @@ class Writing(StoreCore):
 
     async def sync(self, owned: OwnedTurn) -> None:
         """Make what the turn has appended durable."""
-        upto = Synced(owned.claim.record.end, owned.claim.record.link)
+        upto = Reached(owned.claim.record.end, owned.claim.record.link)
         await self.in_thread_with(owned.file, owned.file.sync)
         self.note_synced(owned.file, upto)
         owned.dirty = owned.claim.record.end > upto.end
         owned.synced_end = upto.end
 
     @staticmethod
-    def note_synced(file: TranscriptFile, upto: Synced) -> None:
+    def note_synced(file: TranscriptFile, upto: Reached) -> None:
         """Best effort: if somebody holds the lock, the next claim syncs once more than needed."""
         if file.try_hold():
             try:
@@ -97,17 +97,42 @@ class Writing(StoreCore):
         file.users += 1
         try:
             try:
-                position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+                position = await self.append_unowned(file, entry_id, build)
             except TranscriptUnsettledError:
                 if await self.reads.owner(transcript) is not None:
                     raise
                 await self._make_ready(file, transcript)
-                position = await self.with_lock(file, lambda _: file.append_unowned(entry_id, build), None)
+                position = await self.append_unowned(file, entry_id, build)
             if sync:
                 await self.in_thread_with(file, file.sync)
             return position
         finally:
             file.users -= 1
+
+    async def append_unowned(self, file: TranscriptFile, entry_id: str, build: Build) -> Position:
+        """One holding with the write lock alone. Where another process owns the turn, what was recorded is noted in the
+        ledger, too: the fence record may vanish, and the owner does not know of this line yet.
+        """
+        owners: list[str] = []
+
+        def act(_: Any) -> Position:
+            position = file.append_unowned(entry_id, build)
+            record = file.record.newest
+            if record is not None and record.turn and record.process != self.process:
+                owners.append(record.turn)
+            return position
+
+        position = await self.with_lock(file, act, None)
+        if owners:
+            await self._note_end(file, owners[-1], Reached(position.offset + position.length, position.link))
+        return position
+
+    async def _note_end(self, file: TranscriptFile, turn: str, reached: Reached) -> None:
+        now_ms = self.now_ms()
+        try:
+            await self.writer.submit(Job(lambda conn: claims.note_end(conn, turn, self.process, reached, now_ms)))
+        except ResourceError as exc:  # the line is there all the same, and recorded
+            log.warning("%s: how far it is recorded could not be noted in the ledger: %s", file.path, exc)
 
     async def _make_ready(self, file: TranscriptFile, transcript: str) -> None:
         """Nobody owns the transcript: a metadata writer may take the baseline that the next owner would take."""
