@@ -249,6 +249,8 @@ def test_what_is_shown_can_be_read_back_and_means_the_same(write) -> None:
         [models.providers.local]
         base_url = "http://127.0.0.1:1/v1"
         context_windows = { "a/b.c" = 4096 }
+        idle_timeout_s = 45
+        idle_timeouts = { "a/b.c" = 600.5 }
         [agents."odd name"]
         system_prompt = "two\\nlines \\"quoted\\" \\u007f"
         """

@@ -97,6 +97,48 @@ def test_a_configured_context_window_wins() -> None:
     assert context_window("openai/gpt-5", {"openai": ProviderSettings(context_windows={"gpt-5": 9000})}) == 9000
 
 
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://127.0.0.1:11434/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://192.168.1.20:8000", True),
+        ("http://10.0.0.7/v1", True),
+        ("http://172.20.0.2", True),
+        ("http://169.254.1.1", True),
+        ("http://[fd00::1]/v1", True),
+        ("http://localhost:1234/v1", True),
+        ("http://LOCALHOST.:1234/v1", True),
+        ("http://box.localhost/v1", True),
+        ("http://studio.local:1234/v1", True),
+        ("http://ollama:11434/v1", True),
+        ("https://api.openai.com/v1", False),
+        ("https://8.8.8.8/v1", False),
+        ("https://172.33.0.1/v1", False),
+        ("https://local.example.com/v1", False),
+        ("https://not-local.example/v1", False),
+        ("http://[::1", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_server_of_ones_own_is_told_by_its_address(url: str | None, local: bool) -> None:
+    assert catalog.is_local(url) is local
+
+
+def test_a_stream_may_be_silent_for_longer_where_the_server_is_ones_own() -> None:
+    assert resolve("openai/gpt-5", env={"OPENAI_API_KEY": "k"}).idle_timeout_s == 120
+    assert resolve("bedrock/amazon.nova-pro-v1:0", env={}).idle_timeout_s == 120
+    assert resolve("ollama/llama3", env={}).idle_timeout_s == 300
+    assert resolve("lab/m", {"lab": ProviderSettings(base_url="http://studio.local/v1")}, {}).idle_timeout_s == 300
+
+
+def test_a_configured_silence_wins_a_models_own_over_its_providers() -> None:
+    lab = ProviderSettings(base_url="http://studio.local/v1", idle_timeout_s=40, idle_timeouts={"slow": 900})
+    assert resolve("lab/m", {"lab": lab}, {}).idle_timeout_s == 40
+    assert resolve("lab/slow", {"lab": lab}, {}).idle_timeout_s == 900
+
+
 async def test_one_client_per_target_is_kept_and_nothing_is_built_before_it_is_asked() -> None:
     clients = ModelClients({"lab": ProviderSettings(base_url="http://127.0.0.1:9/v1")}, env={})
     assert clients.client_for("lab/a") is clients.client_for("lab/a")

@@ -187,7 +187,7 @@ def test_usage_counts_cached_tokens_once() -> None:
 
 def settings(given: dict[str, Any], target: ModelTarget = OPENAI, tools: bool = True) -> dict[str, Any]:
     offered = [ToolSpec("go", "goes", {"type": "object"})] if tools else []
-    return dict(settings_of(ModelRequest(target.ref, [], tools=offered, settings=given, timeout_s=30), target))
+    return dict(settings_of(ModelRequest(target.ref, [], tools=offered, settings=given), target, 30))
 
 
 def test_settings_of_a_chat_request_are_put_in_other_words_and_unknown_ones_ignored() -> None:

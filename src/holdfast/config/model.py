@@ -188,8 +188,17 @@ class ProviderConfig(Section):
     region: str | None = Field(
         default=None, description="AWS region, for Bedrock. Unset: AWS_REGION or AWS_DEFAULT_REGION."
     )
+    idle_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that a stream may say nothing before the model counts as failed. Unset: 120, or 300 where "
+        "the provider is on this machine or network.",
+    )
     context_windows: FrozenMap[Positive] = Field(
         default_factory=dict, validate_default=True, description="Tokens that a model can read, by model id."
+    )
+    idle_timeouts: FrozenMap[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, validate_default=True, description="The same by model id, over `idle_timeout_s`."
     )
 
     def settings(self) -> catalog.ProviderSettings:
@@ -201,6 +210,8 @@ class ProviderConfig(Section):
             api_key_env=self.api_key_env,
             region=self.region,
             context_windows=self.context_windows,
+            idle_timeout_s=self.idle_timeout_s,
+            idle_timeouts=self.idle_timeouts,
         )
 
 

@@ -6,9 +6,11 @@ A reference is `provider/model`; the provider is the text before the first slash
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from holdfast.errors import InputError, ProviderError
 
@@ -89,6 +91,11 @@ CONTEXT_WINDOWS: dict[str, int] = {
 }
 CONTEXT_WINDOW_DEFAULT = 128_000
 
+IDLE_TIMEOUT_S = 120.0
+"""How long a stream may say nothing before it counts as a timeout (semantics.md 2.4)."""
+IDLE_TIMEOUT_LOCAL_S = 300.0
+"""The same for a server of one's own, which may have to load the model first (semantics.md 2.4, release 9.6)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
@@ -101,6 +108,8 @@ class ProviderSettings:
         api_key_env: environment variable that holds the key.
         region: AWS region, for Bedrock.
         context_windows: tokens by model id, over the table's.
+        idle_timeout_s: longest silence of a stream in seconds; None: by where the provider is (`idle_timeout_s`).
+        idle_timeouts: the same by model id, over the provider's.
     """
 
     api: str | None = None
@@ -109,11 +118,17 @@ class ProviderSettings:
     api_key_env: str | None = None
     region: str | None = None
     context_windows: Mapping[str, int] = field(default_factory=dict)
+    idle_timeout_s: float | None = None
+    idle_timeouts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelTarget:
-    """Where one model is: everything a client needs. The key is never shown in its repr."""
+    """Where one model is: everything a client needs. The key is never shown in its repr.
+
+    Args:
+        idle_timeout_s: longest silence of the provider, in seconds.
+    """
 
     provider: str
     model: str
@@ -121,6 +136,7 @@ class ModelTarget:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     region: str | None = None
+    idle_timeout_s: float = IDLE_TIMEOUT_S
 
     @property
     def ref(self) -> str:
@@ -170,14 +186,42 @@ def resolve(
     api = settings.api or (known.api if known else OPENAI)
     if api not in APIS:
         raise InputError(f"providers.{name}.api is {api!r}; it must be one of {', '.join(APIS)}")
+    base_url = settings.base_url or (known.base_url if known else None)
     return ModelTarget(
         provider=name,
         model=model,
         api=api,
-        base_url=settings.base_url or (known.base_url if known else None),
+        base_url=base_url,
         api_key=_key(name, model, settings, known, env),
         region=(settings.region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")) if api == BEDROCK else None,
+        idle_timeout_s=idle_timeout_s(model, settings, base_url),
     )
+
+
+def idle_timeout_s(model: str, settings: ProviderSettings, base_url: str | None) -> float:
+    """The longest silence of a model's stream: configured for it, for its provider, else by where that is."""
+    configured = settings.idle_timeouts.get(model, settings.idle_timeout_s)
+    if configured is not None:
+        return configured
+    return IDLE_TIMEOUT_LOCAL_S if is_local(base_url) else IDLE_TIMEOUT_S
+
+
+def is_local(url: str | None) -> bool:
+    """Whether a URL leads to this machine or this network: loopback, private and link-local addresses, `localhost`,
+    `*.local` (multicast DNS), and names without a dot, as in a network of containers. Nothing is resolved.
+    """
+    try:
+        host = urlsplit(url or "").hostname
+    except ValueError:  # half of an IPv6 address
+        return False
+    if not host:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.rstrip(".").lower()
+        return "." not in name or name.endswith((".local", ".localhost"))
+    return address.is_loopback or address.is_private or address.is_link_local
 
 
 def context_window(ref: str, providers: Mapping[str, ProviderSettings] | None = None) -> int:

@@ -26,6 +26,7 @@ class ModelRequest:
     Args:
         model: "provider/model"; the provider is the text before the first slash.
         messages: v3 messages (`{"role": "user" | "assistant" | "toolResult", …}`), oldest first, the turn's input last.
+        timeout_s: longest silence of the provider in seconds; None: the model's own (`catalog.idle_timeout_s`).
         settings: temperature, max_tokens, top_p, stop, seed, tool_choice, …; unknown ones are ignored by name.
     """
 
@@ -34,7 +35,7 @@ class ModelRequest:
     system: str | None = None
     tools: list[ToolSpec] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    timeout_s: float = 120.0  # longest silence of the provider (semantics.md 2.4: model idle timeout)
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

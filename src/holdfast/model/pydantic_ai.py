@@ -78,8 +78,9 @@ class PydanticAIModel:
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
         """Ask once; see `ModelClient.stream`.
 
-        Silence is measured on the connection: a provider that sends keep-alives is alive. `timeout_s` bounds the wait
-        for its first and for each further byte; connecting has its own, shorter limit.
+        Silence is measured on the connection: a provider that sends keep-alives is alive. `timeout_s`, else the
+        target's `idle_timeout_s`, bounds the wait for its first and for each further byte; connecting has its own,
+        shorter limit.
 
         Raises:
             ProviderError, InputError (a missing extra, a request that cannot be put in this provider's form),
@@ -88,11 +89,12 @@ class PydanticAIModel:
         Cancelled: the connection is closed, so that the provider stops generating. Over Bedrock, whose client blocks in
         a thread, that can take up to `timeout_s` if the server had announced that it will close the connection.
         """
-        adapter = await self._ready(request.timeout_s)
+        timeout_s = self.target.idle_timeout_s if request.timeout_s is None else request.timeout_s
+        adapter = await self._ready(timeout_s)
         said: list[str] = []
         streamed: StreamedResponse | None = None
         try:
-            async with adapter.open(adapter.encode(request)) as streamed:
+            async with adapter.open(adapter.encode(request, timeout_s)) as streamed:
                 async for event in streamed:
                     delta = adapter.delta(event)
                     if isinstance(delta, TextDelta):

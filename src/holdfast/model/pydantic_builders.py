@@ -73,8 +73,8 @@ class Adapter:
             for response in opened:
                 await response.aclose()
 
-    def encode(self, request: ModelRequest) -> Call:
-        """The arguments of `request_stream`.
+    def encode(self, request: ModelRequest, timeout_s: float) -> Call:
+        """The arguments of `request_stream`, with the longest silence of the provider.
 
         Raises:
             InputError: something in it that no provider takes (an unknown role, a tool choice that is not offered).
@@ -87,7 +87,11 @@ class Adapter:
             instruction_parts=[InstructionPart(content=request.system)] if request.system else None,
         )
         messages = to_model_messages(request.messages, self.target, self.model.system)
-        return self.model.prepare_messages(messages, parameters), settings_of(request, self.target), parameters
+        return (
+            self.model.prepare_messages(messages, parameters),
+            settings_of(request, self.target, timeout_s),
+            parameters,
+        )
 
     def content(self, parts: Iterable[ModelResponsePart], *, cut: bool) -> list[dict[str, Any]]:
         """An answer's parts as transcript content; see `to_content`."""
@@ -112,7 +116,7 @@ def build(target: ModelTarget, timeout_s: float) -> Adapter:
     return _BUILDERS[target.api](target)
 
 
-def settings_of(request: ModelRequest, target: ModelTarget) -> ModelSettings:
+def settings_of(request: ModelRequest, target: ModelTarget, timeout_s: float) -> ModelSettings:
     """A chat request's settings by pydantic-ai's names."""
     given = {name: value for name, value in request.settings.items() if value is not None}
     settings: dict[str, Any] = {name: given[name] for name in PLAIN_SETTINGS if name in given}
@@ -127,7 +131,7 @@ def settings_of(request: ModelRequest, target: ModelTarget) -> ModelSettings:
     elif "tool_choice" in given:
         settings["tool_choice"] = _tool_choice(given["tool_choice"], request)
     if target.api != catalog.BEDROCK:
-        settings["timeout"] = request.timeout_s
+        settings["timeout"] = timeout_s
     return ModelSettings(**settings)
 
 
