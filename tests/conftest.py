@@ -34,7 +34,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A test that needs a tool which is not there calls `pytest.skip("not run: …")`; CI fails on these lines."""
+    """A test that needs a tool which is not there calls `pytest.skip("not run: …")`; CI fails on these lines. What a
+    test recorded under "counts" (`record_property`) is said, too: how many faults were planted is part of the result.
+    """
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties if isinstance(report, pytest.TestReport) else ():
+            if name == "counts" and report.when == "call":
+                terminalreporter.write_line(f"counts: {text}")
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.getreports("skipped")

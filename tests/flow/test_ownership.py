@@ -149,6 +149,25 @@ async def test_an_orderly_end_leaves_no_sentinel(state: Path, processes: Troupe)
     assert list((state / "processes").iterdir()) == []
 
 
+async def test_a_state_that_is_never_left_alone_keeps_no_sentinels_of_those_who_died_owning_nothing(
+    state: Path, processes: Troupe
+) -> None:
+    """Each opening probes them all: thousands of kills beside a gateway would make it slow."""
+    owner = await processes.start(state)
+    await owner.call("claim", turn="t", session=KEY, wait_s=5)
+    async with holdfast.open(state) as hf:
+        for _ in range(4):
+            died = await processes.start(state)
+            await died.kill()
+        await owner.kill()
+        last = await processes.start(state)
+        kept = {path.name for path in (state / "processes").iterdir()}
+        assert len(kept) == 3  # ours, the last one's, and that of the dead owner, who must be proven dead
+        assert hf.process_id in kept
+        await works(hf)
+        await last.kill()
+
+
 # ── a holder that freezes ────────────────────────────────────────────────────────────────────────────────────────────
 
 

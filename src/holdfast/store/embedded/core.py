@@ -123,16 +123,19 @@ class StoreCore:
 
     def _register(self) -> None:
         """Note this process; the first one to open makes what it sees durable before acting on it."""
-        alone = self.state.living() == [self.sentinel.name]
+        others = {
+            name: self.sentinel.life_of(name) for name in os.listdir(self.state.processes) if name != self.process
+        }
+        alone = "alive" not in others.values()
+        dead = {name for name, life in others.items() if life == "dead"}
         row = (self.process, self.sentinel.pid, self.options.kind, self.now_ms(), boot_id())
 
         def run(conn: sqlite3.Connection) -> set[str]:
             conn.execute("insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)", row)
-            return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) if alone else set()
+            return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) if dead else set()
 
         needed = self.writer.run_here(Job(run, durable=alone))
-        if alone:
-            self._tidy_dead_sentinels(needed)
+        self._tidy_sentinels(dead - needed)
 
     def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
         """Whether a process lives. Death is told by its sentinel, or by a boot that is over (sentinels are not synced
@@ -144,11 +147,12 @@ class StoreCore:
         of = conn.execute("select boot from processes where name=?", (process,)).fetchone()
         return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
 
-    def _tidy_dead_sentinels(self, needed: set[str]) -> None:
-        """Remove sentinels of dead processes, but for those `needed`: they own something and must be proven dead."""
-        for name in os.listdir(self.state.processes):
-            if name != self.process and name not in needed and self.sentinel.life_of(name) == "dead":
-                (self.state.processes / name).unlink(missing_ok=True)
+    def _tidy_sentinels(self, dead: set[str]) -> None:
+        """Remove sentinels of processes that were dead before the ledger was asked what they own: nothing. Else each
+        opening of a state that is never left alone would probe all who ever died there.
+        """
+        for name in dead:
+            (self.state.processes / name).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Finish the ledger's work and let go of everything. Turns and sends still open in this process are lost; its
