@@ -253,9 +253,8 @@ def check_ends(found: Evidence) -> None:
                 for input_id in origin_of(entry).get("inputs", ()):  # none: a library turn
                     finals[input_id] += 1
                     row = found.inputs.get(input_id)
-                    told = (
-                        row is not None and row["state"] == "answered" and text_of(json.loads(row["result"])["message"])
-                    )
+                    has_answer = row is not None and row["state"] in ("answered", "superseded")
+                    told = has_answer and text_of(json.loads(row["result"])["message"])
                     found.require(
                         told == text_of(entry["message"]),
                         "P3 I6",
@@ -268,8 +267,10 @@ def check_ends(found: Evidence) -> None:
         is_answered = row["state"] == "answered"
         if row["session"] in found.scene.replaced:
             continue
+        # An answer that slipped in behind a foreign line is kept and delivered as superseded, and stands there too.
+        slipped = row["state"] == "superseded" and row["session"] in found.scene.edited
         found.require(
-            finals[input_id] == int(is_answered),
+            finals[input_id] == int(is_answered) or (slipped and finals[input_id] == 1),
             "P2 I5",
             f"{input_id} is {row['state']} and has {finals[input_id]} final lines",
         )

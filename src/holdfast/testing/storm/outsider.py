@@ -23,6 +23,11 @@ TEXT = [{"type": "text", "text": "said by an outsider"}]
 TAIL_BYTES = 64 * 1024
 
 
+def is_begun(path: Path) -> bool:
+    """Whether there is a header that an outsider could append behind."""
+    return path.exists() and path.stat().st_size > 0 and b"\n" in path.read_bytes()[:4096]
+
+
 def leaf_of(path: Path) -> str | None:
     """The id of the newest entry, as a program that only reads the file's end would find it."""
     with path.open("rb") as file:

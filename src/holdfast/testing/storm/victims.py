@@ -33,11 +33,13 @@ from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 
-BEAT_S = 0.2
-BEAT_TERM_S = 2.0
+BEAT_S = 0.1
+BEAT_TERM_S = 1.0
 """Short, so that a process that stands still for a while loses its turn within the storm."""
 LONGEST_REQUEST_S = 0.3
 MODEL = "demo/fast"
+IN_A_WINDOW = "window"
+"""The note of a user who waits for its model: one to be stopped for so long that others take its turn."""
 PATIENCE_S = 5.0
 TARGETS = 6
 CALLS_A_TOOL = "#tool"
@@ -183,6 +185,7 @@ class User:
             if self._rng.random() < 0.1:
                 await turn.context()
             async with turn.prompt_window() as window:
+                self._book.event(IN_A_WINDOW, session=turn.session)
                 await asyncio.sleep(self._rng.random() ** 3 * (1.0 if self._rng.random() < 0.15 else 0.1))
                 window.finished(f"echo: {text}")
             await self.append(turn, holdfast.assistant(f"echo: {text}", model=MODEL))

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 from holdfast.session.key import file_stem
 from holdfast.testing.storm import outsider
 from holdfast.testing.storm.notes import Notebook
-from holdfast.testing.storm.victims import BEAT_TERM_S, Scene, live
+from holdfast.testing.storm.victims import BEAT_TERM_S, IN_A_WINDOW, Scene, live
 
 WARM = (
     "holdfast.store.embedded.store", "holdfast.cli.send", "holdfast.cli.asking", "holdfast.cli.remote",
@@ -35,9 +36,13 @@ WARM = (
 """Imported once, here; a fork then begins within milliseconds."""
 GATEWAY_LIFE_S = 6.0
 """A real gateway takes a second to start and is left alone for so long at least."""
+WORKERS_SHARE = 0.25
+"""How often workers are killed, against others: to take a stopped process's turn one has to live and watch for a term."""
 STOPPED_MAX = 3
 """So many processes stand still at once at most: somebody has to get on."""
 CALM_S_MAX = 90.0
+FAULTS_MAX = 20
+"""After so many processes that ended by themselves there is nothing more to be learnt."""
 CAST = {"user": 7, "worker": 3, "sender": 2, "gateway": 1}
 
 
@@ -131,7 +136,7 @@ class Storm:
             "kill": self._forecast.kills_per_s, "stop": self._forecast.stops_per_s, "edit": self._forecast.edits_per_s,
             "tell": 1.0,
         }  # fmt: skip
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end and len(self.faults) < FAULTS_MAX:
             self._reap()
             for slot in self._slots:
                 if slot.stopped_until and now >= slot.stopped_until:
@@ -187,9 +192,13 @@ class Storm:
 
     def _kill_one(self) -> None:
         now = time.monotonic()
-        ready = [slot for slot in self._slots if slot.role != "gateway" or now - slot.born > GATEWAY_LIFE_S]
-        ready = [slot for slot in ready if slot.stopped_until - now < 1] or ready  # a long stop is to have its effect
-        slot = self._rng.choice(ready)
+        ready = [
+            slot
+            for slot in self._slots
+            if (slot.role != "gateway" or now - slot.born > GATEWAY_LIFE_S)
+            and slot.stopped_until - now < 1  # a long stop is to have its effect
+        ]
+        slot = self._rng.choices(ready, weights=[WORKERS_SHARE if slot.role == "worker" else 1.0 for slot in ready])[0]
         os.kill(slot.pid, signal.SIGKILL)
         self._wait_for(slot)
         self.counts.kills += 1
@@ -201,19 +210,28 @@ class Storm:
             earliest = min(stopped, key=lambda slot: slot.stopped_until)
             earliest.stopped_until = 0.0
             os.kill(earliest.pid, signal.SIGCONT)
-        slot = self._rng.choice([slot for slot in self._slots if not slot.stopped_until])
-        is_long = self._rng.random() < 0.05 and not any(one.stopped_until - time.monotonic() > 1 for one in stopped)
-        for_s = BEAT_TERM_S + self._rng.uniform(0.3, 1.0) if is_long else self._rng.uniform(0.005, 0.2)
+        going = [slot for slot in self._slots if not slot.stopped_until]
+        asking = [slot for slot in going if slot.role == "user" and self._is_in_a_window(slot)]
+        is_long = bool(asking) and not any(one.stopped_until - time.monotonic() > 1 for one in stopped)
+        slot = self._rng.choice(asking if is_long else going)
+        for_s = 2 * BEAT_TERM_S + self._rng.uniform(0.5, 1.5) if is_long else self._rng.uniform(0.005, 0.2)
         os.kill(slot.pid, signal.SIGSTOP)
         slot.stopped_until = time.monotonic() + for_s
         self.counts.stops += 1
         self.counts.long_stops += is_long
 
+    def _is_in_a_window(self, slot: Slot) -> bool:
+        notes = self.scene.notes / f"{slot.name}.{slot.life}.jsonl"
+        with suppress(FileNotFoundError), notes.open("rb") as file:
+            file.seek(max(0, notes.stat().st_size - 200))
+            return f'"{IN_A_WINDOW}"'.encode() in file.read().rstrip(b"\n").rpartition(b"\n")[2]
+        return False
+
     def _edit_one(self) -> None:
         replaces = self._rng.random() < 0.1
         session = self._rng.choice(self.scene.replaced if replaces else self.scene.edited)
         path = path_of(self.scene, session)
-        if not path.exists():
+        if not outsider.is_begun(path):
             return
         name = "replaced" if replaces else outsider.choose_edit(self._rng)
         edit = outsider.replace if replaces else outsider.EDITS[name][1]
@@ -233,12 +251,9 @@ class Storm:
             else:
                 gone = os.waitpid(slot.pid, os.WNOHANG)[0] != 0
             if gone:
-                log = (self.scene.root / f"log-{slot.role if slot.role == 'gateway' else slot.name}").read_text(
-                    errors="replace"
-                )
-                self.faults.append(f"{slot.name} ended by itself: {log[-1500:]}")
-                if len(self.faults) > 20:
-                    raise SystemExit("\n".join(self.faults))
+                slot.pid, slot.process = 0, None
+                log = self.scene.root / ("log-gateway" if slot.role == "gateway" else f"log-{slot.name}")
+                self.faults.append(f"{slot.name} ended by itself: {log.read_text(errors='replace')[-3000:]}")
                 self._start(slot)
 
     def _wait_for(self, slot: Slot) -> None:
