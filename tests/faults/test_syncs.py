@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import holdfast
+from holdfast.inbound.event import Accepted, InboundEvent
+from holdfast.kernel import Holdfast
+from tests.faults import checks
+
+KEY = "agent:main:main"
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
     "plain_turn": 3,  # accept, answer, settle
@@ -46,3 +54,51 @@ def test_each_kind_of_turn_costs_exactly_its_syncs(state: Path, tmp_path: Path) 
         else:
             found[mark[2]].add(count)
     assert found == {name: {syncs} for name, syncs in EXPECTED.items()}
+
+
+async def begun(hf: Holdfast) -> str:
+    admission = await hf.accept(InboundEvent(KEY, {"content": "question"}))
+    assert isinstance(admission, Accepted)
+    return admission.input_id
+
+
+async def answered(hf: Holdfast, answer: str) -> None:
+    async with hf.turn(KEY, input_id=await begun(hf)) as turn:
+        await turn.append(holdfast.assistant(answer, model="test/test"))
+
+
+async def test_a_settlement_makes_durable_what_was_written_behind_the_sync_that_its_answer_began(state: Path) -> None:
+    loop, first_is_synced, count = asyncio.get_running_loop(), asyncio.Event(), 0
+
+    def passed(point: str) -> None:
+        nonlocal count
+        if point == "transcript.after_sync":
+            count += 1
+            loop.call_soon_threadsafe(first_is_synced.set)
+
+    async with holdfast.open(state, faults=passed) as hf:
+        async with hf.turn(KEY, input_id=await begun(hf)) as turn:
+            await turn.append(holdfast.assistant("an answer", model="test/test"))
+            await first_is_synced.wait()
+            await turn.append(holdfast.assistant("and a better one", model="test/test"))
+        assert count == 2
+        size = Path(turn.transcript.path).stat().st_size
+        assert checks.rows(state, "select synced_end from transcripts") == [{"synced_end": size}]
+
+
+async def test_whoever_claims_after_a_settlement_takes_the_ledgers_word_for_what_is_durable(state: Path) -> None:
+    """The record of the file is not told by the settlement; without the ledger's word the lines are synced again."""
+    passed: list[str] = []
+    async with holdfast.open(state) as one, holdfast.open(state, faults=passed.append) as other:
+        await answered(one, "an answer")
+        async with other.turn(KEY) as turn:
+            rec = turn._owned.claim.record  # pyright: ignore[reportAttributeAccessIssue]
+            assert rec.synced == rec.end == Path(turn.transcript.path).stat().st_size
+        assert "transcript.before_sync" not in passed
+        await answered(one, "another")
+        with sqlite3.connect(state / "ledger.sqlite3") as ledger:
+            ledger.execute("update transcripts set synced_link=x'00'")  # of another history: its word does not count
+        ledger.close()
+        async with other.turn(KEY):
+            pass
+        assert "transcript.before_sync" in passed

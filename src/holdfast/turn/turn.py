@@ -152,7 +152,7 @@ class Turn:
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
         try:
-            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync)
+            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync, last=is_final)
         except OwnershipLostError:
             if is_final:
                 await self.salvage(entry)

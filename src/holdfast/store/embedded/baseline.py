@@ -91,7 +91,7 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
     if now is None:
         return _begin_anew(file, clock, numbers, existed=ledger.known_inode != 0)
     if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
-        restored = file.restore_unsynced(rec)
+        restored = file.restore_unsynced(as_settled(rec, ledger))
         if restored is not None:
             return Baseline(restored, epoch_numbers=numbers)
         return _with_faults(file, _damaged(file, rec, now, numbers))
@@ -127,15 +127,25 @@ def _with_faults(file: TranscriptFile, baseline: Baseline) -> Baseline:
     return baseline
 
 
-def is_plain(file: TranscriptFile) -> bool:
-    """Whether `take_baseline` would neither read the transcript nor sync anything. Write lock held."""
+def as_settled(rec: Record, ledger: LedgerFacts) -> Record:
+    """The record with what the ledger knows better: a settlement is committed after the sync of its transcript, and
+    carries the end and the chain digest there. The record is not told each time; equal digests are equal bytes.
+    """
+    is_told = rec.boot == ledger.boot and rec.end == ledger.synced_end and rec.link == ledger.synced_link != b""
+    return replace(rec, synced=rec.end, synced_link=rec.link) if is_told and rec.synced < rec.end else rec
+
+
+def take_plain_baseline(file: TranscriptFile, ledger: LedgerFacts) -> Baseline | None:
+    """The baseline where nobody has written since the record, and nothing of the transcript has to be read or synced:
+    nearly always. None: not plain; nothing was done. Write lock held.
+    """
     rec = file.look()
-    return (
-        rec is not None
-        and rec.unjudged < 0
-        and file.seen == rec.fingerprint
-        and (rec.synced >= rec.end or rec.writer == file.process)
-    )
+    if rec is None or rec.unjudged >= 0 or file.seen != rec.fingerprint:
+        return None
+    rec = as_settled(rec, ledger)
+    if rec.synced < rec.end and rec.writer != file.process:
+        return None
+    return Baseline(rec, epoch_numbers=(rec.epoch.number,))
 
 
 def _begin_anew(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...], *, existed: bool) -> Baseline:

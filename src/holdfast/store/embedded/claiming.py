@@ -154,27 +154,36 @@ class Claiming(StoreCore):
                 raise _ContendedError
 
         def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline | None]:
-            row = conn.execute("select * from transcripts where id=?", (request.transcript,)).fetchone()
-            if only_if_plain and (row["owner_turn"] is not None or not baseline.is_plain(file)):
+            row = conn.execute(
+                "select t.*, (select transcript from sessions where key=?) as bound from transcripts t where id=?",
+                (request.session, request.transcript),
+            ).fetchone()
+            facts = facts_of(row)
+            base = baseline.take_plain_baseline(file, facts) if row["owner_turn"] is None else None
+            if only_if_plain and base is None:
                 raise _NotPlainError
-            bound = conn.execute("select transcript from sessions where key=?", (request.session,)).fetchone()
-            if bound is None or bound[0] != request.transcript:
+            if row["bound"] != request.transcript:
                 self._known.pop(request.session, None)
                 raise SessionMovedError(
                     f"session {request.session!r} was bound to another transcript meanwhile; try again"
                 )
-            lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
-            owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
-            if owner is not None:
-                return owner, None
-            base = baseline.take_baseline(file, facts_of(row), self.clock)
-            self._close_if_answered_before(conn, file, request, row, base, now_ms)
+            if base is None:
+                lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
+                owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
+                if owner is not None:
+                    return owner, None
+                base = baseline.take_baseline(file, facts, self.clock)
+            wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
+            if wanted is not None and self._close_if_answered_before(conn, file, wanted, row, base, now_ms):
+                wanted = inbox.by_id(conn, wanted["id"])
             if base.faults:
                 claims.forget_offsets(conn, request.transcript)
+                wanted = inbox.by_id(conn, wanted["id"]) if wanted is not None else None
             granted = claims.claim(
                 conn,
                 request,
                 row,
+                wanted,
                 limits=self.options.limits,
                 now_ms=now_ms,
                 known_numbers=base.epoch_numbers,
@@ -285,22 +294,22 @@ class Claiming(StoreCore):
             file.release()
 
     def _close_if_answered_before(
-        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, row: sqlite3.Row,
+        self, conn: sqlite3.Connection, file: TranscriptFile, wanted: sqlite3.Row, row: sqlite3.Row,
         base: baseline.Baseline, now_ms: int,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         """A final line in the file wins over a ledger that does not know of it: looked for whenever the input may have
-        run before (an earlier attempt, or an older ledger was put back)."""
-        wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
-        if wanted is None or wanted["state"] != "queued":
-            return
+        run before (an earlier attempt, or an older ledger was put back). Returns whether that settled it."""
+        if wanted["state"] != "queued":
+            return False
         ledger_is_older = max(base.epoch_numbers, default=0) > row["epoch_number"]
         if not wanted["attempts"] and not ledger_is_older:
-            return
+            return False
         start = 0 if ledger_is_older else wanted["first_offset"] or 0
         final = find_final(file.fd, start, self.store_id, wanted["id"])
         if final is not None:
             file.sync()
             inbox.settle(conn, wanted, answered_from(final), now_ms)
+        return final is not None
 
     def close_predecessor(
         self,

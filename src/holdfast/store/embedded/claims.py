@@ -58,9 +58,7 @@ class OwnedTurn:
     findings: list[str]
     has_line: bool = False
     let_go: bool = False
-    dirty: bool = False  # something was appended that is not synced yet
     models: ModelFacts = NOTHING_KNOWN
-    synced_end: int = 0  # as far as this turn has synced the file
 
     @property
     def epoch(self) -> Epoch:
@@ -131,6 +129,7 @@ def claim(
     conn: sqlite3.Connection,
     request: ClaimRequest,
     row: sqlite3.Row,
+    wanted: sqlite3.Row | None,
     *,
     limits: LaneLimits,
     now_ms: int,
@@ -142,6 +141,7 @@ def claim(
 
     Args:
         row: of the transcript, as this transaction found it; `live_owner` has found none.
+        wanted: of the input to run, likewise; None for a turn without one, or an unknown one.
         known_numbers: epoch numbers seen in the record and in the transcript.
         end: size of the transcript now; kept as the input's first offset at its first claim.
         close: settles or re-queues the predecessor's input from what the transcript says.
@@ -155,7 +155,8 @@ def claim(
         closed.append(predecessor)
         raised = Epoch(number, request.nonce)
         conn.execute("update transcripts set epoch_number=?, epoch_nonce=? where id=?", (*raised, request.transcript))
-    taken = _take_input(conn, request, now_ms)
+        wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None  # may be the very one
+    taken = _take_input(conn, request, wanted, now_ms)
     if isinstance(taken, Busy):
         return replace(taken, raised=raised)
     slots = _slots_taken(conn, request)
@@ -198,11 +199,12 @@ def forget_offsets(conn: sqlite3.Connection, transcript: str) -> None:
     )
 
 
-def _take_input(conn: sqlite3.Connection, request: ClaimRequest, now_ms: int) -> sqlite3.Row | Busy | None:
+def _take_input(
+    conn: sqlite3.Connection, request: ClaimRequest, row: sqlite3.Row | None, now_ms: int
+) -> sqlite3.Row | Busy | None:
     """Ask again, inside the transaction, whether the input is still open and next."""
     if request.input_id is None:
         return None
-    row = inbox.by_id(conn, request.input_id)
     if row is None or row["state"] != "queued":
         return Busy("gone", f"input {request.input_id} is {row['state'] if row else 'unknown'}")
     head = inbox.head_of_line(conn, request.transcript, now_ms)

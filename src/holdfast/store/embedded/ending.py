@@ -19,7 +19,6 @@ from holdfast.session.fence import Epoch
 from holdfast.store.embedded import claims, durable, inbox, model_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
-from holdfast.store.embedded.holding import Reached
 from holdfast.store.embedded.writer import Job
 from holdfast.store.embedded.writing import Writing
 
@@ -58,42 +57,35 @@ class Ending(Writing):
         had been taken over, whoever took over has settled the input.
         """
         claim, now_ms = owned.claim, self.now_ms()
-        upto = Reached(claim.record.end, claim.record.link)
         row = owned.input_row
 
         def run(conn: sqlite3.Connection) -> str | None:
             state = None
             if row is not None and outcome is not None:
-                current = inbox.by_id(conn, row["id"])
-                assert current is not None
-                state = current["state"]
-                if current["epoch_nonce"] == claim.epoch.nonce and state == "running":
-                    state = inbox.settle(conn, current, outcome, now_ms, claim.turn)
-                    if models is not None:
-                        model_rows.take_in(conn, row["session"], row["id"], models, now_ms)
+                state, is_ours = inbox.settle_if_owned(conn, row, claim.epoch, outcome, now_ms, claim.turn)
+                if is_ours and models is not None:
+                    model_rows.take_in(conn, row["session"], row["id"], models, now_ms)
             if events:
                 inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
-            # what is dirty was synced before this; what others wrote since the last sync was not
-            is_durable = owned.dirty or max(claim.record.synced, owned.synced_end) >= claim.record.end
+            # what this turn wrote was synced before this; what others wrote since that sync was not
+            is_durable = max(claim.record.synced, claim.synced.end) >= claim.record.end
             durable = claim.record if is_durable and claim.lost is None else None
             claims.release(conn, owned.transcript, claim.epoch, durable)
             return state
 
         def sync_first() -> None:
             self.options.faults("settle.before_sync")
-            owned.file.sync()
+            owned.file.sync_of(claim)
             self.options.faults("settle.after_sync")
 
         def finish(committed: bool, result: Any) -> Any:
             if committed:
                 self.options.faults("settle.after_commit")
-            if owned.dirty and committed and claim.lost is None:
-                self.note_synced(owned.file, upto)
             self.leave_line(owned)
             return result
 
-        sync = sync_first if owned.dirty and claim.lost is None else None
+        sync = sync_first if claim.landings and claim.lost is None else None
         job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
         return await self._end_with(owned, job)
 

@@ -44,6 +44,7 @@ class Position:
     link: bytes
 
 
+_NOTHING_SYNCED = Reached(0, b"")
 _UNCHANGED, _ADVANCED = Verdict("unchanged"), Verdict("advanced")
 
 
@@ -61,8 +62,21 @@ class Claim:
     fence_mode: str = "strict"
     lost: Verdict | None = None
     landed: dict[str, Position] = field(default_factory=dict)
+    landings: int = 0  # holdings in which lines of this turn have landed
+    landings_synced: int = 0  # as many of them as some sync has covered
+    synced: Reached = _NOTHING_SYNCED  # what that made durable; the record is told at the next append
     ended: bool = False
     writing: Mutex = field(default_factory=lambda: here().mutex())  # held by the append that is under way
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something of this turn is in the file that no sync of this process has covered."""
+        return self.landings > self.landings_synced
+
+    def has_landed(self, positions: dict[str, Position]) -> None:
+        """The lines are in the file, whatever becomes of the record. Write lock held."""
+        self.landed.update(positions)
+        self.landings += 1
 
     def end(self) -> None:
         """Nothing more is appended under this claim. Blocks while an append is under way."""
@@ -281,7 +295,10 @@ class TranscriptFile(LockedFile):
         verdict = self.inspect(claim, proof)
         if claim.lost is not None:
             raise SessionTakeoverError(verdict, str(self.path))
-        rec, positions, data, leaf, link = claim.record, [], bytearray(), claim.record.leaf, claim.record.link
+        rec = claim.record
+        if rec.synced < claim.synced.end <= rec.end:
+            rec = replace(rec, synced=claim.synced.end, synced_link=claim.synced.link)
+        positions, data, leaf, link = [], bytearray(), rec.leaf, rec.link
         for entry_id, build in lines:
             known = claim.landed.get(entry_id)
             if known is None:
@@ -293,9 +310,7 @@ class TranscriptFile(LockedFile):
             positions.append(known)
         landed = {entry_id: position for (entry_id, _), position in zip(lines, positions, strict=True)}
         if data:
-            claim.record = self._write(
-                claim, rec, bytes(data), link, leaf, on_landing=lambda: claim.landed.update(landed)
-            )
+            claim.record = self._write(claim, rec, bytes(data), link, leaf, on_landing=lambda: claim.has_landed(landed))
         return verdict, positions
 
     def append_unowned(self, entry_id: str, build: Callable[[str | None], bytes]) -> Position:
@@ -377,9 +392,18 @@ class TranscriptFile(LockedFile):
 
     # ── without the lock ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def sync(self, upto: Reached | None = None) -> Reached | None:
-        """fdatasync; gives `upto` back, whose bytes are now durable. Any thread. A failed sync is final for this
-        process.
+    def sync_of(self, claim: Claim) -> None:
+        """Make durable what a turn has appended so far, unless it is. Any thread; at most one at a time for a turn.
+
+        Raises: as `sync`.
+        """
+        landings, upto = claim.landings, Reached(claim.record.end, claim.record.link)  # what is there before it begins
+        if landings > claim.landings_synced:
+            self.sync()
+            claim.landings_synced, claim.synced = landings, upto
+
+    def sync(self) -> None:
+        """fdatasync. Any thread. A failed sync is final for this process.
 
         Source: PostgreSQL 2018: after a failed sync the kernel may have dropped the pages; trying again proves nothing.
         """
@@ -392,13 +416,6 @@ class TranscriptFile(LockedFile):
             self.failed = exc
             raise ResourceError(f"{self.path}: sync failed: {exc}; unknown what of it is durable") from exc
         self.faults("transcript.after_sync")
-        return upto
-
-    def note_synced(self, upto: Reached) -> None:
-        """Remember in the record what is durable. Write lock held."""
-        rec = self.record.read()
-        if rec is not None and rec.boot == boot_id() and rec.synced < upto.end <= rec.end:
-            self.record.write(replace(rec, synced=upto.end, synced_link=upto.link))
 
     def restore_unsynced(self, rec: Record) -> Record | None:
         """Another process left bytes behind the synced end: verify them, write them again, sync them. Write lock held.

@@ -19,12 +19,19 @@ from holdfast.lane import states
 from holdfast.lane.policy import LaneLimits, Waiting, heads
 from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, plan_deliveries
 from holdfast.session.entries import text_of
+from holdfast.session.fence import Epoch
 
 CHARGED_ATTEMPTS_MAX = 3
 _WAITING = """
 select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked
 from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running') and i.state='queued'"""
 _WAITING_ON = _WAITING + " and i.transcript=?"
+_FIRST_TWO = "select id from inputs where state in ('queued', 'running') and state='queued' and transcript=? limit 2"
+_SETTLE = (
+    "update inputs set state=?, settled_at_ms=?, detail=?, error=?, result=?, turn=coalesce(?, turn), epoch_nonce=''"
+    " where id=?"
+)
+_SETTLE_IF_OWNED = _SETTLE + " and state='running' and epoch_nonce=?"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -105,14 +112,38 @@ def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms:
     if outcome.state == "failed" and row["result"] is not None:
         outcome = _kept_answer(row, outcome)
     state = states.move("input", row["state"], states.OUTCOME_EVENT[outcome.state])
-    conn.execute(
-        "update inputs set state=?, settled_at_ms=?, detail=?, error=?, result=?, turn=coalesce(?, turn),"
-        " epoch_nonce='' where id=?",
-        (
-            state, now_ms, as_text(outcome.detail), outcome.error,
-            None if outcome.result is None else _to_json(outcome.result), turn, row["id"],
-        ),
-    )  # fmt: skip
+    conn.execute(_SETTLE, _settled(row, state, outcome, now_ms, turn))
+    _queue_deliveries(conn, row, outcome, now_ms)
+    return state
+
+
+def settle_if_owned(
+    conn: sqlite3.Connection, row: sqlite3.Row, epoch: Epoch, outcome: Outcome, now_ms: int, turn: str
+) -> tuple[str, bool]:
+    """The end of an input by the turn that runs it, if it still does; `row`: as it was claimed. Asked and done in one
+    statement, but for a failure, which looks for a kept answer first.
+
+    Returns: the state the input is in now, and whether it was this that ended it.
+    """
+    if outcome.state != "failed":
+        state = states.move("input", "running", states.OUTCOME_EVENT[outcome.state])
+        values = (*_settled(row, state, outcome, now_ms, turn), epoch.nonce)
+        if conn.execute(_SETTLE_IF_OWNED, values).rowcount == 1:
+            _queue_deliveries(conn, row, outcome, now_ms)
+            return state, True
+    current = by_id(conn, row["id"])
+    assert current is not None
+    if current["epoch_nonce"] == epoch.nonce and current["state"] == "running":
+        return settle(conn, current, outcome, now_ms, turn), True
+    return current["state"], False
+
+
+def _settled(row: sqlite3.Row, state: str, outcome: Outcome, now_ms: int, turn: str | None) -> tuple[Any, ...]:
+    result = None if outcome.result is None else _to_json(outcome.result)
+    return (state, now_ms, as_text(outcome.detail), outcome.error, result, turn, row["id"])
+
+
+def _queue_deliveries(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms: int) -> None:
     route = route_of(row)
     for delivery in plan_deliveries(row["id"], route, outcome) if route is not None else ():
         conn.execute(
@@ -120,7 +151,6 @@ def settle(conn: sqlite3.Connection, row: sqlite3.Row, outcome: Outcome, now_ms:
             " values(?,?,?,?,?,?,'pending',?,?)",
             (delivery.id, row["id"], delivery.channel, delivery.target, delivery.part, delivery.body, now_ms, now_ms),
         )
-    return state
 
 
 def keep_answer(conn: sqlite3.Connection, input_id: str, kept: Outcome) -> None:
@@ -174,9 +204,11 @@ def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None
 
 
 def head_of_line(conn: sqlite3.Connection, transcript: str, now_ms: int) -> str | None:
-    """The input that is next on this transcript."""
-    first = heads(waiting(conn, now_ms, transcript))
-    return first[0].id if first else None
+    """The input that is next on this transcript. One that waits alone needs no rules."""
+    alone = conn.execute(_FIRST_TWO, (transcript,)).fetchall()
+    if len(alone) < 2:
+        return alone[0]["id"] if alone else None
+    return heads(waiting(conn, now_ms, transcript))[0].id
 
 
 def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int) -> str:

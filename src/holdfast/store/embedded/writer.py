@@ -49,8 +49,9 @@ class _JobFailedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    run: Run
+    run: Run | None = None  # None: only the sync
     durable: bool = False
+    is_hint: bool = False  # somebody will ask for the same again: left out if there is anything else to do
     essential: bool = False  # explanations: may use the reserve when the disk is full
     sync: Callable[[], Any] | None = None
     prepare: Callable[[], Any] | None = None
@@ -107,6 +108,8 @@ class LedgerWriter:
         self._pid = os.getpid()
         self._closed = False
         self._start = threading.Lock()
+        self._started = False
+        self._at_work = False  # whether the thread has a batch in hand
         self._thread = machine.thread(self._run_forever, "holdfast-ledger")
 
     def _connect(self, store_id: str) -> sqlite3.Connection:
@@ -182,6 +185,18 @@ class LedgerWriter:
             raise job.error
         return job.result
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether what is submitted now would be begun at once. Only a hint: others may submit too."""
+        return not self._at_work and self._queue.empty()
+
+    def begin_sync(self, sync: Callable[[], Any]) -> None:
+        """Let a sync begin that somebody is about to ask for, who then finds it done, or failed. Not if the thread has
+        other work, which it would hold up.
+        """
+        if self.is_idle and not self.stopped:
+            self._put(Job(sync=sync, is_hint=True))
+
     def post(self, run: Run) -> None:
         """Run without telling anybody: notes for people that no promise rests on. Errors are logged."""
         if self._stopped is None and not self._closed:
@@ -194,7 +209,7 @@ class LedgerWriter:
                 return
             self._closed = True
             self._queue.put(None)
-        if self._thread.is_alive():
+        if self._started:
             self._thread.join()
         else:
             self._run_forever()  # no job ever needed the thread
@@ -217,7 +232,8 @@ class LedgerWriter:
         with self._start:
             self.raise_if_stopped()
             self._queue.put(job)
-            if not self._thread.is_alive():
+            if not self._started:
+                self._started = True
                 self._thread.start()  # not before it is needed: opening a state waits for no thread
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,7 +241,9 @@ class LedgerWriter:
     def _run_forever(self) -> None:
         going = True
         while going:
+            self._at_work = False
             batch, going = self._next_batch()
+            self._at_work = True
             if batch:
                 try:
                     with self._turn:
@@ -269,7 +287,8 @@ class LedgerWriter:
     def _run_batch(self, batch: list[Job], *, locked: bool = False) -> None:
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
-        self._sync_first([job for job in batch if job.sync is not None])
+        alone = len(batch) == 1
+        self._sync_first([job for job in batch if job.sync is not None and (alone or not job.is_hint)])
         for job in batch:
             if job.error is None and job.prepare is not None:
                 try:
@@ -277,7 +296,7 @@ class LedgerWriter:
                     job.prepared = True
                 except Exception as exc:  # noqa: BLE001  # the job's own error, handed to whoever waits for it
                     job.error = exc
-        ready = [job for job in batch if job.error is None]
+        ready = [job for job in batch if job.error is None and job.run is not None]
         committed = False
         try:
             if ready:
@@ -374,7 +393,7 @@ class LedgerWriter:
     def _run_alone(self, job: Job) -> None:
         """The only job of a transaction needs no savepoint: if it fails, the transaction is rolled back."""
         try:
-            job.result = job.run(self._connection)
+            job.result = job.run(self._connection) if job.run is not None else None
         except sqlite3.DatabaseError as exc:
             if not _is_the_jobs_own(exc):
                 raise
@@ -385,7 +404,7 @@ class LedgerWriter:
     def _run_in_savepoint(self, job: Job) -> None:
         self._connection.execute("savepoint job")
         try:
-            job.result = job.run(self._connection)
+            job.result = job.run(self._connection) if job.run is not None else None
         except sqlite3.DatabaseError as exc:
             if not _is_the_jobs_own(exc):
                 raise  # the disk or the file: concerns the whole batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -37,19 +38,21 @@ class Writing(StoreCore):
         return verdict
 
     async def append(
-        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool
+        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool, last: bool = False
     ) -> tuple[Verdict, list[Position]]:
-        """Append the owner's lines in one holding; `sync`: durable before it returns.
+        """Append the owner's lines in one holding; `sync`: durable before it returns. `last`: the turn is about to be
+        settled, whose sync may begin.
 
         A disk that refuses for a reason that may pass is asked again for up to `disk_patience_s`.
 
         Cancelled: the lines are there whole or not at all; appending the same ids again writes nothing twice.
         """
         owned.claim.raise_if_lost(owned.file.path)  # the file of a turn that has ended may be closed
-        owned.dirty = True
         done = await self._append_patiently(owned, lines)
         if sync:
             await self.sync(owned)
+        elif last:
+            self._begin_sync(owned)
         return done
 
     async def _append_patiently(
@@ -75,21 +78,20 @@ class Writing(StoreCore):
                 return done
 
     async def sync(self, owned: OwnedTurn) -> None:
-        """Make what the turn has appended durable."""
-        upto = Reached(owned.claim.record.end, owned.claim.record.link)
-        await self.in_thread_with(owned.file, owned.file.sync)
-        self.note_synced(owned.file, upto)
-        owned.dirty = owned.claim.record.end > upto.end
-        owned.synced_end = upto.end
+        """Make what the turn has appended durable. On the ledger's thread if that has nothing else to do: a task for
+        the pool costs half a sync more.
+        """
+        if self.writer.is_idle:
+            job = Job(sync=lambda: owned.file.sync_of(owned.claim))
+            await asyncio.shield(self.in_use(owned.file, self.writer.submit(job)))
+        else:
+            await self.in_thread_with(owned.file, owned.file.sync_of, owned.claim)
 
-    @staticmethod
-    def note_synced(file: TranscriptFile, upto: Reached) -> None:
-        """Best effort: if somebody holds the lock, the next claim syncs once more than needed."""
-        if file.try_hold():
-            try:
-                file.note_synced(upto)
-            finally:
-                file.release()
+    def _begin_sync(self, owned: OwnedTurn) -> None:
+        """Let the disk work while the turn winds up: its settlement, which waits behind this, then finds it done. What
+        fails here fails the settlement.
+        """
+        self.writer.begin_sync(lambda: owned.file.sync_of(owned.claim))
 
     async def append_metadata(self, transcript: str, entry_id: str, build: Build, *, sync: bool) -> Position:
         """Append one line that is not conversation. Needs the write lock and no turn."""
