@@ -9,15 +9,23 @@ from typing import Any
 
 from holdfast.inbound.event import Route
 from holdfast.model.cooldown import Cooldown, ModelFailure, after_failure, is_due, is_forgotten, left_s, probed
-from holdfast.model.policy import Fallback, ModelFacts, ModelsAfter, ModelsNow, Pin
+from holdfast.model.policy import NOTHING_KNOWN, Fallback, ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import notice_delivery
 
 _COOLDOWN = "provider, credential, model, reason, errors, failed_at_ms, until_ms, asked_at_ms, demanded, label, probing"
 _PIN = "id, session, model, source, reason, set_at_ms, expires_at_ms, origin, set_by, checked_at_ms, credential, holds"
 
 
+_ANYTHING = """select exists(select 1 from model_cooldowns) or exists(select 1 from model_pins where session=?)
+ or exists(select 1 from model_fallbacks where session=?)"""
+
+
 def facts(conn: sqlite3.Connection, session: str) -> ModelFacts:
-    """What a turn of `session` has to know; read in the transaction of its claim."""
+    """What a turn of `session` has to know; read in the transaction of its claim. As a rule nothing: asked first, since
+    every claim of every session comes by here.
+    """
+    if not conn.execute(_ANYTHING, (session, session)).fetchone()[0]:
+        return NOTHING_KNOWN
     return ModelFacts(tuple(_cooldowns(conn)), pin_of(conn, session), _fallback_of(conn, session))
 
 
