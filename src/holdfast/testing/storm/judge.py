@@ -254,7 +254,7 @@ def check_ends(found: Evidence) -> None:
                     finals[input_id] += 1
                     row = found.inputs.get(input_id)
                     has_answer = row is not None and row["state"] in ("answered", "superseded")
-                    told = has_answer and text_of(json.loads(row["result"])["message"])
+                    told = text_of(json.loads(row["result"])["message"]) if row is not None and has_answer else None
                     found.require(
                         told == text_of(entry["message"]),
                         "P3 I6",

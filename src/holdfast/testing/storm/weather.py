@@ -37,7 +37,7 @@ WARM = (
 GATEWAY_LIFE_S = 6.0
 """A real gateway takes a second to start and is left alone for so long at least."""
 WORKERS_SHARE = 0.25
-"""How often workers are killed, against others: to take a stopped process's turn one has to live and watch for a term."""
+"""How often workers are killed, against others: who is to take a stopped process's turn has to watch it for a term."""
 STOPPED_MAX = 3
 """So many processes stand still at once at most: somebody has to get on."""
 CALM_S_MAX = 90.0
