@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     )
     from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
     from holdfast.kernel import Holdfast, Session
-    from holdfast.opening import open  # noqa: A004  # `holdfast.open` is the name people look for
+    from holdfast.opening import (
+        open,  # noqa: A004  # `holdfast.open` is the name people look for
+        open_reader,
+    )
     from holdfast.outbox.message import Outcome
     from holdfast.session.entries import (
         assistant,
@@ -111,6 +114,7 @@ __all__ = [
     "mirror",
     "model_change",
     "open",
+    "open_reader",
     "session_info",
     "tool_result",
     "user",
@@ -150,7 +154,7 @@ _HOMES = {
     ),
     "holdfast.inbound.event": ("Accepted", "Duplicate", "InboundEvent", "LaneFull", "Route"),
     "holdfast.kernel": ("Holdfast", "Session"),
-    "holdfast.opening": ("open",),
+    "holdfast.opening": ("open", "open_reader"),
     "holdfast.outbox.message": ("Outcome",),
     "holdfast.session.entries": (
         "assistant",

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigError, InputError
@@ -15,6 +15,7 @@ from holdfast.lane.policy import LaneLimits
 
 if TYPE_CHECKING:
     from holdfast.store.embedded.faults import Faults
+    from holdfast.store.protocol import Store
 
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
@@ -87,6 +88,27 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         yield hf
     finally:
         await hf.close()
+
+
+@asynccontextmanager
+async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = None) -> AsyncIterator[Holdfast]:
+    """Open a state for looking only: sessions, transcripts, inputs, turns, deliveries, `why`. Nothing in it changes,
+    not even a time stamp, whether somebody uses it or not. What would write raises AttributeError.
+
+    Raises:
+        InputError: there is no state. ResourceError: it cannot be read. StateVersionError: written by a newer release.
+    """
+    where = os.fspath(state)
+    if "://" in where:
+        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+    from holdfast.store.embedded.reader import open_to_look
+
+    clock = clock or SystemClock()
+    store = open_to_look(Path(where), clock)
+    try:
+        yield Holdfast(cast("Store", store), clock=clock)  # the reading half of one
+    finally:
+        await store.close()
 
 
 def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[str, str]) -> int:

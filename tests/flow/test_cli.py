@@ -333,8 +333,8 @@ def test_the_state_is_looked_for_where_the_documentation_says(
     monkeypatch.setenv("HOLDFAST_STATE", "from-variable")
     assert state_in_use() == "from-variable"
     monkeypatch.delenv("HOLDFAST_STATE")
-    (tmp_path / "state").mkdir()
-    assert holdfast("sessions").code == 0
+    assert holdfast("--state", "state", "send", SESSION, "hello").code == 0
+    assert SESSION in holdfast("sessions").out
 
 
 def test_lists_show_the_same_as_text_and_as_json(holdfast) -> None:

@@ -1,4 +1,4 @@
-"""`sessions`, `turns`, `inputs`, `outbox`: what is in the store, newest first. They never write to a transcript."""
+"""`sessions`, `turns`, `inputs`, `outbox`: what is in the store, newest first. They change nothing in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ session_option = click.option("--session", metavar="KEY", help="Only of this ses
 
 
 def read(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]]) -> T:
-    """What `ask` finds in the state. Raises InputError where there is no state.
+    """What `ask` finds in the state, which stays as it is to the last time stamp. Raises InputError if there is none.
 
     The configuration is not read: it says how turns are run, and no turn is run here.
     """
@@ -31,7 +31,7 @@ def read(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]]) -> T:
     log_plainly()
 
     async def go() -> T:
-        async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+        async with holdfast.open_reader(settings.existing_state()) as hf:
             return await ask(hf)
 
     return asyncio.run(go())

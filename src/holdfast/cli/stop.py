@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 
 import click
 
-from holdfast.cli.lists import read
-from holdfast.cli.output import print_json, print_text
+from holdfast.cli.output import log_plainly, print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
 
 
@@ -21,12 +21,19 @@ def stop(settings: Settings, target: str) -> None:
     A waiting input is cancelled at once. A running one is asked ("requested"): its owner, in whatever process, sees it
     within a second and settles it; an answer that is already final wins. Asking twice is the same as once.
     """
-    by = f"holdfast stop ({_user()})"
-    result = read(settings, lambda hf: hf.cancel(target, by=by))
+    result = asyncio.run(_cancel(settings, target))
     if settings.json:
         print_json({"id": target, "result": result})
     else:
         print_text(f"{target}: {result}")
+
+
+async def _cancel(settings: Settings, target: str) -> str:
+    import holdfast
+
+    log_plainly()
+    async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+        return await hf.cancel(target, by=f"holdfast stop ({_user()})")
 
 
 def _user() -> str:

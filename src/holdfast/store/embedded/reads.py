@@ -41,8 +41,9 @@ def _decode(raw: bytes | str) -> Any:
 class Reads:
     """Questions to the ledger."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, connect: Callable[[], sqlite3.Connection] | None = None) -> None:
         self._folder = folder
+        self._connect = connect or (lambda: schema.connect(folder / schema.LEDGER_NAME, read_only=True))
         self._local = threading.local()
         self._pool = here().pool(1, "holdfast-read")
 
@@ -54,10 +55,11 @@ class Reads:
         try:
             connection = getattr(self._local, "connection", None)
             if connection is None:
-                connection = schema.connect(self._folder / schema.LEDGER_NAME, read_only=True)
-                self._local.connection = connection
+                connection = self._local.connection = self._connect()
             return question(connection)
-        except sqlite3.OperationalError as exc:
+        except sqlite3.DatabaseError as exc:
+            if isinstance(exc, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+                raise
             raise ResourceError(f"cannot read ledger {self._folder / schema.LEDGER_NAME}: {exc}") from exc
 
     def close(self) -> None:

@@ -120,6 +120,21 @@ def open_state_dir(path: Path) -> StateDir:
         raise _unusable(path, exc) from exc
 
 
+def look_at_state_dir(path: Path) -> StateDir:
+    """A state directory as it is, for a reader: nothing is made, mended or refused but what cannot be read.
+
+    Raises:
+        StateVersionError: written by a newer release. ResourceError: not a state directory, or not readable.
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        return StateDir(path, _read_marker(path / "holdfast.json"))
+    except FileNotFoundError:
+        raise ResourceError(f"{path} is no state directory (it has no holdfast.json)") from None
+    except OSError as exc:
+        raise _unusable(path, exc) from exc
+
+
 def _unusable(path: Path, exc: OSError) -> ResourceError:
     return ResourceError(
         f"cannot use {path} as a state directory: {exc.strerror or exc}; "
@@ -131,6 +146,14 @@ def _store_id(path: Path) -> str:
     """Read the marker, or write it. A newer format is refused before anything else is touched."""
     marker = path / "holdfast.json"
     try:
+        return _read_marker(marker)
+    except FileNotFoundError:
+        return _new_marker(path, marker)
+
+
+def _read_marker(marker: Path) -> str:
+    """Raises FileNotFoundError, ResourceError, StateVersionError."""
+    try:
         found = json.loads(marker.read_text())
         if (
             not isinstance(found, dict)
@@ -138,13 +161,11 @@ def _store_id(path: Path) -> str:
             or not isinstance(found.get("store"), str)
         ):
             raise ValueError("not a marker")
-    except FileNotFoundError:
-        return _new_marker(path, marker)
     except ValueError as exc:
         raise ResourceError(f"{marker} is not readable as the marker of a state directory ({exc}); restore it") from exc
     if found["format"] > FORMAT:
         raise StateVersionError(
-            f"{path} was written by a newer Holdfast (format {found['format']}, this release knows {FORMAT}); "
+            f"{marker.parent} was written by a newer Holdfast (format {found['format']}, this release knows {FORMAT}); "
             "upgrade, or point --state elsewhere. Nothing was touched."
         )
     return found["store"]
