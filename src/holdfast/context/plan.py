@@ -80,6 +80,12 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
     return Plan(head + paired, pinned=len(head), own=len(paired) - start)
 
 
+def own_lines(lines: Sequence[Line], *, inputs: Collection[str], turn: str | None = None) -> list[Line]:
+    """Of a branch what belongs to the turn alone (see `plan`)."""
+    wanted = {input_line_id(input_id) for input_id in inputs}
+    return [line for line in lines if _belongs(line, inputs, turn, wanted)]
+
+
 def _after_compaction(lines: Sequence[Line]) -> tuple[str | None, list[Line]]:
     """The newest summary, if there is one, and the lines it leaves to be shown."""
     at = next((i for i in reversed(range(len(lines))) if _is_compaction(lines[i])), None)

@@ -74,6 +74,24 @@ def heads(waiting: Iterable[Waiting]) -> list[Waiting]:
     return first
 
 
+YIELDS_MAX = 5
+"""So often a machine's turn gives way; then it is carried to its end, or a busy chat would keep it from ever ending."""
+
+
+def may_yield(lane: str) -> bool:
+    """Whether turns of this lane give way to anybody at all."""
+    return RANK.get(lane, 2) > 0
+
+
+def overtaker(lane: str, yielded: int, waiting: Iterable[Waiting]) -> str | None:
+    """The input that a running turn of `lane` gives way to at its next step: the first of its transcript's line that is
+    of a better lane. None: there is none, or the turn has given way often enough (`yielded`).
+    """
+    if yielded >= YIELDS_MAX:
+        return None
+    return next((one.id for one in order(waiting) if RANK.get(one.lane, 2) < RANK.get(lane, 2)), None)
+
+
 def choose(
     waiting: Iterable[Waiting], running: Mapping[str, int], limits: LaneLimits, solo_running: bool
 ) -> list[Waiting]:

@@ -100,6 +100,7 @@ _WORDS = {
     "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
+    "turn.yielded": lambda d: f"gave way to {d['to']}, which waits in a better lane",
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
     "delivery": lambda d: (

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.inbound.event import Admission, InboundEvent, Route
+from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
@@ -85,7 +86,13 @@ class InboxStore(Protocol):
 
     async def settle_unclaimed(self, input_id: str, outcome: Outcome) -> str: ...
 
-    async def requeue(self, owned: Any, why: str, *, charge: bool) -> None: ...
+    async def requeue(self, owned: Any, why: str, *, charge: bool, yielded: bool = False) -> None:
+        """Put the input back in its place. `yielded`: its turn gave way to others, and it waits anew from now on."""
+        ...
+
+    async def overtaken_by(self, owned: Any) -> str | None:
+        """The input that the turn should give way to at its next step (`lane.policy.overtaker`), or None."""
+        ...
 
     async def request_cancel(self, input_id: str, by: str) -> str: ...
 
@@ -167,6 +174,54 @@ class ModelStore(Protocol):
         ...
 
 
+class TimerStore(Protocol):
+    """Cron jobs and heartbeats (`inbound/timer.py`), shared by all processes. Deciding is `inbound/`'s."""
+
+    async def timers(self, *, kind: str | None = None) -> list[Timer]: ...
+
+    async def change_timer(
+        self,
+        seen: Timer | None,
+        to: Timer | None,
+        *,
+        began: TimerRun | None = None,
+        ended: TimerRun | None = None,
+        used: Sequence[str] = (),
+        durable: bool = False,
+    ) -> Timer | None:
+        """Make (`seen` None), change, or remove (`to` None) a timer, in one transaction with what goes with it.
+
+        Args:
+            began: a run that begins, or a skip; the same id again is the same run.
+            ended: a run that ends; it must be running.
+            used: wakes that the run has been told of.
+
+        Returns: the timer as it is now (the removed one), or None: it is not as it was seen (or is there already, or
+            the run had ended), and nothing was changed.
+        """
+        ...
+
+    async def timer_runs(self, *, timer: str | None = None, running: bool = False, limit: int = 100) -> list[TimerRun]:
+        """Newest first. `running`: those that have not ended, of all timers."""
+        ...
+
+    async def add_wake(self, wake: Wake) -> bool:
+        """Durable. False: one of this id waits already."""
+        ...
+
+    async def wakes(self) -> list[Wake]: ...
+
+    async def input_by_key(self, source: str, account: str, key: str) -> str | None: ...
+
+    async def last_route(self, session: str) -> Route | None:
+        """Where the people of a session were answered last; timers' own inputs do not count."""
+        ...
+
+    async def conversation_at(self, route: Route) -> str | None:
+        """The session that a route was last used by."""
+        ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -183,7 +238,7 @@ class StoryStore(Protocol):
     async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]: ...
 
 
-class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, StoryStore, Protocol):
+class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, StoryStore, Protocol):
     """Everything the kernel needs of a backend."""
 
     @property

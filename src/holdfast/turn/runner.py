@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from holdfast.clock import epoch_ms
-from holdfast.context.plan import fit, plan
+from holdfast.context.plan import fit, own_lines, plan
 from holdfast.errors import ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.kernel import Holdfast
@@ -100,6 +100,8 @@ class Runner:
             await turn.append(entry)  # synced: the calls are on disk before a tool starts
             for call in calls:
                 await self._run_tool(turn, call)
+            if await turn.gives_way():
+                return
         raise TurnLimitError("steps", f"stopped after {self._limits.steps_max} steps without a final answer")
 
     def _plan_work(self, view: InputView) -> _Work:
@@ -165,6 +167,8 @@ class Runner:
 
     async def _request(self, turn: Turn, work: _Work) -> ModelRequest:
         lines = await turn.branch()
+        if work.view.payload.get("context") == "fresh":  # a timer's run begins without what was said before it
+            lines = own_lines(lines, inputs=[work.view.id], turn=turn.id)
         planned = plan(lines, inputs=[work.view.id], turn=turn.id)
         room = max(1, self._context_window(work.chain[0]) - OUTPUT_TOKENS_RESERVED)
         fitted = fit(planned, room)

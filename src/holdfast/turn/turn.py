@@ -88,6 +88,7 @@ class Turn:
         self._salvaged: Outcome | None = None
         self.outcome: Outcome | None = None
         self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
+        self.gave_way_to: str | None = None
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
         self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
         for finding in owned.findings:
@@ -260,6 +261,17 @@ class Turn:
         """Pair a call of a dead attempt with a result that says so; it is not repeated silently."""
         await self.append(MessageEntry(message=interrupted_result(call)))
 
+    async def gives_way(self) -> bool:
+        """Between two steps: whether an input of a better lane waits for this transcript. The turn then ends here; its
+        input goes back into line behind that one, uncharged, and is carried on from what stands in the transcript.
+        """
+        overtaker = await self._hf.store.overtaken_by(self._owned)
+        if overtaker is not None:
+            self.gave_way_to = overtaker
+            self.note("turn.yielded", to=overtaker)
+            self.flush_story()
+        return overtaker is not None
+
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancel(self, by: str) -> None:
@@ -334,7 +346,8 @@ class Turn:
             charge = how == "taken_over"
             state = self._salvaged_state
             if state is None:
-                await self._hf.store.requeue(self._owned, detail or how, charge=charge)
+                yielded = how == "yielded"
+                await self._hf.store.requeue(self._owned, detail or how, charge=charge, yielded=yielded)
                 state = "queued"
             else:
                 await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
@@ -362,6 +375,8 @@ class Turn:
         if exc is None:
             if self.outcome is not None:
                 return self.outcome, self.outcome.state, self.outcome.detail
+            if self.gave_way_to is not None:
+                return None, "yielded", f"gave way to {self.gave_way_to}"
             if self.input_id is None:
                 return None, "done", None
             return Outcome("failed", detail="the turn ended without an answer", error="NoAnswer"), "failed", "no answer"

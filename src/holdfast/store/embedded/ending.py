@@ -119,7 +119,7 @@ class Ending(Writing):
             owned.has_line = False
             owned.file.line.release()
 
-    async def requeue(self, owned: OwnedTurn, why: str, *, charge: bool) -> None:
+    async def requeue(self, owned: OwnedTurn, why: str, *, charge: bool, yielded: bool = False) -> None:
         """Put the turn's input back in its place (the process goes away, or the turn yields) and end the turn."""
         claim, now_ms = owned.claim, self.now_ms()
 
@@ -127,6 +127,8 @@ class Ending(Writing):
             row = inbox.by_id(conn, owned.input_row["id"]) if owned.input_row is not None else None
             if row is not None and row["epoch_nonce"] == claim.epoch.nonce and row["state"] == "running":
                 inbox.requeue(conn, row, charge=charge, solo=bool(row["solo"]), why=why, now_ms=now_ms)
+                if yielded:
+                    inbox.note_yield(conn, row["id"], now_ms)
             claims.end_turn(conn, claim.turn, "requeued", why, now_ms)
             claims.release(conn, owned.transcript, claim.epoch)
 

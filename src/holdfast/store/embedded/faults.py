@@ -26,6 +26,8 @@ Point = Literal[
     "settle.after_commit",  # input, outbox and claim are settled; nobody has been told
     "delivery.after_started",  # `started` is durable, nothing has gone to the channel
     "delivery.after_send",  # the channel has taken it, the ledger does not know
+    "timer.before_commit",  # a timer has moved on, its transaction is open; the run's input is durable
+    "timer.after_commit",  # the timer has moved on, nobody has been told
     "ledger.before_commit",  # before any commit of the ledger, inside its transaction
     "ledger.after_commit",  # after any commit, before anybody hears of it
 ]

@@ -23,8 +23,10 @@ from holdfast.session.fence import Epoch
 
 CHARGED_ATTEMPTS_MAX = 3
 _WAITING = """
-select i.seq, i.id, i.transcript, i.lane, i.accepted_at_ms, i.solo, t.owner_turn is not null as blocked
-from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running') and i.state='queued'"""
+select i.seq, i.id, i.transcript, i.lane, coalesce(y.at_ms, i.accepted_at_ms) as since_ms, i.solo,
+t.owner_turn is not null as blocked
+from inputs i join transcripts t on t.id=i.transcript left join yields y on y.input=i.id
+where i.state in ('queued', 'running') and i.state='queued'"""
 _WAITING_ON = _WAITING + " and i.transcript=?"
 _FIRST_TWO = "select id from inputs where state in ('queued', 'running') and state='queued' and transcript=? limit 2"
 _SETTLE = (
@@ -191,12 +193,26 @@ def requeue(conn: sqlite3.Connection, row: sqlite3.Row, *, charge: bool, solo: b
     return state
 
 
+def note_yield(conn: sqlite3.Connection, input_id: str, now_ms: int) -> None:
+    """An input whose turn gave way waits anew from now on, or it would go before those it gave way to."""
+    conn.execute(
+        "insert into yields(input, at_ms, times) values(?,?,1)"
+        " on conflict(input) do update set at_ms=excluded.at_ms, times=times+1",
+        (input_id, now_ms),
+    )
+
+
+def times_yielded(conn: sqlite3.Connection, input_id: str) -> int:
+    row = conn.execute("select times from yields where input=?", (input_id,)).fetchone()
+    return row[0] if row else 0
+
+
 def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
     """Pictures of the queued inputs, for the policy."""
     rows = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))
     return [
         Waiting(
-            row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["accepted_at_ms"]) / 1000,
+            row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["since_ms"]) / 1000,
             bool(row["blocked"]), bool(row["solo"]),
         )
         for row in rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
-from holdfast.lane.policy import Waiting
+from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.session.lines import Line
+from holdfast.store.embedded import inbox
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.reads import view_of_input
@@ -66,6 +68,18 @@ class Reading(StoreCore):
 
     async def find_join(self, session: str, join: str, since_ms: int) -> str | None:
         return await self.reads.find_join(session, join, since_ms)
+
+    async def overtaken_by(self, owned: OwnedTurn) -> str | None:
+        row = owned.input_row
+        if row is None or not may_yield(row["lane"]):
+            return None
+        now_ms = self.now_ms()
+
+        def ask(conn: sqlite3.Connection) -> str | None:
+            in_line = inbox.waiting(conn, now_ms, owned.transcript)
+            return overtaker(row["lane"], inbox.times_yielded(conn, row["id"]), in_line) if in_line else None
+
+        return await self.reads.ask(ask)
 
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
         return await self.reads.queue(self.now_ms())

@@ -106,6 +106,31 @@ create table if not exists model_fallbacks(
   session text primary key, selected text not null, active text not null, reason text not null,
   since_ms integer not null
 ) strict, without rowid;
+
+-- Cron jobs and heartbeats (inbound/timer.py). `revision` is what a change compares.
+create table if not exists timers(
+  id text primary key, kind text not null, source text not null, spec text not null, state text not null,
+  next_at_ms integer, not_before_ms integer not null, attempt integer not null, failures integer not null,
+  alerted_at_ms integer, memo text not null, revision integer not null, detail text, changed_at_ms integer not null
+) strict, without rowid;
+
+create table if not exists timer_runs(
+  seq integer primary key, id text not null unique, timer text not null, scheduled_at_ms integer not null,
+  attempt integer not null, reason text not null, state text not null, began_at_ms integer not null,
+  ended_at_ms integer, input text, announce text, detail text
+) strict;
+create index if not exists timer_runs_timer on timer_runs(timer, seq);
+create index if not exists timer_runs_open on timer_runs(timer) where state='running';
+
+create table if not exists timer_wakes(
+  id text primary key, timer text not null, reason text not null, text text not null, mode text not null,
+  at_ms integer not null
+) strict, without rowid;
+
+-- Inputs whose turns gave way to others (lane/policy.py): since when they wait again, and how often they did.
+create table if not exists yields(
+  input text primary key, at_ms integer not null, times integer not null
+) strict, without rowid;
 """
 """Tables that came later. They are made where they are missing and leave the version as it is: an older release does
 not know of them and runs on beside them.
