@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,8 +23,10 @@ from holdfast.errors import (
     UnknownSessionError,
 )
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
+from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, QueueSettings
 from holdfast.observe.why import build_report
 from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
+from holdfast.session.key import validate_key
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
@@ -50,6 +52,7 @@ class Holdfast:
         self.work_arrived = asyncio.Event()
         self.answers_arrived = asyncio.Event()
         self.draining = False
+        self.queue_for: Callable[[InboundEvent], QueueSettings] = lambda _: PLAIN
         self._live: dict[str, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,8 +92,10 @@ class Holdfast:
         if self.draining:
             raise DrainingError()
         check_event(event)
-        admission = await self.store.accept(event)
+        admission = await self.store.accept(event, self.queue_for(event))
         if isinstance(admission, Accepted):
+            if admission.interrupts is not None:  # a turn of another process hears of it from the ledger
+                self._cancel_live(admission.interrupts, INTERRUPTED_BY)
             if self.events.is_watched:
                 at_ms = epoch_ms(self.clock.now())
                 data = {"source": event.source, "lane": event.lane}
@@ -101,6 +106,23 @@ class Holdfast:
                 "input %s: handed over again by %s, ignored (%s)", admission.input_id, event.source, admission.state
             )
         return admission
+
+    def _cancel_live(self, input_id: str, by: str) -> None:
+        for turn in self.live_turns():
+            if turn.input_id == input_id:
+                turn.cancel(by)
+
+    async def queue_settings(self, session: str) -> QueueSettings:
+        """How the queue of a session behaves for what people say there: its own settings over the configured ones."""
+        return await self.store.queue_settings(session, self.queue_for(InboundEvent(session, {})))
+
+    async def change_queue(self, session: str, change: dict[str, Any] | None) -> QueueSettings:
+        """Change the settings of a session's queue (`lane.queue.read_change`); None: back to the configured ones.
+
+        Durable when it returns; holds for what arrives from now on. Returns: the settings as they are now.
+        """
+        await self.store.change_queue(validate_key(session), change)
+        return await self.queue_settings(session)
 
     async def input(self, input_id: str) -> InputView:
         """Raises UnknownInputError."""

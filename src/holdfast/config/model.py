@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from holdfast.lane.policy import LaneLimits, default_widths
+from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSettings
 from holdfast.model import catalog
 
 T = TypeVar("T")
@@ -169,6 +170,53 @@ class LanesConfig(Section):
         return LaneLimits(widths=self.widths, depth_max=self.depth_max, per_session_max=self.queue_per_session_max)
 
 
+class QueueOverrides(Section):
+    """How the queue behaves for messages of one channel; what is unset is as in `queue`."""
+
+    mode: Mode | None = Field(default=None, description="As `queue.mode`.")
+    debounce_ms: Annotated[int, Field(ge=0, le=DEBOUNCE_MS_MAX)] | None = Field(
+        default=None, description="As `queue.debounce_ms`."
+    )
+    cap: Annotated[int, Field(ge=1, le=CAP_MAX)] | None = Field(default=None, description="As `queue.cap`.")
+    drop: Drop | None = Field(default=None, description="As `queue.drop`.")
+
+
+class QueueConfig(Section):
+    """What happens to a message that finds its session busy. `/queue` in a chat changes it for that session."""
+
+    mode: Mode = Field(
+        default="steer",
+        description="`steer`: taken into the running turn after its tool calls, else a turn of its own; `followup`: a "
+        "turn of its own; `collect`: what waits becomes one turn; `interrupt`: the running turn is stopped first. "
+        "Messages whose sender waits for the answer, and those of machines, are always `followup`.",
+    )
+    debounce_ms: int = Field(
+        default=500,
+        ge=0,
+        le=DEBOUNCE_MS_MAX,
+        description="Milliseconds without another message before those that waited behind a turn begin.",
+    )
+    cap: int = Field(default=20, ge=1, le=CAP_MAX, description="Messages of a channel that may wait per session.")
+    drop: Drop = Field(
+        default="summarize",
+        description="What gives way past `cap`: `old`: the oldest; `summarize`: the same, but the model is told of it "
+        "in a line; `new`: the new one is refused. The sender is told.",
+    )
+    channels: FrozenMap[QueueOverrides] = Field(
+        default_factory=dict, validate_default=True, description="Other settings for messages of a channel, by name."
+    )
+
+    def settings(self, channel: str | None = None) -> QueueSettings:
+        """The same, as the queue takes it, for messages of a channel."""
+        own = self.channels.get(channel or "", QueueOverrides())
+        return QueueSettings(
+            mode=own.mode or self.mode,
+            debounce_ms=self.debounce_ms if own.debounce_ms is None else own.debounce_ms,
+            cap=own.cap or self.cap,
+            drop=own.drop or self.drop,
+        )
+
+
 class ProviderConfig(Section):
     """How one model provider is reached. Known ones (openai, anthropic, ollama, …) need no table."""
 
@@ -259,6 +307,7 @@ class Config(Section):
     session: SessionConfig = Field(default_factory=SessionConfig)
     turn: TurnConfig = Field(default_factory=TurnConfig)
     lanes: LanesConfig = Field(default_factory=LanesConfig)
+    queue: QueueConfig = Field(default_factory=QueueConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)

@@ -73,6 +73,7 @@ async def open_handle(
         turn_max_s=config.turn.max_s,
         kind=kind,
     ) as hf:
+        hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)
         yield hf
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +30,7 @@ from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refu
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.kernel import Holdfast
+from holdfast.lane.queue import Mode
 from holdfast.session.key import validate_key
 from holdfast.store.views import InputView
 from holdfast.turn.events import Subscription
@@ -113,9 +114,10 @@ class _Api:
         wait: bool = False,
         timeout: Annotated[float, Query(gt=0, le=WAIT_S_MAX)] = WAIT_S,  # noqa: ASYNC109 - a query parameter
     ) -> Response:
-        """Say something in a session: `{"text" or "content", "lane"?, "model"?, "route"?}`.
+        """Say something in a session: `{"text" or "content", "lane"?, "model"?, "route"?, "queue"?}`.
 
-        `route` ("channel:target") says where the answer is sent besides being kept under the input's id.
+        `route` ("channel:target") says where the answer is sent besides being kept under the input's id; `queue` what
+        to do if the session is busy: "steer", "followup", "collect" or "interrupt".
 
         202 with `{"id", "state", "ahead"}` once it is stored. With `?wait=1`: 200 with the settled input, or 409 after
         `timeout` seconds (30, at most 600); the input goes on.
@@ -200,8 +202,10 @@ def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: 
     route = Route.parse(body["route"]) if body.get("route") else None
     if route is not None and route.channel not in channels:
         raise InputError(f"route: no channel {route.channel!r} here; there are: {', '.join(sorted(channels))}")
-    lane, model = body.get("lane") or "main", body.get("model") or None
-    return InboundEvent(session, payload, lane=lane, waits=waits, model=model, route=route)
+    lane, model, queue = body.get("lane") or "main", body.get("model") or None, body.get("queue")
+    if queue is not None and queue not in get_args(Mode):
+        raise InputError(f"queue: must be one of {', '.join(get_args(Mode))}")
+    return InboundEvent(session, payload, lane=lane, waits=waits, queue=queue, model=model, route=route)
 
 
 def _shown(view: InputView, *, without: Collection[str] = ()) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.errors import InputError
+from holdfast.lane.queue import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class InboundEvent:
         source, account, key: name the event for dedupe. `key=None` means the source has no key: never a duplicate.
         lane: line of turns it waits in; see `lane/policy.py`.
         route: where the answer is delivered; None: nowhere, it is kept under the input id.
-        waits: the caller waits for its own answer (never steered or merged).
+        waits: the caller waits for its own answer (never steered, merged or dropped).
+        queue: what to do if the session is busy, "steer", "followup", "collect" or "interrupt" (`lane/queue.py`); None:
+            as the session, its channel or the configuration says.
         model: "provider/model" or None for the configured one.
         origin: free facts for people and for joining retries (token digest, request digest, …).
     """
@@ -49,16 +52,23 @@ class InboundEvent:
     lane: str = "main"
     route: Route | None = None
     waits: bool = False
+    queue: Mode | None = None
     model: str | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Stored and synced; it will end in exactly one terminal state. `ahead`: inputs queued before it in its session."""
+    """Stored and synced; it will end in exactly one terminal state.
+
+    ahead: inputs queued before it in its session. interrupts: the running input that is asked to stop for it.
+    dropped: an input that gave way to it in a full queue.
+    """
 
     input_id: str
     ahead: int
+    interrupts: str | None = None
+    dropped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

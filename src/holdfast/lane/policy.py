@@ -42,7 +42,11 @@ class LaneLimits:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One queued input. `blocked`: its transcript has an owner now."""
+    """One queued input.
+
+    blocked: its transcript has an owner now. solo: it is re-run alone. quiet_in_s: how long nothing more must arrive
+    before it may begin (`queue.py`).
+    """
 
     seq: int
     id: str
@@ -51,6 +55,7 @@ class Waiting:
     waited_s: float
     blocked: bool = False
     solo: bool = False
+    quiet_in_s: float = 0.0
 
 
 def rank(lane: str, waited_s: float) -> int:
@@ -102,7 +107,7 @@ def choose(
     free = {lane: limits.width(lane) - count for lane, count in running.items()}
     chosen: list[Waiting] = []
     for one in heads(waiting):
-        if one.blocked or (one.solo and solo_running):
+        if one.blocked or one.quiet_in_s > 0 or (one.solo and solo_running):
             continue
         if free.setdefault(one.lane, limits.width(one.lane)) <= 0:
             continue

@@ -18,6 +18,7 @@ from holdfast.errors import (
 )
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
+from holdfast.lane.queue import WAITED_S
 from holdfast.session.ownership import Busy
 from holdfast.store.views import InputView
 from holdfast.text import on_one_line
@@ -56,6 +57,8 @@ class Worker:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by transcript: one at a time here, whatever the queue says
         self._owned: set[str] = set()  # those of `_tasks` whose turn has begun
         self._stopping = False
+        self._pause_s = LOOK_S
+        self._tell_mono = 0.0
 
     async def run(self) -> None:
         """Start what may start, whenever something may have changed, until `stop`."""
@@ -95,12 +98,23 @@ class Worker:
             log.info("session.recovery.completed outcome=effective")
             self._hf.answers_arrived.set()
         waiting, running, solo = await self._hf.store.queue()
+        await self._tell_of_waiting(waiting)
+        quiet = [one.quiet_in_s for one in waiting if not one.blocked and one.quiet_in_s > 0]
+        self._pause_s = min([LOOK_S, *quiet])
         mine = [one for one in waiting if one.transcript not in self._tasks]
         for one in choose(mine, running, self._limits, solo):
             self._begin(one, 0.0)
         for one in heads(mine):  # somebody else's turn: stand in its line, so that its end or death wakes us at once
             if one.blocked and one.transcript not in self._tasks:
                 self._begin(one, LINE_WAIT_S)
+
+    async def _tell_of_waiting(self, waiting: list[Waiting]) -> None:
+        """Once a second at most; what needs no telling costs no look at the store."""
+        now = self._hf.clock.mono()
+        if now >= self._tell_mono and any(one.waited_s >= WAITED_S for one in waiting):
+            self._tell_mono = now + LOOK_S
+            if await self._hf.store.tell_of_waiting():
+                self._hf.answers_arrived.set()
 
     def _begin(self, one: Waiting, wait_s: float) -> None:
         task = asyncio.create_task(self._run_one(one, wait_s), name=f"turn for {one.id}")
@@ -113,7 +127,7 @@ class Worker:
         self._hf.work_arrived.set()
 
     async def _pause(self) -> None:
-        pause = asyncio.ensure_future(self._hf.clock.sleep(LOOK_S))
+        pause = asyncio.ensure_future(self._hf.clock.sleep(self._pause_s))
         hint = asyncio.ensure_future(self._hf.work_arrived.wait())
         try:
             await asyncio.wait({pause, hint}, return_when=asyncio.FIRST_COMPLETED)

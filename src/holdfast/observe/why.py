@@ -97,6 +97,10 @@ _WORDS = {
     "transcript.metadata": lambda d: f"process {d['process']} added metadata, up to byte {d['end']}",
     "turn.answer": lambda d: f"{d['model']} answered ({d['finish']})",
     "turn.fallback": lambda d: _fallback(d),
+    "turn.took_in": lambda d: (
+        f"turn {d['turn']} took it in {'after a step' if d['how'] == 'steer' else 'with others'}, for {d['input']}"
+    ),
+    "turn.joined": lambda d: f"took in {d['id']} ({d['how']})",
     "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",

@@ -6,12 +6,13 @@ handed out by `claim` and handed back as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting
+from holdfast.lane.queue import PLAIN, How, QueueSettings
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import Outcome
@@ -66,7 +67,9 @@ class SessionStore(Protocol):
 class InboxStore(Protocol):
     """Accepted inputs and their ends."""
 
-    async def accept(self, event: InboundEvent) -> Admission: ...
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN) -> Admission:
+        """Store an input durably, or say why not. `usual`: how queues behave that have no settings of their own."""
+        ...
 
     async def stop_writing(self, owned: Any) -> None:
         """The turn appends nothing more; what it has appended is known when this returns."""
@@ -80,6 +83,7 @@ class InboxStore(Protocol):
         detail: str | None,
         events: list[StoryLine],
         models: ModelsAfter | None = None,
+        joined: Collection[str] = (),
     ) -> str | None: ...
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
@@ -113,6 +117,20 @@ class LaneStore(Protocol):
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]: ...
 
     async def recover_dead(self) -> int: ...
+
+    async def join_waiting(self, owned: Any, how: How) -> list[InputView]:
+        """Take in the inputs that wait and may share this turn, oldest first; they end with its final line."""
+        ...
+
+    async def dropped_before(self, input_id: str) -> str | None:
+        """What the model is told of inputs that gave way in a full queue, before this input; None: nothing."""
+        ...
+
+    async def queue_settings(self, session: str, usual: QueueSettings) -> QueueSettings: ...
+
+    async def change_queue(self, session: str, change: dict[str, Any] | None) -> None: ...
+
+    async def tell_of_waiting(self) -> int: ...
 
 
 class OutboxStore(Protocol):

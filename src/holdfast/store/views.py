@@ -30,6 +30,8 @@ class InputView:
     cancel_requested_by: str | None = None
     model: str | None = None
     route: str | None = None  # "channel:target"
+    queue: str = "followup"  # how it waits, `lane/queue.py`
+    carries: bool = False  # the model is told of inputs that were dropped before it
 
     @property
     def settled(self) -> bool:

@@ -29,6 +29,7 @@ from holdfast.errors import HoldfastError
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
+from holdfast.lane.queue import PLAIN, Mode, QueueSettings
 from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelRequest
 from holdfast.opening import open as open_state
@@ -68,6 +69,7 @@ class World:
         path: a folder of its own; the state is in `path/state`.
         model: default: answers "re: " and the text of the newest message, once its script is used up.
         channel: default: "test", which cannot be asked what has arrived.
+        queue: what becomes of messages that find their session busy; default: a turn each, at once.
         faults: called at the named points of the store.
 
     Attributes:
@@ -84,6 +86,7 @@ class World:
         tools: Iterable[Tool] = (),
         limits: LaneLimits | None = None,
         fence_mode: str = "strict",
+        queue: QueueSettings = PLAIN,
         faults: Faults | None = None,
         patience_s: float = 10.0,
     ) -> None:
@@ -95,6 +98,7 @@ class World:
         self._tools = tuple(tools)
         self._limits = limits or LaneLimits()
         self._fence_mode = fence_mode
+        self._queue = queue
         self.faults = faults
         self._acknowledged = path / "acknowledged"
         self._open = AsyncExitStack()
@@ -126,15 +130,19 @@ class World:
     # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def inbound(
-        self, session: str, text: str, *, key: str | None = None, lane: str = "main", to: str | None = "user"
-    ) -> str:
+        self, session: str, text: str, *, key: str | None = None, lane: str = "main", to: str | None = "user",
+        queue: Mode | None = None, waits: bool = False,
+    ) -> str:  # fmt: skip
         """One message comes in and is acknowledged; returns its input id (the first one's for a repeated key).
 
         Args:
+            queue, waits: as of `InboundEvent`.
             to: where the answer goes on the world's channel; None: nowhere, it is kept under the input id.
         """
         route = Route(self.channel.name, to) if to is not None else None
-        event = InboundEvent(session, {"content": text}, source="world", key=key, lane=lane, route=route)
+        event = InboundEvent(
+            session, {"content": text}, source="world", key=key, lane=lane, route=route, queue=queue, waits=waits
+        )
         admission = await self.hf.accept(event)
         if isinstance(admission, LaneFull):
             raise AssertionError(f"lane {admission.lane!r} is full: {admission.waiting} wait, {admission.limit} may")
@@ -235,7 +243,7 @@ class World:
         """
 
         async def look() -> bool | None:
-            if await self._is_working():
+            if not all(view.settled for view in await self.hf.inputs(limit=INPUTS_MAX)):
                 return None
             deliveries = await self.hf.deliveries(limit=INPUTS_MAX)  # after the inputs: a settlement brings them along
             if not all(one.state in ("sent", "failed") for one in deliveries):
@@ -307,6 +315,7 @@ class World:
             faults=self.faults,
         )  # fmt: skip
         hf = self._hf = await self._open.enter_async_context(opening)
+        hf.queue_for = lambda _: self._queue
         runner = Runner(
             hf,
             client_for=lambda _: self.model,
@@ -362,7 +371,9 @@ class World:
 
     async def _is_working(self) -> bool:
         """Whether something is going on that needs no time to pass."""
-        return not all(view.settled for view in await self.hf.inputs(limit=INPUTS_MAX))
+        open_ = {view.id for view in await self.hf.inputs(limit=INPUTS_MAX) if not view.settled}
+        waiting, _, _ = await self.hf.store.queue()
+        return bool(open_ - {one.id for one in waiting if one.quiet_in_s > 0})
 
     async def _open_stories(self) -> str:
         inputs = [view.id for state in ("queued", "running") for view in await self.hf.inputs(state=state)]

@@ -15,6 +15,7 @@ from holdfast.errors import (
     ResourceError,
     TurnCancelledError,
 )
+from holdfast.lane.queue import INTERRUPTED_BY
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry, MessageEntry, text_of
@@ -42,7 +43,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
     after words of its answer had reached the user, so that no other model could be asked.
     """
     if isinstance(exc, TurnCancelledError):
-        return Outcome("cancelled", detail=str(exc), notice="Stopped."), "cancelled", str(exc)
+        told = None if exc.by == INTERRUPTED_BY else "Stopped."  # whoever interrupts gets the answer to what came then
+        return Outcome("cancelled", detail=str(exc), notice=told), "cancelled", str(exc)
     if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
         return None, "interrupted", "the process was asked to end"
     if isinstance(exc, CoordinationError) and exc.again and has_input:

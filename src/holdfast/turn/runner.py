@@ -102,6 +102,7 @@ class Runner:
                 await self._run_tool(turn, call)
             if await turn.gives_way():
                 return
+            await turn.take_in("steer")
         raise TurnLimitError("steps", f"stopped after {self._limits.steps_max} steps without a final answer")
 
     def _plan_work(self, view: InputView) -> _Work:
@@ -119,7 +120,10 @@ class Runner:
         tell = turn.publish if alignment.divergence is None else turn.note  # only a divergence belongs to the story
         tell("turn.history", history=alignment.history)
         turn.result_facts["history"] = alignment.history
+        await turn.append_dropped(work.view)
         await turn.append_input(alignment.append)
+        if work.view.queue in ("collect", "interrupt"):
+            await turn.take_in("merge")
         for pending in await turn.pending_calls():
             tool = self._toolbox.find(pending.call["name"])
             is_ours = tool is not None and pending.call["name"] not in work.client_tools
@@ -168,8 +172,8 @@ class Runner:
     async def _request(self, turn: Turn, work: _Work) -> ModelRequest:
         lines = await turn.branch()
         if work.view.payload.get("context") == "fresh":  # a timer's run begins without what was said before it
-            lines = own_lines(lines, inputs=[work.view.id], turn=turn.id)
-        planned = plan(lines, inputs=[work.view.id], turn=turn.id)
+            lines = own_lines(lines, inputs=turn.answers, turn=turn.id)
+        planned = plan(lines, inputs=turn.answers, turn=turn.id)
         room = max(1, self._context_window(work.chain[0]) - OUTPUT_TOKENS_RESERVED)
         fitted = fit(planned, room)
         if fitted.outcome == "trimmed":

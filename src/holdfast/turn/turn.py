@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
@@ -20,6 +20,7 @@ from holdfast.errors import (
     ResourceError,
     TurnCancelledError,
 )
+from holdfast.lane.queue import How
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
 
 log = logging.getLogger("holdfast.turn")
+DROPPED_TYPE = "holdfast:dropped"
 current_turn: ContextVar[str | None] = ContextVar("holdfast_turn", default=None)
 """The id of the turn inside which code runs: a turn started there is its child (rings of waits are refused)."""
 
@@ -86,6 +88,8 @@ class Turn:
         self.on_cancel: Callable[[], object] | None = None
         self._salvaged_state: str | None = None
         self._salvaged: Outcome | None = None
+        self.joined: dict[str, InputView] = {}  # inputs that were taken in besides its own
+        self._merged = 0  # how many of them before its first step
         self.outcome: Outcome | None = None
         self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
         self.gave_way_to: str | None = None
@@ -145,10 +149,41 @@ class Turn:
             await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
         self._sequence = max(self._sequence, 1)
 
-    async def _append_as(self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None) -> str:
+    async def take_in(self, how: How) -> list[InputView]:
+        """Take in inputs that wait and may share this turn: their lines are written here, once however often they are
+        taken in, and the final line names them.
+
+        Args:
+            how: "merge": before the model is asked for the first time; "steer": between two steps.
+
+        Raises: as `append`.
+        """
+        taken = await self._hf.store.join_waiting(self._owned, how)
+        for view in taken:
+            await self.append_dropped(view)
+            said = made.user(view.payload["content"])
+            await self._append_as(
+                ids.input_line_id(view.id), said, durable=None, final=False, belongs_to=(view.id,)
+            )  # fmt: skip
+            self.joined[view.id] = view
+            self._merged += how == "merge"
+            self.note("turn.joined", id=view.id, how=how)
+        return taken
+
+    async def append_dropped(self, view: InputView) -> None:
+        """The line that tells the model of what was dropped before an input, if anything was."""
+        told = await self._hf.store.dropped_before(view.id) if view.carries else None
+        if told is not None:
+            entry, entry_id = made.custom_message(DROPPED_TYPE, told), ids.derived_id("dropped", view.id)
+            await self._append_as(entry_id, entry, durable=None, final=False, belongs_to=(view.id,))
+
+    async def _append_as(
+        self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None,
+        belongs_to: tuple[str, ...] | None = None,
+    ) -> str:  # fmt: skip
         is_final = outcomes.is_final(entry) if final is None else final
         known = self._owned.has_landed(entry_id)
-        build = self._builder(entry, entry_id, final=is_final)
+        build = self._builder(entry, entry_id, final=is_final, belongs_to=belongs_to)
         sync = durable if durable is not None else (outcomes.calls_tools(entry) and not is_final)
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
@@ -179,11 +214,15 @@ class Turn:
         return entry_id
 
     def _builder(
-        self, entry: Entry, entry_id: str, *, final: bool, writer: str = "turn"
-    ) -> Callable[[str | None], bytes]:
+        self, entry: Entry, entry_id: str, *, final: bool, writer: str = "turn",
+        belongs_to: tuple[str, ...] | None = None,
+    ) -> Callable[[str | None], bytes]:  # fmt: skip
+        """`belongs_to`: inputs; None: the turn's own, and for a final line all that it has taken in."""
+        if belongs_to is None:
+            belongs_to = tuple(self.answers if final else self.answers[:1])
         origin = Origin(
             store=self._hf.store.store_id, turn=self.id, epoch=self.epoch.number, lane=self.lane, writer=writer,
-            inputs=(self.input_id,) if self.input_id is not None else (), final=final,
+            inputs=belongs_to, final=final,
         )  # fmt: skip
         now = self._hf.clock.now()
         if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
@@ -231,7 +270,12 @@ class Turn:
     async def context(self) -> list[dict[str, Any]]:
         """v3 messages for the model: the branch from the newest compaction, calls paired, the turn's own input last."""
         lines = await self.branch()
-        return plan(lines, inputs=[self.input_id] if self.input_id else [], turn=self.id).messages
+        return plan(lines, inputs=self.answers, turn=self.id).messages
+
+    @property
+    def answers(self) -> list[str]:
+        """The inputs that this turn answers: its own, then those it has taken in."""
+        return [*([self.input_id] if self.input_id is not None else []), *self.joined]
 
     async def branch_before_input(self) -> list[dict[str, Any]]:
         """v3 messages of the branch without what this very input (in any attempt) has added to it."""
@@ -352,7 +396,9 @@ class Turn:
             else:
                 await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
         else:
-            state = await self._hf.store.settle(self._owned, outcome, how, detail, self._take_story())
+            state = await self._hf.store.settle(
+                self._owned, outcome, how, detail, self._take_story(), joined=tuple(self.joined)
+            )
         settled = outcome or self._salvaged
         self._publish(
             "turn.settled", state=state or how, detail=detail, answer=settled.answer if settled else None,
@@ -371,7 +417,10 @@ class Turn:
         final = self._final()
         if final is not None:  # a final line in the file wins over whatever came after it
             entry, entry_id = final
-            return self.outcome or answered_by(entry.message, entry_id, self.result_facts), "answered", None
+            answered = answered_by(entry.message, entry_id, self.result_facts)
+            if self._merged:
+                answered = replace(answered, notice=f"(This answers your last {self._merged + 1} messages.)")
+            return self.outcome or answered, "answered", None
         if exc is None:
             if self.outcome is not None:
                 return self.outcome, self.outcome.state, self.outcome.detail

@@ -22,7 +22,7 @@ from holdfast.outbox.message import Outcome
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import baseline, claims, inbox, waiting
+from holdfast.store.embedded import baseline, claims, inbox, queueing, waiting
 from holdfast.store.embedded.baseline import LedgerFacts
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
 from holdfast.store.embedded.core import StoreCore
@@ -251,7 +251,7 @@ class Claiming(StoreCore):
             log.warning("session %s: %s (%s)", request.session, finding, file.path)
         file.users += 1
         claim = Claim(request.turn, granted.epoch, record, fence_mode)
-        if granted.attempt > 1 and granted.input_row is not None:
+        if granted.input_row is not None and (granted.attempt > 1 or granted.input_row["joined"] is not None):
             claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
         self.options.faults("claim.after_record")
         return OwnedTurn(
@@ -331,7 +331,10 @@ class Claiming(StoreCore):
                 final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
             if file is not None and final is not None:
                 file.sync()
-                inbox.settle(conn, row, answered_from(final), now_ms, predecessor.turn)
+                answered = answered_from(final)
+                inbox.settle(conn, row, answered, now_ms, predecessor.turn)
+                named = final.origin.inputs if final.origin is not None else ()
+                queueing.settle_joined(conn, transcript, predecessor.turn, named, answered, now_ms)
             elif row["cancel_by"]:
                 done = Outcome(
                     "cancelled", detail=f"cancelled by {row['cancel_by']}; its process died before it could stop"

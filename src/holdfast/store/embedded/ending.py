@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from holdfast.errors import (
 from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import Outcome
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, durable, inbox, model_rows
+from holdfast.store.embedded import claims, durable, inbox, model_rows, queueing
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
 from holdfast.store.embedded.writer import Job
@@ -47,11 +48,13 @@ class Ending(Writing):
         detail: str | None,
         events: list[inbox.StoryLine],
         models: ModelsAfter | None = None,
+        joined: Collection[str] = (),
     ) -> str | None:
         """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
 
         Args:
             models: what the turn has found out of models, to be kept if its answer is.
+            joined: inputs that the final line names besides the turn's own.
 
         Returns: the state its input is in now (None for a turn without one). It may differ from `outcome`: if the turn
         had been taken over, whoever took over has settled the input.
@@ -65,6 +68,8 @@ class Ending(Writing):
                 state, is_ours = inbox.settle_if_owned(conn, row, claim.epoch, outcome, now_ms, claim.turn)
                 if is_ours and models is not None:
                     model_rows.take_in(conn, row["session"], row["id"], models, now_ms)
+                if is_ours and joined and state == "answered":
+                    queueing.settle_joined(conn, owned.transcript, claim.turn, joined, outcome, now_ms)
             if events:
                 inbox.note_events(conn, events)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)

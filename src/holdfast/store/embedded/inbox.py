@@ -12,21 +12,22 @@ from typing import Any
 
 import msgspec
 
-from holdfast import ids
 from holdfast.errors import InputConflictError
-from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent, LaneFull, Route
-from holdfast.lane import states
-from holdfast.lane.policy import LaneLimits, Waiting, heads
+from holdfast.inbound.event import Duplicate, InboundEvent, Route
+from holdfast.lane import queue, states
+from holdfast.lane.policy import Waiting, heads
+from holdfast.lane.queue import Arrival
 from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, plan_deliveries
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
 
 CHARGED_ATTEMPTS_MAX = 3
+# Without what the owner's turn has taken in: it ends with that turn, or is in its place again once that has gone.
 _WAITING = """
 select i.seq, i.id, i.transcript, i.lane, coalesce(y.at_ms, i.accepted_at_ms) as since_ms, i.solo,
-t.owner_turn is not null as blocked
+i.accepted_at_ms, i.debounce_ms, t.owner_turn is not null as blocked
 from inputs i join transcripts t on t.id=i.transcript left join yields y on y.input=i.id
-where i.state in ('queued', 'running') and i.state='queued'"""
+where i.state in ('queued', 'running') and i.state='queued' and (i.joined is null or i.joined is not t.owner_turn)"""
 _WAITING_ON = _WAITING + " and i.transcript=?"
 _FIRST_TWO = "select id from inputs where state in ('queued', 'running') and state='queued' and transcript=? limit 2"
 _SETTLE = (
@@ -55,48 +56,58 @@ def body_digest(event: InboundEvent) -> bytes:
     return hashlib.sha256(_to_json([event.session, event.lane, event.payload, event.model])).digest()
 
 
-def accept(
-    conn: sqlite3.Connection, event: InboundEvent, transcript: str, limits: LaneLimits, now_ms: int, digest: bytes
-) -> Admission:
-    """Store an input, or say why not. A duplicate is touched, so that its commit is durable before it is acknowledged.
+def find_duplicate(conn: sqlite3.Connection, event: InboundEvent, digest: bytes) -> Duplicate | None:
+    """The input that was stored under the event's key. It is touched, so that its commit is durable before it is
+    acknowledged.
 
     Raises:
         InputConflictError: same source, account and key with another body.
     """
-    if event.key is not None:
-        row = conn.execute(
-            "select id, state, body_digest from inputs where source=? and account=? and dedupe_key=?",
-            (event.source, event.account, event.key),
-        ).fetchone()
-        if row is not None:
-            if row["body_digest"] != digest:
-                raise InputConflictError(
-                    f"key {event.key!r} was used before for {row['id']} with another body; use a new key"
-                )
-            conn.execute("update inputs set duplicates=duplicates+1 where id=?", (row["id"],))
-            return Duplicate(row["id"], row["state"])
-    ahead, lane_depth = conn.execute(
-        "select count(*) filter (where transcript=?1), count(*) filter (where lane=?2 and state='queued')"
-        " from inputs where state in ('queued', 'running')",
-        (transcript, event.lane),
+    if event.key is None:
+        return None
+    row = conn.execute(
+        "select id, state, body_digest from inputs where source=? and account=? and dedupe_key=?",
+        (event.source, event.account, event.key),
     ).fetchone()
-    if ahead > limits.per_session_max:
-        return LaneFull(event.lane, ahead, limits.per_session_max)
-    if lane_depth >= limits.depth_max:
-        return LaneFull(event.lane, lane_depth, limits.depth_max)
-    input_id = ids.new_id("in")
+    if row is None:
+        return None
+    if row["body_digest"] != digest:
+        raise InputConflictError(f"key {event.key!r} was used before for {row['id']} with another body; use a new key")
+    conn.execute("update inputs set duplicates=duplicates+1 where id=?", (row["id"],))
+    return Duplicate(row["id"], row["state"])
+
+
+def store(
+    conn: sqlite3.Connection,
+    event: InboundEvent,
+    transcript: str,
+    arrival: Arrival,
+    input_id: str,
+    now_ms: int,
+    digest: bytes,
+) -> None:
+    """The row of an input that is accepted."""
     route = event.route or Route("", "")
     conn.execute(
         "insert into inputs(id, source, account, dedupe_key, body_digest, session, transcript, lane, waits, payload,"
-        " model, route_channel, route_target, origin, state, accepted_at_ms) "
-        " values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?)",
+        " model, route_channel, route_target, origin, state, accepted_at_ms, mode, debounce_ms) "
+        " values(?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',?,?,?)",
         (
             input_id, event.source, event.account, event.key, digest, event.session, transcript, event.lane,
             int(event.waits), _to_json(event.payload), event.model, route.channel or None, route.target or None,
-            _to_json(event.origin), now_ms,
+            _to_json(event.origin), now_ms, None if arrival.mode == "followup" else arrival.mode, arrival.debounce_ms,
         ),
     )  # fmt: skip
-    return Accepted(input_id, ahead)
+
+
+def depths(conn: sqlite3.Connection, transcript: str, lane: str) -> tuple[int, int]:
+    """How many inputs of the transcript are open, and how many of the lane wait."""
+    ahead, lane_depth = conn.execute(
+        "select count(*) filter (where transcript=?1), count(*) filter (where lane=?2 and state='queued')"
+        " from inputs where state in ('queued', 'running')",
+        (transcript, lane),
+    ).fetchone()
+    return ahead, lane_depth
 
 
 def route_of(row: sqlite3.Row) -> Route | None:
@@ -209,11 +220,17 @@ def times_yielded(conn: sqlite3.Connection, input_id: str) -> int:
 
 def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
     """Pictures of the queued inputs, for the policy."""
-    rows = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))
+    found = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))
+    rows = found.fetchall()
+    arrivals: dict[str, list[tuple[int, int]]] = {}
+    for row in rows:
+        if row["debounce_ms"]:
+            arrivals.setdefault(row["transcript"], []).append((row["accepted_at_ms"], row["debounce_ms"]))
+    quiet_in_s = {name: queue.quiet_in_s(each, now_ms) for name, each in arrivals.items()}
     return [
         Waiting(
             row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["since_ms"]) / 1000,
-            bool(row["blocked"]), bool(row["solo"]),
+            bool(row["blocked"]), bool(row["solo"]), quiet_in_s[row["transcript"]] if row["debounce_ms"] else 0.0,
         )
         for row in rows
     ]  # fmt: skip

@@ -268,7 +268,15 @@ def view_of_input(row: sqlite3.Row, position: int | None = None) -> InputView:
         error=row["error"], answer=None if message is None else text_of(message), result=result,
         cancel_requested_by=row["cancel_by"], model=row["model"],
         route=f"{row['route_channel']}:{row['route_target']}" if row["route_channel"] else None,
+        queue=row["mode"] or "followup", carries=bool(row["carries"]),
     )  # fmt: skip
+
+
+def said(row: sqlite3.Row) -> str:
+    """What an input said, as text."""
+    payload = _decode(row["payload"])
+    content = payload.get("content")
+    return text_of({"content": content}) if content is not None else ""
 
 
 def view_of_delivery(row: sqlite3.Row) -> DeliveryView:

@@ -43,9 +43,13 @@ create table inputs(
   state text not null, accepted_at_ms integer not null, settled_at_ms integer,
   attempts integer not null default 0, charged integer not null default 0, solo integer not null default 0,
   epoch_number integer not null default 0, epoch_nonce text not null default '', turn text, first_offset integer,
-  cancel_by text, detail text, error text, result blob
+  cancel_by text, detail text, error text, result blob,
+  mode text, debounce_ms integer not null default 0, joined text, how text, carries integer not null default 0
 ) strict;
 create unique index inputs_dedupe on inputs(source, account, dedupe_key) where dedupe_key is not null;
+-- `mode`: how it waits (`lane/queue.py`; null: followup). `joined`, `how`: the turn that took it in ('steer', 'merge'),
+-- or the input that tells of it, once it was dropped ('summary', 'drop'); `carries`: it tells of such inputs.
+create index inputs_dropped on inputs(joined) where how in ('summary', 'drop');
 -- SQLite uses a partial index only where a query repeats its condition to the letter, so the queries do.
 create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
 create index inputs_session on inputs(session, seq);
@@ -79,6 +83,9 @@ create table events(
 ) strict;
 create index events_input on events(input, seq) where input is not null;
 create index events_turn on events(turn, seq) where turn is not null;
+
+-- What `/queue` has set for a session: those fields of `QueueSettings` that differ from the configuration, as JSON.
+create table queue_settings(session text primary key, value text not null) strict;
 
 -- A turn that waits for another's session; a wait that would close a ring is refused.
 create table waits(

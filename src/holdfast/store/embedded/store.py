@@ -1,7 +1,7 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
-Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `delivering.py`,
-`reading.py`, `remembering.py`, `timing.py`. Waiting for a transcript is in `waiting.py`, the fence in
+Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `sharing.py`,
+`delivering.py`, `reading.py`, `remembering.py`, `timing.py`. Waiting for a transcript is in `waiting.py`, the fence in
 `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
@@ -12,20 +12,22 @@ from pathlib import Path
 
 from holdfast.clock import Clock
 from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
-from holdfast.store.embedded import inbox
+from holdfast.store.embedded import inbox, queueing
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
+from holdfast.store.embedded.sharing import Sharing
 from holdfast.store.embedded.state_dir import open_state_dir, opening
 from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
 
-class EmbeddedStore(Claiming, Ending, Delivering, Reading, Remembering, Timing):
+class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing):
     """All operations of `store/protocol.py`."""
 
     @classmethod
@@ -36,7 +38,7 @@ class EmbeddedStore(Claiming, Ending, Delivering, Reading, Remembering, Timing):
         with opening(path):
             return cls(open_state_dir(path), clock, options)
 
-    async def accept(self, event: InboundEvent) -> Admission:
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN) -> Admission:
         """Store an input durably (one sync), or say why not. True when it returns, however the process ends."""
         validate_key(event.session)
         digest = inbox.body_digest(event)
@@ -44,7 +46,7 @@ class EmbeddedStore(Claiming, Ending, Delivering, Reading, Remembering, Timing):
 
         def run(conn: sqlite3.Connection) -> Admission:
             transcript = self.register_session(conn, event.session, now_ms)
-            admission = inbox.accept(conn, event, transcript, self.options.limits, now_ms, digest)
+            admission = queueing.accept(conn, event, transcript, usual, self.options.limits, now_ms, digest)
             self.options.faults("accept.before_commit")
             return admission
 

@@ -9,6 +9,7 @@ import pytest
 from holdfast.errors import InputConflictError, InputError, UnknownInputError
 from holdfast.inbound.event import Accepted, Duplicate, LaneFull
 from holdfast.lane.policy import LaneLimits
+from holdfast.lane.queue import QueueSettings
 from holdfast.store.protocol import Store
 from holdfast.testing.holder import holding, kill
 from holdfast.testing.store_suite.words import (
@@ -26,6 +27,38 @@ from holdfast.testing.store_suite.words import (
 
 class AcceptingSuite:
     """The inbox: dedupe, limits, cancel requests."""
+
+    # ── a busy session ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_what_a_turn_takes_in_is_nobody_elses_while_it_lives_and_ends_with_its_answer(
+        self, opens: Opens
+    ) -> None:
+        store, other = opens(), opens()
+        owned = await claim_input(store, await accept(store, "first", route=ROUTE))
+        second = await accept(store, "second", route=ROUTE, queue="steer")
+        elsewhere = await accept(store, "elsewhere", queue="steer")
+        assert [view.id for view in await store.join_waiting(owned.owned, "steer")] == [second]
+        assert await store.join_waiting(owned.owned, "steer") == []
+        assert [one.id for one in (await other.queue())[0]] == [elsewhere]
+        await owned.answer("both", joined=(second,))
+        assert [(await other.input(one)).state for one in (second, elsewhere)] == ["steered", "queued"]
+        assert (await other.input(second)).answer == "both"
+
+    async def test_what_the_answer_does_not_name_is_next_in_its_place(self, store: Store) -> None:
+        owned = await claim_input(store, await accept(store, "first", route=ROUTE))
+        second = await accept(store, "second", route=ROUTE, queue="steer")
+        await store.join_waiting(owned.owned, "steer")
+        await owned.answer("only the first")
+        assert [one.id for one in (await store.queue())[0]] == [second]
+
+    async def test_settings_of_a_queue_are_seen_by_every_process_and_can_be_forgotten(self, opens: Opens) -> None:
+        store, other = opens(), opens()
+        usual = QueueSettings(cap=7)
+        await store.change_queue(SESSION, {"mode": "collect"})
+        await store.change_queue(SESSION, {"debounce_ms": 0})
+        assert await other.queue_settings(SESSION, usual) == QueueSettings("collect", 0, 7)
+        await other.change_queue(SESSION, None)
+        assert await store.queue_settings(SESSION, usual) == usual
 
     # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -67,16 +67,16 @@ class Held:
     async def inspect(self) -> Verdict:
         return await self.store.inspect(self.owned)
 
-    async def answer(self, text: str = "hi") -> str | None:
-        """Write the final line of the turn's input and settle; the state the input is in then."""
+    async def answer(self, text: str = "hi", *, joined: tuple[str, ...] = ()) -> str | None:
+        """Write the final line of the turn's input (and of those it took in) and settle; the state its input is in."""
         view = self.store.view_of(self.owned)
         assert view is not None
         entry = made.assistant(text, model="demo/demo")
-        line = self.line(entry, inputs=(view.id,), final=True)
+        line = self.line(entry, inputs=(view.id, *joined), final=True)
         await self.store.append(self.owned, [line], sync=False)
         result = {"message": entry.message, "finish": "stop", "usage": None, "entry_id": line[0]}
         outcome = Outcome("answered", answer=text, result=result)
-        return await self.store.settle(self.owned, outcome, "answered", None, [])
+        return await self.store.settle(self.owned, outcome, "answered", None, [], joined=joined)
 
     async def done(self) -> None:
         """End a turn that answers nothing."""

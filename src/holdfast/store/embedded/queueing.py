@@ -1,0 +1,247 @@
+"""Inputs that share a turn, and what gives way in a full queue: the SQL. Every function runs inside a transaction.
+
+An input that a turn has taken in stays `queued`, with the turn's id in `joined`: while that turn owns the transcript
+nobody else may start it. It ends with the final line that names it; if the turn ends otherwise, or dies, the mark means
+nothing any more and the input is next in its place, with no clean-up to be done by anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from holdfast import ids
+from holdfast.inbound.event import Accepted, Admission, InboundEvent, LaneFull
+from holdfast.lane import queue
+from holdfast.lane.policy import LaneLimits
+from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, How, Mode, Place, QueueSettings
+from holdfast.outbox.message import Outcome
+from holdfast.store.embedded import inbox
+
+_QUEUED = """
+select i.* from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running')
+ and i.state='queued' and i.transcript=? and (i.joined is null or i.joined is not t.owner_turn) order by i.seq"""
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settings_of(conn: sqlite3.Connection, session: str, usual: QueueSettings) -> QueueSettings:
+    """A session's own settings over the usual ones."""
+    row = conn.execute("select value from queue_settings where session=?", (session,)).fetchone()
+    return usual if row is None else queue.with_change(usual, json.loads(row[0]))
+
+
+def change_settings(conn: sqlite3.Connection, session: str, change: dict[str, Any] | None) -> None:
+    """Lay `change` over a session's own settings; None: it has none any more."""
+    if change is None:
+        conn.execute("delete from queue_settings where session=?", (session,))
+        return
+    row = conn.execute("select value from queue_settings where session=?", (session,)).fetchone()
+    merged = {**(json.loads(row[0]) if row is not None else {}), **change}
+    conn.execute("insert or replace into queue_settings(session, value) values(?,?)", (session, json.dumps(merged)))
+
+
+# ── arriving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def accept(
+    conn: sqlite3.Connection,
+    event: InboundEvent,
+    transcript: str,
+    usual: QueueSettings,
+    limits: LaneLimits,
+    now_ms: int,
+    digest: bytes,
+) -> Admission:
+    """Store an input, make room for it or interrupt for it as the session's queue is set, or say why not.
+
+    Raises:
+        InputConflictError: same source, account and key with another body.
+    """
+    duplicate = inbox.find_duplicate(conn, event, digest)
+    if duplicate is not None:
+        return duplicate
+    ahead, lane_depth = inbox.depths(conn, transcript, event.lane)
+    if lane_depth >= limits.depth_max:
+        return LaneFull(event.lane, lane_depth, limits.depth_max)
+    settings = settings_of(conn, event.session, usual) if ahead else usual
+    settings = replace(settings, mode=event.queue or settings.mode)
+    arrival = queue.arrive(settings, waits=event.waits, lane=event.lane, ahead=ahead)
+    arriving = _arriving(event, arrival.mode)
+    # Only somebody who can be told, and does not stand there waiting, may find that an older message gave way.
+    may_drop = settings.drop != "new" and arriving.channel is not None and not event.waits and event.lane == USER_LANE
+    limit = min(settings.cap, limits.per_session_max) if arriving.channel is not None else limits.per_session_max
+    dropped = drop_for(conn, arriving, transcript, settings, now_ms) if may_drop and ahead > limit else None
+    if ahead > limit and dropped is None:
+        return LaneFull(event.lane, ahead, limit)
+    interrupts = interrupt(conn, arriving, transcript) if arrival.mode == "interrupt" and ahead else None
+    inbox.store(conn, event, transcript, arrival, arriving.id, now_ms, digest)
+    if dropped is not None:
+        conn.execute(
+            "update inputs set carries=1 where id=? and exists"
+            " (select 1 from inputs where joined=? and how in ('summary', 'drop'))",
+            (arriving.id, arriving.id),
+        )
+    return Accepted(arriving.id, ahead, interrupts, dropped)
+
+
+def _arriving(event: InboundEvent, mode: Mode) -> Place:
+    channel, target = (event.route.channel, event.route.target) if event.route is not None else (None, None)
+    return Place(ids.new_id("in"), event.session, event.lane, channel, target, event.model, event.waits, mode)
+
+
+def place_of(row: sqlite3.Row) -> Place:
+    return Place(
+        row["id"], row["session"], row["lane"], row["route_channel"], row["route_target"], row["model"],
+        bool(row["waits"]), cast("Mode", row["mode"] or "followup"),
+    )  # fmt: skip
+
+
+def drop_for(
+    conn: sqlite3.Connection, arriving: Place, transcript: str, settings: QueueSettings, now_ms: int
+) -> str | None:
+    """Make room for an input that is being stored: what is dropped ends as skipped, and the sender is told.
+
+    Returns: the input that gave way, None if there is none that may.
+    """
+    waiting = [place_of(row) for row in conn.execute(_QUEUED, (transcript,))]
+    dropped = queue.choose_dropped(arriving, waiting)
+    if dropped is None:
+        return None
+    carrier = next((other.id for other in waiting if other.id != dropped.id and queue.may_share(arriving, other)), None)
+    carrier = carrier or arriving.id
+    row = inbox.by_id(conn, dropped.id)
+    assert row is not None
+    kept = settings.drop == "summarize"
+    what = "a line about it stands before the next turn" if kept else "it was the oldest"
+    detail = f"too many messages were waiting (limit {settings.cap}); {what}"
+    inbox.settle(conn, row, Outcome("skipped", detail=detail), now_ms)
+    conn.execute("update inputs set joined=?, how=? where id=?", (carrier, "summary" if kept else "drop", dropped.id))
+    conn.execute("update inputs set joined=? where joined=? and how in ('summary', 'drop')", (carrier, dropped.id))
+    conn.execute("update inputs set carries=1 where id=?", (carrier,))
+    _tell_of_dropped(conn, row, carrier, now_ms)
+    return dropped.id
+
+
+def interrupt(conn: sqlite3.Connection, arriving: Place, transcript: str) -> str | None:
+    """Ask the turn that runs for the same place to stop. Returns its input."""
+    row = conn.execute(
+        "select i.* from inputs i where i.transcript=? and i.state in ('queued', 'running') and i.state='running'",
+        (transcript,),
+    ).fetchone()
+    if row is None or not queue.may_share(arriving, replace(place_of(row), waits=False)):
+        return None
+    conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (INTERRUPTED_BY, row["id"]))
+    return row["id"]
+
+
+# ── sharing a turn ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def join(
+    conn: sqlite3.Connection, transcript: str, turn: str, own: sqlite3.Row, how: How, end: int, now_ms: int
+) -> list[sqlite3.Row]:
+    """Take in what waits and may share this turn, which owns the transcript.
+
+    Args:
+        end: size of the transcript now: lines of these inputs come after it, if they have none yet.
+
+    Returns: the inputs' rows as they were, oldest first.
+    """
+    rows = {row["id"]: row for row in conn.execute(_QUEUED, (transcript,))}
+    joining = queue.choose_joining(place_of(own), [place_of(row) for row in rows.values()], how)
+    for other in joining:
+        conn.execute(
+            "update inputs set joined=?, how=?, turn=?, first_offset=coalesce(first_offset, ?) where id=?",
+            (turn, how, turn, end, other.id),
+        )
+        story = (now_ms, other.session, other.id, turn, "turn.took_in", {"turn": turn, "input": own["id"], "how": how})
+        inbox.note_events(conn, [story])
+    return [rows[other.id] for other in joining]
+
+
+def has_waiting(conn: sqlite3.Connection, transcript: str) -> bool:
+    """Whether anything waits on a transcript besides what its owner has taken in."""
+    return conn.execute(f"{_QUEUED} limit 1", (transcript,)).fetchone() is not None
+
+
+def dropped_before(conn: sqlite3.Connection, input_id: str) -> list[sqlite3.Row]:
+    """What was dropped and is to be told of before this input, oldest first."""
+    return conn.execute(
+        "select * from inputs where joined=? and how in ('summary', 'drop') and how='summary' order by seq",
+        (input_id,),
+    ).fetchall()
+
+
+def settle_joined(
+    conn: sqlite3.Connection, transcript: str, turn: str, named: Collection[str], final: Outcome, now_ms: int
+) -> None:
+    """A turn has answered: the inputs it took in, and whose ids its final line names, end with it.
+
+    They have the same answer; it went out once, for the input that the turn was begun for.
+    """
+    rows = conn.execute(
+        "select * from inputs where transcript=? and state in ('queued', 'running') and joined=?", (transcript, turn)
+    ).fetchall()
+    for row in rows:
+        if row["id"] in named and row["state"] == "queued":
+            state = "steered" if row["how"] == "steer" else "merged"
+            inbox.settle(conn, row, Outcome(state, result=final.result, detail=f"answered by {turn}"), now_ms, turn)
+
+
+# ── telling the sender ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def untold(conn: sqlite3.Connection, now_ms: int) -> list[sqlite3.Row]:
+    """Who waits and has not been told, one row for each place answers go to."""
+    rows = conn.execute(
+        "select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,"
+        " coalesce(t.owner_turn, i.id) as behind from inputs i join transcripts t on t.id=i.transcript"
+        " where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0"
+        " and i.accepted_at_ms<=? and (i.joined is null or i.joined is not t.owner_turn)"
+        " group by i.transcript, i.route_channel, i.route_target",
+        (now_ms - int(queue.WAITED_S * 1000),),
+    ).fetchall()
+    known = "select 1 from outbox where id=?"
+    return [
+        row for row in rows if conn.execute(known, (_notice_id(row, ("waiting", row["behind"])),)).fetchone() is None
+    ]
+
+
+def tell_of_waiting(conn: sqlite3.Connection, now_ms: int) -> int:
+    """Tell senders that their messages wait, once for each turn they wait behind. Returns how many were told now."""
+    rows = untold(conn, now_ms)
+    for row in rows:
+        some = "1 message waits" if row["waiting"] == 1 else f"{row['waiting']} messages wait"
+        _notice(conn, row, ("waiting", row["behind"]), f"(Still busy with something earlier; {some}.)", now_ms)
+    return len(rows)
+
+
+def _tell_of_dropped(conn: sqlite3.Connection, row: sqlite3.Row, carrier: str, now_ms: int) -> None:
+    if row["route_channel"] is None:
+        return
+    count = conn.execute(
+        "select count(*) from inputs where joined=? and how in ('summary', 'drop')", (carrier,)
+    ).fetchone()[0]
+    what = "1 message was" if count == 1 else f"{count} messages were"
+    text = f"(Too many messages are waiting: {what} dropped, the oldest first.)"
+    owner = conn.execute("select owner_turn from transcripts where id=?", (row["transcript"],)).fetchone()[0]
+    _notice(conn, row, ("dropped", owner or carrier), text, now_ms)
+
+
+def _notice_id(row: sqlite3.Row, about: Sequence[str]) -> str:
+    return "n_" + ids.derived_id("notice", *about, row["route_channel"], row["route_target"])
+
+
+def _notice(conn: sqlite3.Connection, row: sqlite3.Row, about: Sequence[str], text: str, now_ms: int) -> None:
+    """One message to where an input's answer goes; said again while the first has not gone out, it replaces it."""
+    conn.execute(
+        "insert into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
+        " values(?,?,?,?,0,?,'pending',?,?) on conflict(id) do update set body=excluded.body"
+        " where state='pending' and attempts=0 and sent_chars=0 and body<>excluded.body",
+        (_notice_id(row, about), row["id"], row["route_channel"], row["route_target"], text, now_ms, now_ms),
+    )

@@ -1,0 +1,65 @@
+"""Inputs that share a turn, and the settings of a session's queue."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from holdfast.lane.queue import How, QueueSettings, summary_text
+from holdfast.store.embedded import queueing
+from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.reads import said, view_of_input
+from holdfast.store.embedded.scan import find_lines_of
+from holdfast.store.embedded.writer import Job
+from holdfast.store.views import InputView
+
+
+class Sharing(StoreCore):
+    """What a turn takes in besides its own input."""
+
+    async def join_waiting(self, owned: OwnedTurn, how: How) -> list[InputView]:
+        """Take in the inputs that wait and may share this turn, oldest first. Nobody else starts them while it lives.
+
+        They end with the turn's final line if that names them, else they are in their place again when it has ended.
+        Costs one look at the ledger where nothing waits. Cancelled: they may have been taken in; the same call, or the
+        end of the turn, finds them.
+        """
+        own = owned.input_row
+        if own is None or not await self.reads.ask(lambda conn: queueing.has_waiting(conn, owned.transcript)):
+            return []
+        turn, nonce, now_ms = owned.claim.turn, owned.epoch.nonce, self.now_ms()
+        end = owned.claim.record.end
+
+        def run(conn: sqlite3.Connection) -> list[sqlite3.Row]:
+            row = conn.execute("select epoch_nonce from transcripts where id=?", (owned.transcript,)).fetchone()
+            if row is None or row[0] != nonce:
+                return []  # taken over: the next append says so
+            return queueing.join(conn, owned.transcript, turn, own, how, end, now_ms)
+
+        rows = await self.writer.submit(Job(run))
+        for row in rows:
+            if row["joined"] is not None:  # an earlier turn had taken it in; its line may be there
+                found = await self.in_thread(find_lines_of, owned.file.fd, row["first_offset"] or 0, row["id"])
+                owned.claim.landed.update(found)
+        return [view_of_input(row) for row in rows]
+
+    async def dropped_before(self, input_id: str) -> str | None:
+        """What the model is told of inputs that gave way in a full queue, before this input; None: nothing."""
+        rows = await self.reads.ask(lambda conn: queueing.dropped_before(conn, input_id))
+        return summary_text([said(row) for row in rows]) if rows else None
+
+    async def queue_settings(self, session: str, usual: QueueSettings) -> QueueSettings:
+        """How the queue of a session behaves: its own settings over the usual ones."""
+        return await self.reads.ask(lambda conn: queueing.settings_of(conn, session, usual))
+
+    async def change_queue(self, session: str, change: dict[str, Any] | None) -> None:
+        """Lay a change (`lane/queue.py`) over a session's own settings; None: forget them. Durable when it returns."""
+        await self.writer.submit(Job(lambda conn: queueing.change_settings(conn, session, change), durable=True))
+
+    async def tell_of_waiting(self) -> int:
+        """Tell senders whose messages have waited for two seconds, once for each turn they wait behind."""
+        now_ms = self.now_ms()
+        if not await self.reads.ask(lambda conn: queueing.untold(conn, now_ms)):
+            return 0
+        return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, now_ms)))
