@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 from holdfast.inbound.event import Route
 from holdfast.inbound.timer import CRON, Timer, TimerRun, Wake, run_id
@@ -24,9 +25,9 @@ from holdfast.testing.store_suite.words import (
 JOB = Timer("cron:job", CRON, "cli", {"message": "look"}, next_at_ms=1000)
 
 
-def run_of(timer: Timer, at_ms: int, **facts: object) -> TimerRun:
+def run_of(timer: Timer, at_ms: int, **facts: Any) -> TimerRun:
     one = TimerRun(run_id(timer.id, at_ms, 1), timer.id, at_ms, 1, "schedule", "running", at_ms)
-    return replace(one, **facts)  # type: ignore[arg-type]  # names of its own fields
+    return replace(one, **facts)
 
 
 async def made(store: Store, timer: Timer = JOB) -> Timer:
