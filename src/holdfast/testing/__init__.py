@@ -2,6 +2,6 @@
 
 Start with `world.py`: a gateway in memory. Its parts can be used alone: `clock.py` (time that moves when told),
 `model.py` (answers from a script), `channel.py` (a platform that misbehaves on demand), `faults.py` (dying at a named
-point), `provider.py` (real wire formats on loopback). `store_suite` and `channel_suite.py` are what every store backend
-and every channel has to pass.
+point), `provider.py` (real wire formats on loopback), `mishaps.py` (what can go wrong there). `store_suite` and
+`channel_suite.py` are what every store backend and every channel has to pass.
 """

@@ -4,7 +4,8 @@
         stub.play(Scene(wire.openai("Hello")), Scene(wire.openai("Hel", finish=None), end="cut"))
         client = AsyncOpenAI(base_url=stub.url, api_key="any")
 
-Each request is answered by the next scene (`testing/wire.py` writes the bodies). What came in is in `stub.requests`.
+Each request is answered by the next scene. `wire.py` writes the bodies of answers, `mishaps.py` scenes of what can go
+wrong, for each interface. What came in is in `stub.requests`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Scene:
         status, content_type, headers: of the response.
         end: "close" ends the body properly; "cut" drops the connection in the middle of it; "stall" says nothing more.
         silent: read the request and never answer at all.
+        paced: wait for a `ProviderStub.tick` before each chunk, so that a test decides how long an answer takes.
     """
 
     chunks: Sequence[bytes] = ()
@@ -35,6 +37,7 @@ class Scene:
     headers: dict[str, str] = field(default_factory=dict)
     end: str = "close"
     silent: bool = False
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class ProviderStub:
         self._over = asyncio.Event()
         self._arrived = asyncio.Condition()
         self._gone = asyncio.Event()
+        self._ticks = asyncio.Semaphore(0)
 
     @property
     def url(self) -> str:
@@ -74,8 +78,13 @@ class ProviderStub:
         return self.requests[count - 1]
 
     async def client_gone(self) -> None:
-        """Wait until a client has closed a connection that was being stalled."""
+        """Wait until a client has closed a connection while a scene was going on."""
         await self._gone.wait()
+
+    def tick(self, chunks: int = 1) -> None:
+        """Let a paced scene send so many chunks more."""
+        for _ in range(chunks):
+            self._ticks.release()
 
     async def __aenter__(self) -> ProviderStub:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -116,7 +125,10 @@ class ProviderStub:
         }
         lines = [f"HTTP/1.1 {scene.status} Stub", *(f"{name}: {value}" for name, value in head.items())]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        await writer.drain()
         for chunk in scene.chunks:
+            if scene.paced and not await self._ticked(reader):
+                return
             writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
             await writer.drain()
         if scene.end == "cut":
@@ -127,12 +139,26 @@ class ProviderStub:
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    async def _wait_for_client_to_leave(self, reader: asyncio.StreamReader) -> None:
-        leaving = asyncio.ensure_future(reader.read())
+    async def _ticked(self, reader: asyncio.StreamReader) -> bool:
+        """Wait for the next tick; False if the client has left or the stub is closed before it comes."""
+        if self._ticks.locked():
+            ticking = asyncio.ensure_future(self._ticks.acquire())
+            await self._wait_for_client_to_leave(reader, unless=ticking)
+            return ticking.done() and not ticking.cancelled()
+        await self._ticks.acquire()
+        return True
+
+    async def _wait_for_client_to_leave(
+        self, reader: asyncio.StreamReader, *, unless: asyncio.Future[Any] | None = None
+    ) -> None:
+        """Return when the client has closed its side, the stub is closed, or `unless` is done; that is then whole."""
+        leaving = asyncio.ensure_future(reader.read(1))
         over = asyncio.ensure_future(self._over.wait())
-        done, pending = await asyncio.wait({leaving, over}, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {leaving, over} if unless is None else {leaving, over, unless}
+        done, pending = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
         if leaving in done:
             self._gone.set()
 
