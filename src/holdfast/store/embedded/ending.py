@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sqlite3
@@ -97,16 +96,13 @@ class Ending(Writing):
     async def _end_with(self, owned: OwnedTurn, job: Job) -> Any:
         """Cancelled: the job runs all the same, and the turn is let go of when it has."""
 
-        def ended(done: asyncio.Future[Any]) -> None:
-            self._let_go(owned, is_recorded=not done.cancelled() and done.exception() is None)
-
+        job.when_over = lambda over: self._let_go(owned, is_recorded=over.error is None)
         try:
             done = self.writer.submit(job)
         except BaseException:
             self._let_go(owned, is_recorded=False)
             raise
-        done.add_done_callback(ended)
-        return await asyncio.shield(done)
+        return await done
 
     def _let_go(self, owned: OwnedTurn, *, is_recorded: bool) -> None:
         """What is true of every end of a turn, recorded or not: it shows no more life and stands in nobody's way. Its

@@ -185,7 +185,7 @@ class KernelLock:
         self._machine.unlock(self._fd)
 
     def _start_waiting(self) -> None:
-        self._machine.thread(self._wait_for_kernel, "holdfast-lock-wait").start()
+        self._machine.start(self._wait_for_kernel, "holdfast-lock-wait")
 
     def _wait_for_kernel(self) -> None:
         """Runs while `_busy` is set on behalf of the line. Works on duplicates, so that `close` cannot pull them

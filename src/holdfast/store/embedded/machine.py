@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from holdfast.store.embedded.spare_threads import spare_threads
+
 _F_FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 
@@ -141,6 +143,15 @@ class Machine:
 
     def thread(self, run: Callable[[], object], name: str) -> Thread:
         return threading.Thread(target=run, name=name, daemon=True)
+
+    def start(self, run: Callable[[], object], name: str) -> None:
+        """Run on a thread that nobody joins: one that has ended other such work, if there is one, since making a thread
+        costs as much as a sync. A machine with threads of its own kind makes one of these.
+        """
+        if type(self).thread is Machine.thread:
+            spare_threads.start(run, name)
+        else:
+            self.thread(run, name).start()
 
     def pool(self, size: int, name: str) -> Executor:
         return ThreadPoolExecutor(size, thread_name_prefix=name)

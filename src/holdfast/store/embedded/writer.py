@@ -63,6 +63,8 @@ class Job:
     prepared: bool = False
     done: Event | None = None  # set once it is over, for a thread that waits
     waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+    when_over: Callable[[Job], object] | None = None  # on the submitter's loop, even if nobody waits any more
+    claim_is_next: bool = False  # likely: what a commit without a sync needs is made ready while the caller wakes
 
 
 @dataclass(slots=True)
@@ -254,10 +256,18 @@ class LedgerWriter:
                     self._stopped = exc
                     log.exception("the ledger writer failed; this process stops writing")
                 self._answer(batch)
+                if batch[-1].claim_is_next:
+                    self._make_ready_for_claim()
                 self._fold_log_if_long()
         self._connection.close()
         self._lock.close()
         self._machine.close(self._lock_fd)
+
+    def _make_ready_for_claim(self) -> None:
+        """The claim of what was just accepted commits without a sync, on another thread: 20 us less for it to do."""
+        if self._stopped is None and self._queue.empty():
+            with self._turn:
+                self._sync_commits(False)
 
     def _fold_log_if_long(self) -> None:
         """Checkpoint, on this thread and after everybody has been answered. Takes no lock that a writer needs."""
@@ -324,6 +334,8 @@ class LedgerWriter:
 
         if len(jobs) == 1:
             one(jobs[0])  # a hop would cost more than it hides
+            if jobs[0].is_hint:
+                self._sync_commits(True)  # the settlement is next
         elif jobs:
             list(self._pool.map(one, jobs))  # syncs of separate files share the journal's commit
 
@@ -362,9 +374,7 @@ class LedgerWriter:
     def _transact_once(self, jobs: list[Job]) -> bool:
         full = any(job.durable for job in jobs)
         self._check_not_replaced()
-        if full != self._full_sync:
-            self._connection.execute(f"pragma synchronous={'full' if full else 'normal'}")
-            self._full_sync = full
+        self._sync_commits(full)
         sections.enter()
         try:
             self._connection.execute("begin immediate")
@@ -389,6 +399,12 @@ class LedgerWriter:
         figures.durable_commits += full
         figures.batches_of[len(jobs)] = figures.batches_of.get(len(jobs), 0) + 1
         return True
+
+    def _sync_commits(self, full: bool) -> None:
+        """Whether commits from now on wait for the disk."""
+        if full != self._full_sync:
+            self._connection.execute(f"pragma synchronous={'full' if full else 'normal'}")
+            self._full_sync = full
 
     def _run_alone(self, job: Job) -> None:
         """The only job of a transaction needs no savepoint: if it fails, the transaction is rolled back."""
@@ -490,6 +506,8 @@ def _deliver(jobs: list[Job]) -> None:
     for job in jobs:
         assert job.waiting is not None
         future = job.waiting[1]
+        if job.when_over is not None:
+            job.when_over(job)
         if future.done():
             continue
         if job.error is not None:
