@@ -31,6 +31,7 @@ from holdfast.session.lines import Line, decode_entry, is_conversation, read_lin
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView, WhyReport
+from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
 
@@ -49,6 +50,7 @@ class Holdfast:
         self.clock: Clock = clock or SystemClock()
         self.fence_mode = fence_mode
         self.events = EventBus()
+        self._elsewhere = Elsewhere(store, self.events)
         self.work_arrived = asyncio.Event()
         self.answers_arrived = asyncio.Event()
         self.draining = False
@@ -100,6 +102,7 @@ class Holdfast:
                 at_ms = epoch_ms(self.clock.now())
                 data = {"source": event.source, "lane": event.lane}
                 self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))
+            self._elsewhere.note_accepted(admission.input_id)
             self.work_arrived.set()
         elif isinstance(admission, Duplicate):
             log.info(
@@ -292,6 +295,13 @@ class Holdfast:
         """
         return await build_report(self.store, target)
 
+    async def hear_of_others(self) -> None:
+        """From here on nothing of other processes is missed by a watcher that asked for it (`events.subscribe`)."""
+        try:
+            await self._elsewhere.look()
+        except ResourceError as exc:
+            log.error("cannot look for what others have done: %s", exc)
+
     # ── housekeeping ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def live_turns(self) -> list[Turn]:
@@ -311,8 +321,9 @@ class Holdfast:
                 turn.flush_story()
             try:
                 requests = await self.store.cancel_requests() if live else {}
+                await self._elsewhere.look()
             except ResourceError as exc:
-                log.error("cannot look for cancel requests: %s", exc)
+                log.error("cannot look for what others have asked or done: %s", exc)
                 continue
             for turn in live:
                 if turn.input_id in requests:

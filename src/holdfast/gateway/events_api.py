@@ -30,7 +30,7 @@ class EventStreams:
         self._watchers = 0
 
     def open(self, *, session: str | None = None, input_id: str | None = None) -> Response:
-        """Events from now on, of one session or input, or of all.
+        """Events from now on, of one session or input, or of all, in whatever process of the state they happen.
 
         A watcher that is too slow loses the oldest events and gets one of kind `dropped` that counts them.
 
@@ -45,7 +45,7 @@ class EventStreams:
                 "too_many_watchers",
                 {"retry-after": str(RETRY_AFTER_S)},
             )
-        watching = self._hf.events.subscribe(session=session, input_id=input_id)
+        watching = self._hf.events.subscribe(session=session, input_id=input_id, elsewhere=True)
         events = watching.__enter__()
         self._watchers += 1
 
@@ -56,6 +56,7 @@ class EventStreams:
         return EventStream(self._pieces(events), end)
 
     async def _pieces(self, events: Subscription) -> AsyncIterator[bytes]:
+        await self._hf.hear_of_others()
         yield _GREETING
         silent_s = 0.0
         while not self._closing.is_set():

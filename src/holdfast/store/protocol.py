@@ -20,7 +20,7 @@ from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
 
 Build = Callable[[str | None], bytes]
 """Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
@@ -244,6 +244,10 @@ class StoryStore(Protocol):
     """What people ask about."""
 
     def note_events(self, events: list[StoryLine]) -> None: ...
+
+    async def happened(self, since: Cursor | None) -> Happened:
+        """What other processes have done since; None: only the cursor of now."""
+        ...
 
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]: ...
 

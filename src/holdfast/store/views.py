@@ -89,6 +89,38 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True)
+class Cursor:
+    """How much of the story of a state somebody has heard.
+
+    Args:
+        event, input: the newest rows.
+        turns: those that have begun lately, and those that run; `open_turns`: those of them that had not ended.
+    """
+
+    event: int
+    input: int
+    turns: frozenset[str] = frozenset()
+    open_turns: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What other processes have done since a cursor.
+
+    Args:
+        told: lines of stories: seq, at_ms, session, input, turn, kind, data.
+        ended: turns with their inputs, as they are now.
+        accepted: also by this process: the ledger does not say by whom.
+    """
+
+    cursor: Cursor
+    accepted: list[InputView] = field(default_factory=list)
+    started: list[TurnView] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[tuple[TurnView, InputView | None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class WhyLine:
     """One step of the chain from input to outcome. `evidence`: where it can be checked (table:id or file:offset)."""
 

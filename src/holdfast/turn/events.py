@@ -1,4 +1,7 @@
-"""What a turn tells whoever watches, in this process. Hints and progress only: the store is the truth.
+"""What a turn tells whoever watches. Hints and progress only: the store is the truth.
+
+What this process does is told at once. What others do on the same state is read off the ledger about once a second, for
+watchers that asked for it (`elsewhere`), without streamed text: see `turn/elsewhere.py`.
 
 A watcher that is too slow loses the oldest events, never delays the turn, and sees one event of kind "dropped".
 """
@@ -46,7 +49,8 @@ class TurnEvent:
 class Subscription:
     """One watcher's bounded buffer. Iterate it; it ends when `close` is called."""
 
-    def __init__(self, input_id: str | None, session: str | None) -> None:
+    def __init__(self, input_id: str | None, session: str | None, *, elsewhere: bool = False) -> None:
+        self.elsewhere = elsewhere
         self._input_id = input_id
         self._session = session
         self._events: deque[TurnEvent] = deque()
@@ -94,7 +98,7 @@ class Subscription:
 
 
 class EventBus:
-    """In-process publish and subscribe; must be used from one event loop."""
+    """Publish and subscribe; must be used from one event loop."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
@@ -104,14 +108,31 @@ class EventBus:
         """Whether anybody would hear of an event: making one for nobody costs a turn more than it seems."""
         return bool(self._subscriptions)
 
+    @property
+    def is_watched_elsewhere(self) -> bool:
+        """Whether anybody wants to hear of other processes."""
+        return any(subscription.elsewhere for subscription in self._subscriptions)
+
     def publish(self, event: TurnEvent) -> None:
         for subscription in list(self._subscriptions):
             subscription.offer(event)
 
+    def publish_elsewhere(self, event: TurnEvent) -> None:
+        """Tell of another process those who asked for it."""
+        for subscription in list(self._subscriptions):
+            if subscription.elsewhere:
+                subscription.offer(event)
+
     @contextmanager
-    def subscribe(self, *, input_id: str | None = None, session: str | None = None) -> Iterator[Subscription]:
-        """Events from now on, of one input or session, or of all."""
-        subscription = Subscription(input_id, session)
+    def subscribe(
+        self, *, input_id: str | None = None, session: str | None = None, elsewhere: bool = False
+    ) -> Iterator[Subscription]:
+        """Events from now on, of one input or session, or of all.
+
+        Args:
+            elsewhere: also of other processes on this state, about a second late and without streamed text.
+        """
+        subscription = Subscription(input_id, session, elsewhere=elsewhere)
         self._subscriptions.add(subscription)
         try:
             yield subscription

@@ -58,7 +58,8 @@ def move(
         return None
     row = conn.execute(f"{_SELECT} where o.id=?", (seen.id,)).fetchone()
     data = {name: row[name] for name in ("id", "state", "channel", "target", "part", "attempts", "label", "detail")}
-    inbox.note_events(conn, [(now_ms, row["session"], row["input"], None, "delivery", {**data, "event": event})])
+    data |= {"event": event, "process": process}
+    inbox.note_events(conn, [(now_ms, row["session"], row["input"], None, "delivery", data)])
     return _open_delivery(row, now_ms, lambda _: "alive")
 
 

@@ -10,9 +10,9 @@ from holdfast.session.lines import Line
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
-from holdfast.store.embedded.reads import view_of_input
+from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_file
-from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
@@ -56,6 +56,9 @@ class Reading(StoreCore):
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
+
+    async def happened(self, since: Cursor | None) -> Happened:
+        return await self.reads.happened(since, self.process)
 
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
         return await self.reads.events(input_id=input_id, turn=turn)

@@ -5,7 +5,6 @@ needs.
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import sys
 import threading
@@ -13,29 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from holdfast.errors import ResourceError, UnknownInputError
-from holdfast.lane import states
 from holdfast.lane.policy import Waiting
-from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, inbox, outbox_rows, schema
+from holdfast.store.embedded import claims, elsewhere, inbox, outbox_rows, schema
 from holdfast.store.embedded.machine import here
+from holdfast.store.embedded.rows import decode, position_of, view_of_delivery, view_of_input, view_of_turn
 from holdfast.store.embedded.sentinel import Life
-from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
 
 T = TypeVar("T")
 JOINABLE_MAX = 256
 """How far back a retry is looked for in its session: far more than can be under way in one (the queue is 20)."""
-
-
-def _decode(raw: bytes | str) -> Any:
-    """What `inbox` wrote: msgspec refuses the escaped half of an emoji, the standard library reads it."""
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return json.loads(raw)
 
 
 class Reads:
@@ -126,7 +114,7 @@ class Reads:
     async def input(self, input_id: str) -> InputView:
         def question(conn: sqlite3.Connection) -> InputView | None:
             row = inbox.by_id(conn, input_id)
-            return None if row is None else view_of_input(row, _position(conn, row))
+            return None if row is None else view_of_input(row, position_of(conn, row))
 
         view = await self.ask(question)
         if view is None:
@@ -153,7 +141,7 @@ class Reads:
                 where += " order by seq desc"
             sql = f"select * from inputs {where} limit ?"  # noqa: S608  # only our own words are put in
             rows = conn.execute(sql, (*values, limit)).fetchall()
-            return [view_of_input(row, _position(conn, row)) for row in rows]
+            return [view_of_input(row, position_of(conn, row)) for row in rows]
 
         return await self.ask(question)
 
@@ -178,7 +166,7 @@ class Reads:
         order = "id desc" if session is None else "started_at_ms desc, id desc"  # as the table or the index stands
         sql = f"select * from turns {where} order by {order} limit ?"  # noqa: S608  # only our own words are put in
         rows = await self.ask(lambda c: c.execute(sql, (*values, limit)).fetchall())
-        return [_view_of_turn(row) for row in rows]
+        return [view_of_turn(row) for row in rows]
 
     async def turns_of(self, input_id: str) -> list[TurnView]:
         """The turns that ran an input, oldest first."""
@@ -189,11 +177,11 @@ class Reads:
                 (input_id,),
             ).fetchall()
         )
-        return [_view_of_turn(row) for row in rows]
+        return [view_of_turn(row) for row in rows]
 
     async def turn(self, turn_id: str) -> TurnView | None:
         row = await self.ask(lambda c: c.execute("select * from turns where id=?", (turn_id,)).fetchone())
-        return _view_of_turn(row) if row else None
+        return view_of_turn(row) if row else None
 
     async def sessions(self, *, prefix: str, limit: int, state_path: Path) -> list[SessionView]:
         """Most recently used first."""
@@ -229,6 +217,10 @@ class Reads:
         rows = await self.ask(lambda c: c.execute(sql, (*values, limit)).fetchall())
         return [view_of_delivery(row) for row in rows]
 
+    async def happened(self, since: Cursor | None, process: str) -> Happened:
+        """What processes other than `process` have done since a cursor."""
+        return await self.ask(lambda conn: elsewhere.happened(conn, since, process))
+
     async def events(self, *, input_id: str | None = None, turn: str | None = None) -> list[dict[str, Any]]:
         """The story of one input or turn, oldest first."""
         rows = await self.ask(
@@ -238,59 +230,13 @@ class Reads:
                 {"i": input_id, "t": turn},
             ).fetchall()
         )
-        return [{**dict(row), "data": _decode(row["data"])} for row in rows]
+        return [{**dict(row), "data": decode(row["data"])} for row in rows]
 
 
 def _where(**columns: str | None) -> tuple[str, list[str]]:
     """A condition on those columns that have a value, and the values. Only what is asked for can use an index."""
     asked = {column: value for column, value in columns.items() if value is not None}
     return "where " + (" and ".join(f"{column}=?" for column in asked) or "true"), list(asked.values())
-
-
-def _position(conn: sqlite3.Connection, row: sqlite3.Row) -> int | None:
-    if row["state"] != "queued":
-        return None
-    return conn.execute(
-        "select count(*) from inputs where transcript=? and state in ('queued','running') and seq<?",
-        (row["transcript"], row["seq"]),
-    ).fetchone()[0]
-
-
-def view_of_input(row: sqlite3.Row, position: int | None = None) -> InputView:
-    """An input's row as readers see it."""
-    # Before the end it is a former owner's answer, kept for the case that all later attempts fail.
-    result = _decode(row["result"]) if row["result"] and row["state"] in states.TERMINAL else None
-    message = (result or {}).get("message")
-    return InputView(
-        id=row["id"], session=row["session"], lane=row["lane"], source=row["source"], state=row["state"],
-        accepted_at_ms=row["accepted_at_ms"], payload=_decode(row["payload"]), position=position,
-        attempts=row["attempts"], settled_at_ms=row["settled_at_ms"], turn_id=row["turn"], detail=row["detail"],
-        error=row["error"], answer=None if message is None else text_of(message), result=result,
-        cancel_requested_by=row["cancel_by"], model=row["model"],
-        route=f"{row['route_channel']}:{row['route_target']}" if row["route_channel"] else None,
-        queue=row["mode"] or "followup", carries=bool(row["carries"]),
-    )  # fmt: skip
-
-
-def said(row: sqlite3.Row) -> str:
-    """What an input said, as text."""
-    payload = _decode(row["payload"])
-    content = payload.get("content")
-    return text_of({"content": content}) if content is not None else ""
-
-
-def view_of_delivery(row: sqlite3.Row) -> DeliveryView:
-    return DeliveryView(
-        row["id"], row["input"], f"{row['channel']}:{row['target']}", row["part"], row["state"], row["attempts"],
-        row["body"], row["label"], row["created_at_ms"], row["updated_at_ms"], row["detail"],
-    )  # fmt: skip
-
-
-def _view_of_turn(row: sqlite3.Row) -> TurnView:
-    return TurnView(
-        row["id"], row["session"], row["lane"], row["epoch_number"], row["process"], row["state"], row["started_at_ms"],
-        row["ended_at_ms"], row["input"], row["outcome"], row["detail"],
-    )  # fmt: skip
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,7 @@ from holdfast.lane.queue import How, QueueSettings, summary_text
 from holdfast.store.embedded import queueing
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
-from holdfast.store.embedded.reads import said, view_of_input
+from holdfast.store.embedded.rows import said, view_of_input
 from holdfast.store.embedded.scan import find_lines_of
 from holdfast.store.embedded.writer import Job
 from holdfast.store.views import InputView

@@ -19,12 +19,13 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.lane.policy import LaneLimits
 from holdfast.store.protocol import Store
 
-PARTS = ("accepting", "appending", "claiming", "models", "outgoing", "settling", "timers", "words")
+PARTS = ("accepting", "appending", "claiming", "hearing", "models", "outgoing", "settling", "timers", "words")
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))  # a failed assert says what it compared
 
 from holdfast.testing.store_suite.accepting import AcceptingSuite  # noqa: E402
 from holdfast.testing.store_suite.appending import AppendingSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
+from holdfast.testing.store_suite.hearing import HearingSuite  # noqa: E402
 from holdfast.testing.store_suite.models import ModelsSuite  # noqa: E402
 from holdfast.testing.store_suite.outgoing import OutgoingSuite  # noqa: E402
 from holdfast.testing.store_suite.settling import SettlingSuite  # noqa: E402
@@ -34,7 +35,9 @@ from holdfast.testing.store_suite.words import Backend, Opens  # noqa: E402
 __all__ = ["Backend", "StoreSuite"]
 
 
-class StoreSuite(AcceptingSuite, ClaimingSuite, AppendingSuite, SettlingSuite, OutgoingSuite, ModelsSuite, TimersSuite):
+class StoreSuite(
+    AcceptingSuite, ClaimingSuite, AppendingSuite, SettlingSuite, OutgoingSuite, ModelsSuite, TimersSuite, HearingSuite
+):
     """The conformance suite."""
 
     @pytest.fixture

@@ -1,0 +1,63 @@
+"""What processes of one state hear of each other's work."""
+
+from __future__ import annotations
+
+from holdfast.outbox.outbox import Change
+from holdfast.store.protocol import Store
+from holdfast.testing.store_suite.words import ROUTE, Opens, accept, answered, claim_input
+
+
+class HearingSuite:
+    """`happened`: what others did since one last looked."""
+
+    async def test_nothing_from_before_the_first_look_is_told(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        await answered(there, "hello", ROUTE)
+        first = await here.happened(None)
+        assert (first.accepted, first.started, first.told, first.ended) == ([], [], [], [])
+        again = await here.happened(first.cursor)
+        assert (again.accepted, again.started, again.told, again.ended) == ([], [], [], [])
+
+    async def test_what_another_process_did_is_told_once_and_in_order(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        start = (await here.happened(None)).cursor
+        await answered(there, "hello", ROUTE)
+        seen = await here.happened(start)
+        [accepted], [started], [(ended, view)] = seen.accepted, seen.started, seen.ended
+        assert started.process == there.process
+        assert (started.id, started.input_id) == (ended.id, accepted.id)
+        assert ended.outcome == "answered"
+        assert view is not None
+        assert (view.state, view.answer) == ("answered", "re: hello")
+        after = await here.happened(seen.cursor)
+        assert (after.accepted, after.started, after.told, after.ended) == ([], [], [], [])
+
+    async def test_what_a_process_did_itself_is_not_told_to_it(self, store: Store) -> None:
+        start = (await store.happened(None)).cursor
+        await answered(store, "hello", ROUTE)
+        [seen] = await store.open_deliveries(["test"])
+        await store.move_delivery(seen, "start", Change(piece_chars=9))
+        heard = await store.happened(start)
+        assert (heard.started, heard.told, heard.ended) == ([], [], [])
+
+    async def test_deliveries_of_others_are_told(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        await answered(here, "hello", ROUTE)
+        start = (await here.happened(None)).cursor
+        [seen] = await there.open_deliveries(["test"])
+        started = await there.move_delivery(seen, "start", Change(piece_chars=9))
+        assert started is not None
+        await there.move_delivery(started, "confirm")
+        told = (await here.happened(start)).told
+        assert [(one["kind"], one["data"]["event"]) for one in told] == [("delivery", "start"), ("delivery", "confirm")]
+
+    async def test_the_end_of_a_turn_that_ran_when_one_began_to_look_is_told(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        held = await claim_input(there, await accept(there, "hello"))
+        start = (await here.happened(None)).cursor
+        assert (await here.happened(start)).ended == []
+        await held.answer("hi")
+        [(ended, view)] = (await here.happened(start)).ended
+        assert ended.id == held.turn
+        assert view is not None
+        assert view.answer == "hi"
