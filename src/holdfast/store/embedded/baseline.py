@@ -78,9 +78,13 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
         ResourceError: the disk, or a limit of this process, stands in the way.
     """
     try:
-        return _take(file, ledger, clock)
+        baseline = _take(file, ledger, clock)
     except OSError as exc:
         raise ResourceError(f"{file.path}: {exc.strerror or exc}; nothing was claimed") from exc
+    highest = max(baseline.epoch_numbers)
+    if baseline.record.epoch.number < highest:  # whoever reads this record next may not have seen the file's lines
+        baseline.record = replace(baseline.record, epoch=Epoch(highest, ""))
+    return baseline
 
 
 def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:

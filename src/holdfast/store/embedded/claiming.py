@@ -28,7 +28,7 @@ from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.mending import Pen, mend
-from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of
+from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of, first_offsets
 from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
 
@@ -173,6 +173,7 @@ class Claiming(StoreCore):
                 if owner is not None:
                     return owner, None
                 base = baseline.take_baseline(file, facts, self.clock)
+            self._recall_lost_claims(conn, file, row, base)
             wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
             if wanted is not None and self._close_if_answered_before(conn, file, wanted, row, base, now_ms):
                 wanted = inbox.by_id(conn, wanted["id"])
@@ -292,6 +293,18 @@ class Claiming(StoreCore):
                 file.record.write(replace(rec, anchor_digest=digest))
         finally:
             file.release()
+
+    @staticmethod
+    def _recall_lost_claims(
+        conn: sqlite3.Connection, file: TranscriptFile, row: sqlite3.Row, base: baseline.Baseline
+    ) -> None:
+        """A claim needs no sync of its own: a power loss, or an older ledger that was put back, may have taken it while
+        lines of its turn stand in the file. They tell which inputs have been run, and from where.
+        """
+        if max(base.epoch_numbers, default=0) <= row["epoch_number"]:
+            return
+        for input_id, offset in first_offsets(file.fd, row["synced_end"]).items():
+            inbox.recall_attempt(conn, input_id, offset)
 
     def _close_if_answered_before(
         self, conn: sqlite3.Connection, file: TranscriptFile, wanted: sqlite3.Row, row: sqlite3.Row,

@@ -218,6 +218,13 @@ def times_yielded(conn: sqlite3.Connection, input_id: str) -> int:
     return row[0] if row else 0
 
 
+def recall_attempt(conn: sqlite3.Connection, input_id: str, offset: int) -> None:
+    """A queued input that the ledger takes for new has a line at `offset`: it has been run before."""
+    conn.execute(
+        "update inputs set attempts=1, first_offset=? where id=? and state='queued' and attempts=0", (offset, input_id)
+    )
+
+
 def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
     """Pictures of the queued inputs, for the policy."""
     found = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))

@@ -63,6 +63,18 @@ def find_lines_of(fd: int, start: int, input_id: str) -> dict[str, Position]:
     return found
 
 
+def first_offsets(fd: int, start: int) -> dict[str, int]:
+    """Where the first line of each input stands, of those that have one at or after `start`."""
+    found: dict[str, int] = {}
+    at = _line_start(fd, start)
+    for raw in iter_lines(fd, at):
+        origin = read_line(raw).origin if raw.endswith(b"\n") else None
+        for input_id in origin.inputs if origin is not None else ():
+            found.setdefault(input_id, at)
+        at += len(raw)
+    return found
+
+
 def answered_from(line: Line) -> Outcome:
     """The outcome that a final line stands for."""
     return answered_by(line.value()["message"], line.id, detail="settled from its final line")

@@ -30,9 +30,14 @@ class Sentinel:
         self._machine = here()
         draft = folder / f".{self.name}"
         self._fd = self._machine.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._machine.try_lock(self._fd)
-        self._machine.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
-        os.rename(draft, folder / self.name)  # by its name it is never seen unlocked while we live
+        try:
+            self._machine.try_lock(self._fd)
+            self._machine.write(self._fd, f"pid={self.pid} host={socket.gethostname()}\n".encode())
+            os.rename(draft, folder / self.name)  # by its name it is never seen unlocked while we live
+        except OSError:
+            self._machine.close(self._fd)
+            draft.unlink(missing_ok=True)
+            raise
         _held.add(self)
 
     def is_ours(self) -> bool:

@@ -84,7 +84,7 @@ def opening(path: Path) -> Iterator[None]:
             durable.sync_folder(path.parent)
         fd = here().open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
-        raise _unusable(path, exc) from exc
+        raise unusable(path, exc) from exc
     lock = KernelLock(fd)
     try:
         if not lock.acquire(OPENING_S):
@@ -117,7 +117,7 @@ def open_state_dir(path: Path) -> StateDir:
         state = StateDir(path, store_id)
         return StateDir(path, store_id, tuple(_set_damaged_ledger_aside(state)))
     except OSError as exc:
-        raise _unusable(path, exc) from exc
+        raise unusable(path, exc) from exc
 
 
 def look_at_state_dir(path: Path) -> StateDir:
@@ -132,10 +132,11 @@ def look_at_state_dir(path: Path) -> StateDir:
     except FileNotFoundError:
         raise ResourceError(f"{path} is no state directory (it has no holdfast.json)") from None
     except OSError as exc:
-        raise _unusable(path, exc) from exc
+        raise unusable(path, exc) from exc
 
 
-def _unusable(path: Path, exc: OSError) -> ResourceError:
+def unusable(path: Path, exc: OSError) -> ResourceError:
+    """What to tell whoever wanted to open it."""
     return ResourceError(
         f"cannot use {path} as a state directory: {exc.strerror or exc}; "
         "choose another with --state, or mend its permissions"

@@ -22,7 +22,7 @@ from holdfast.store.embedded.ending import Ending
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.sharing import Sharing
-from holdfast.store.embedded.state_dir import open_state_dir, opening
+from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
 from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
@@ -36,7 +36,10 @@ class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering,
         for what it refuses.
         """
         with opening(path):
-            return cls(open_state_dir(path), clock, options)
+            try:
+                return cls(open_state_dir(path), clock, options)
+            except OSError as exc:
+                raise unusable(path, exc) from exc
 
     async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN) -> Admission:
         """Store an input durably (one sync), or say why not. True when it returns, however the process ends."""

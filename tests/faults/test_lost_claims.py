@@ -1,0 +1,104 @@
+"""A claim needs no sync of its own. Where a power loss has taken one and left lines of its turn, those lines count."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast.inbound.event import Accepted, InboundEvent
+from holdfast.kernel import Holdfast
+from holdfast.session.entries import custom
+from holdfast.store.embedded.machine import Machine
+
+SESSION = "agent:main:main"
+HELLO = {"role": "user", "content": "hello"}
+
+
+async def lose_a_claim(state: Path, *, answered: bool) -> str:
+    """Accept an input, begin to answer it, and forget all that needed no sync: the claim and the fence record."""
+    ledger = state / "ledger.sqlite3"
+    kept: dict[Path, bytes] = {}
+    async with holdfast.open(state) as hf:
+        accepted = await hf.accept(InboundEvent(SESSION, {"content": "hello"}, key="k"))
+        assert isinstance(accepted, Accepted)
+        kept = {path: path.read_bytes() for path in state.glob("ledger.sqlite3*") if not path.name.endswith("-shm")}
+        turn = await hf.claim(SESSION, input_id=accepted.input_id)
+        assert isinstance(turn, holdfast.Turn)
+        await turn.append_input([HELLO])
+        if answered:
+            await turn.append(holdfast.assistant("first", model="demo/demo"), durable=True)
+    for path in state.glob("ledger.sqlite3*"):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    assert ledger in kept
+    shutil.rmtree(state / "fence")
+    return accepted.input_id
+
+
+async def answer(hf: Holdfast, input_id: str) -> None:
+    turn = await hf.claim(SESSION, input_id=input_id)
+    if isinstance(turn, holdfast.Turn):
+        await turn.append_input([HELLO])
+        await turn.append(holdfast.assistant("second", model="demo/demo"))
+        await hf.close_turn(turn, None)
+
+
+async def nothing(_: Holdfast) -> None:
+    """Nobody comes before the input's next turn."""
+
+
+async def a_turn(hf: Holdfast) -> None:
+    async with hf.turn(SESSION):
+        pass
+
+
+async def a_line_of_metadata(hf: Holdfast) -> None:
+    await hf.session(SESSION).append_metadata(custom("note", {}))
+
+
+@pytest.mark.parametrize("before", [nothing, a_turn, a_line_of_metadata])
+async def test_an_input_whose_claim_was_lost_keeps_the_one_line_it_has(
+    tmp_path: Path, before: Callable[[Holdfast], Coroutine[Any, Any, None]]
+) -> None:
+    input_id = await lose_a_claim(tmp_path, answered=False)
+    async with holdfast.open(tmp_path) as hf:
+        await before(hf)
+        await answer(hf, input_id)
+        lines = await hf.session(SESSION).lines()
+        assert (await hf.input(input_id)).state == "answered"
+    ids = [line.id for line in lines if line.kind != "header"]
+    assert len(ids) == len(set(ids))
+    epochs = [line.origin.epoch for line in lines if line.origin is not None and line.origin.writer == "turn"]
+    assert epochs == sorted(epochs)
+    assert len(set(epochs)) == 2, "an epoch's number was used twice"
+
+
+@pytest.mark.parametrize("before", [nothing, a_turn, a_line_of_metadata])
+async def test_an_answer_whose_claim_was_lost_still_counts(
+    tmp_path: Path, before: Callable[[Holdfast], Coroutine[Any, Any, None]]
+) -> None:
+    input_id = await lose_a_claim(tmp_path, answered=True)
+    async with holdfast.open(tmp_path) as hf:
+        await before(hf)
+        await answer(hf, input_id)
+        view = await hf.input(input_id)
+    assert (view.state, view.answer) == ("answered", "first")
+
+
+async def test_a_disk_that_refuses_the_sentinel_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Refusing(Machine):
+        def write(self, fd: int, data: bytes | memoryview) -> int:
+            if bytes(data).startswith(b"pid="):
+                raise OSError(5, "Input/output error")
+            return super().write(fd, data)
+
+    with Refusing().entered(), pytest.raises(holdfast.ResourceError, match="cannot use"):
+        async with holdfast.open(tmp_path):
+            pass
+    assert list((tmp_path / "processes").iterdir()) == []
