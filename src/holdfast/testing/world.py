@@ -31,7 +31,7 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.queue import PLAIN, Mode, QueueSettings
 from holdfast.lane.worker import Worker
-from holdfast.model.client import ModelRequest
+from holdfast.model.client import ModelClient, ModelRequest
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.session.entries import text_of
@@ -68,6 +68,8 @@ class World:
     Args:
         path: a folder of its own; the state is in `path/state`.
         model: default: answers "re: " and the text of the newest message, once its script is used up.
+        client_for: clients of real or other models by reference, instead of `model`; then name one in `agent`.
+        agent: how every session answers; default: with `model`, and without fallbacks.
         channel: default: "test", which cannot be asked what has arrived.
         queue: what becomes of messages that find their session busy; default: a turn each, at once.
         faults: called at the named points of the store.
@@ -81,6 +83,8 @@ class World:
         path: Path,
         *,
         model: ScriptedModel | None = None,
+        client_for: Callable[[str], ModelClient] | None = None,
+        agent: AgentSettings | None = None,
         channel: FakeChannel | None = None,
         clock: VirtualClock | None = None,
         tools: Iterable[Tool] = (),
@@ -92,6 +96,8 @@ class World:
     ) -> None:
         self.path = path
         self.model = model or ScriptedModel(otherwise=echo)
+        self._client_for = client_for or (lambda _: self.model)
+        self._agent = agent or AgentSettings(model="scripted/model")
         self.channel = channel or FakeChannel(platform=path / "platform.jsonl")
         self.clock = clock or VirtualClock()
         self.patience_s = patience_s
@@ -318,8 +324,8 @@ class World:
         hf.queue_for = lambda _: self._queue
         runner = Runner(
             hf,
-            client_for=lambda _: self.model,
-            agent_for=lambda _: AgentSettings(model="scripted/model"),
+            client_for=self._client_for,
+            agent_for=lambda _: self._agent,
             toolbox=Toolbox(self._tools),
         )
         worker, courier = Worker(hf, runner.run, limits=self._limits), Courier(hf, [self.channel])
