@@ -60,12 +60,17 @@ def _keys_of(model: type[BaseModel], path: Path) -> Iterator[Key]:
 
 
 def _keys_below(annotation: Any, path: Path, field: FieldInfo) -> Iterator[Key]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield from _keys_of(annotation, path)
+    table = next((one for one in (annotation, *get_args(annotation)) if _is_table(one)), None)
+    if table is not None and get_origin(annotation) is not Mapping:  # a table, or one that may be left out
+        yield from _keys_of(table, path)
     elif get_origin(annotation) is Mapping:
         yield from _keys_below(get_args(annotation)[1], (*path, ANY), field)
     else:
         yield Key(path, annotation, field)
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def matches(pattern: Path, path: Path) -> bool:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from holdfast.config import keys
 from holdfast.config.environment import overlay
 from holdfast.config.model import Config, WriteLockConfig
+from holdfast.config.timers import check_timers
 from holdfast.errors import ConfigError, InputError, ProviderError
 from holdfast.model import catalog
 
@@ -65,6 +66,9 @@ def read_config(path: Path | None, env: Mapping[str, str]) -> Loaded:
     if config is not None:
         for ref_path, ref in _model_refs(config):
             _check_ref(ref_path, ref, config, env, faults, warnings)
+        wrong, doubtful = check_timers(config)
+        faults += wrong
+        warnings += doubtful
         if not config.gateway.is_loopback:
             warnings.append(
                 f"gateway.host: {config.gateway.host} can be reached by other machines; put TLS in front of it"
@@ -168,8 +172,12 @@ def _model_refs(config: Config) -> list[tuple[str, str]]:
     """Every model reference with the path of its key."""
     refs = [("models.default", config.models.default)]
     refs += [(f"models.fallbacks.{n}", ref) for n, ref in enumerate(config.models.fallbacks)]
+    refs += [("heartbeat.model", config.heartbeat.model)] if config.heartbeat.model else []
+    refs += [(f"cron.jobs.{name}.model", job.model) for name, job in config.cron.jobs.items() if job.model]
     for name, agent in config.agents.items():
         refs += [(f"agents.{name}.model", agent.model)] if agent.model else []
+        if agent.heartbeat is not None and agent.heartbeat.model:
+            refs.append((f"agents.{name}.heartbeat.model", agent.heartbeat.model))
         refs += [(f"agents.{name}.fallbacks.{n}", ref) for n, ref in enumerate(agent.fallbacks or ())]
     return refs
 

@@ -20,6 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from holdfast.errors import InputError
+from holdfast.inbound.cron import TIMEOUT_S, JobDefinition, as_definition
+from holdfast.inbound.event import Route
+from holdfast.inbound.schedule import duration_ms, zone_of
 from holdfast.lane.policy import LaneLimits, default_widths
 from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSettings
 from holdfast.model import catalog
@@ -281,6 +285,135 @@ class ModelsConfig(Section):
         return {name: provider.settings() for name, provider in self.providers.items()}
 
 
+def _pause_text(text: str) -> str:
+    if duration_ms(text) is None:
+        raise ValueError(f'{text!r} is no pause; write "30m", "1h", or "0m" for none')
+    return text
+
+
+def _zone_name(name: str) -> str:
+    if name not in ("user", "local"):
+        try:
+            zone_of(name)
+        except InputError as unknown:
+            raise ValueError(str(unknown)) from unknown
+    return name
+
+
+def _target(text: str) -> str:
+    if text not in ("none", "last"):
+        try:
+            Route.parse(text)
+        except InputError as wrong:
+            raise ValueError(f'must be "none", "last" or "channel:target": {wrong}') from wrong
+    return text
+
+
+TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
+
+
+class HeartbeatConfig(Section):
+    """An agent's regular look at whether anything needs attention. In `[agents.NAME.heartbeat]` the same keys, for one
+    agent; what is unset there is as here.
+    """
+
+    every: Annotated[str, AfterValidator(_pause_text)] | None = Field(
+        default=None,
+        description="Pause between two, such as `30m`; `0m`: none. Unset: none, since each one asks a model. Set here "
+        "alone, the agent `main` has a heartbeat; others need a table of their own.",
+    )
+    isolated: bool | None = Field(
+        default=None,
+        description="Unset or true: in a transcript of its own, each time afresh; news enter the conversation when "
+        "they are known. False: in the conversation itself, the old way, with what `config check` warns of.",
+    )
+    session: str | None = Field(
+        default=None, description="The conversation its news are for. Unset: `agent:NAME:main`."
+    )
+    target: Annotated[str, AfterValidator(_target)] | None = Field(
+        default=None,
+        description="Where news go out: `none` (unset; they are only in the conversation), `last` (where the session "
+        "was answered last), or `channel:target`.",
+    )
+    direct_policy: Literal["allow", "block"] | None = Field(
+        default=None, description="`block`: no heartbeat for sessions that are direct messages. Unset: `allow`."
+    )
+    active_start: TimeOfDay | None = Field(
+        default=None, description="Active hours begin, `HH:MM`, included. Unset: always."
+    )
+    active_end: TimeOfDay | None = Field(
+        default=None, description="Active hours end, excluded; `24:00`: midnight. The same as the start: never."
+    )
+    timezone: Annotated[str, AfterValidator(_zone_name)] | None = Field(
+        default=None, description="Of the active hours: an IANA name, or `user` (unset): `heartbeat.user_timezone`."
+    )
+    user_timezone: Annotated[str, AfterValidator(_zone_name)] | None = Field(
+        default=None, description="The people's own time zone, an IANA name. Unset: UTC."
+    )
+    file: str | None = Field(
+        default=None, description="Its instructions. Unset: `agents/NAME/HEARTBEAT.md` in the state directory."
+    )
+    ack_chars_max: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Characters beside HEARTBEAT_OK that still count as nothing to report. Unset: 300."
+    )
+    show_ok: bool | None = Field(default=None, description="Whether acknowledgements are delivered, too. Unset: no.")
+    show_alerts: bool | None = Field(default=None, description="Whether news are delivered. Unset: yes.")
+    skip_when_busy: bool | None = Field(
+        default=None, description="Put off while the agent's sub-agents or nested jobs are at work. Unset: no."
+    )
+    model: ModelRef | None = Field(default=None, description="Its model. Unset: the agent's.")
+
+
+class CronJobConfig(Section):
+    """One cron job; `docs/timers.md` shows some. Exactly one of `at`, `every` and `cron`."""
+
+    message: str = Field(description="What the job is to do, as it is said to the model.")
+    at: str | None = Field(
+        default=None, description="Once: an ISO time, or a pause from when it is first seen (`20m`)."
+    )
+    every: str | None = Field(default=None, description="Again and again after a pause: `30s`, `2h`.")
+    cron: str | None = Field(default=None, description="Five fields, or six with seconds first: `30 7 * * MON-FRI`.")
+    timezone: Annotated[str, AfterValidator(_zone_name)] = Field(
+        default="UTC", description="IANA name: of `cron`, and of an `at` without an offset."
+    )
+    stagger_s: Annotated[int, Field(ge=0, le=3600)] | None = Field(
+        default=None,
+        description="Seconds after the named times. Unset: up to 300 at the top of the hour, always the same for a "
+        "job. 0: exactly then.",
+    )
+    agent: str = Field(default="main", description="Whose sessions `main` and `isolated` are.")
+    target: str = Field(
+        default="isolated",
+        description="`isolated` (its own session `agent:NAME:cron:JOB`, each run afresh), `main` (a system event in "
+        "the agent's main session), or `session:KEY`.",
+    )
+    model: ModelRef | None = Field(default=None, description="Its model; fallbacks apply. Unset: the agent's.")
+    wake: Literal["now", "next-heartbeat"] = Field(
+        default="now", description="With target `main`: at once, or together with the agent's next heartbeat."
+    )
+    deliver: Literal["announce", "webhook", "none"] = Field(
+        default="announce", description="What happens with the answer."
+    )
+    to: str = Field(
+        default="last",
+        description="Of `announce`: `channel:target`, or where the agent's main session was answered last.",
+    )
+    url: SecretStr | None = Field(default=None, description="Of `webhook`: the address to post to.")
+    failure_to: str | None = Field(default=None, description="Where alerts go. Unset: as `to`.")
+    timeout_s: Positive = Field(default=TIMEOUT_S, description="Seconds a run may last.")
+
+    def definition(self, name: str) -> JobDefinition:
+        """The same, as the timers take it."""
+        facts = {key: getattr(self, key) for key in type(self).model_fields}
+        return as_definition(name, {**facts, "url": self.url.get_secret_value() if self.url else None})
+
+
+class CronConfig(Section):
+    """Jobs at fixed times."""
+
+    jobs: FrozenMap[CronJobConfig] = Field(default_factory=dict, validate_default=True)
+
+
 class AgentConfig(Section):
     """One agent: the NAME in `agent:NAME:…` session keys."""
 
@@ -294,6 +427,7 @@ class AgentConfig(Section):
     system_prompt: str | None = Field(
         default=None, description="Text that stands before the conversation. Unset: none."
     )
+    heartbeat: HeartbeatConfig | None = None
 
 
 class ToolsConfig(Section):
@@ -310,6 +444,8 @@ class Config(Section):
     queue: QueueConfig = Field(default_factory=QueueConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
+    heartbeat: HeartbeatConfig = Field(default_factory=HeartbeatConfig)
+    cron: CronConfig = Field(default_factory=CronConfig)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
 
     def agent(self, name: str) -> AgentConfig:

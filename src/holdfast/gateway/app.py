@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.channel.channel import Channel
 from holdfast.channel.console import ConsoleChannel
+from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
+from holdfast.gateway.heartbeat_files import read_heartbeat_file
+from holdfast.inbound.announcement import with_announcements
+from holdfast.inbound.cron import job_of
+from holdfast.inbound.timer import CRON
+from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.worker import Worker
 from holdfast.model import catalog
@@ -93,7 +100,10 @@ async def open_worker(
             context_window=models.context_window,
         )
         fence_mode_for = _fence_modes(config)
-        yield Worker(hf, runner.run, limits=config.lanes.limits(), fence_mode_for=fence_mode_for), models
+        yield (
+            Worker(hf, with_announcements(runner.run), limits=config.lanes.limits(), fence_mode_for=fence_mode_for),
+            models,
+        )
 
 
 def _fence_modes(config: Config) -> Callable[[str], str | None]:
@@ -138,13 +148,39 @@ async def run_until_settled(
 @asynccontextmanager
 async def run_courier(hf: Holdfast, channels: Iterable[Channel]) -> AsyncIterator[Courier]:
     """Deliver to the console and to `channels` until left; what is being sent then gets some seconds to arrive."""
-    courier = Courier(hf, [ConsoleChannel(), *channels])
+    courier = Courier(hf, [ConsoleChannel(), WebhookChannel(_addresses(hf)), *channels])
     delivering = asyncio.create_task(courier.run(), name="courier")
     try:
         yield courier
     finally:
         await courier.stop(COURIER_STOP_S)
         await asyncio.gather(delivering, return_exceptions=True)  # it fails only with the store, as the worker does
+
+
+def _addresses(hf: Holdfast) -> Callable[[str], Awaitable[str | None]]:
+    """Where the results of a cron job are posted, as its definition says at that moment."""
+
+    async def address_of(timer_id: str) -> str | None:
+        timers = {timer.id: timer for timer in await hf.store.timers(kind=CRON)}
+        return job_of(timers[timer_id]).url if timer_id in timers else None
+
+    return address_of
+
+
+@asynccontextmanager
+async def run_timers(hf: Holdfast, config: Config) -> AsyncIterator[Timers]:
+    """Fire the timers of the configuration and of the state until left."""
+    from holdfast.config.timers import heartbeats_of, jobs_of
+
+    timers = Timers(
+        hf, jobs=jobs_of(config), heartbeats=heartbeats_of(config, Path(hf.state)), read_file=read_heartbeat_file
+    )
+    firing = asyncio.create_task(timers.run(), name="timers")
+    try:
+        yield timers
+    finally:
+        timers.stop()
+        await asyncio.gather(firing, return_exceptions=True)  # it fails only with the store, as the worker does
 
 
 async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
@@ -163,8 +199,12 @@ class Gateway:
         worker, working: what runs the inputs, and its task, which ends by itself only if the store has failed.
     """
 
-    def __init__(self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], closing: asyncio.Event):
+    def __init__(
+        self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], timers: Timers,
+        closing: asyncio.Event,
+    ) -> None:  # fmt: skip
         self.hf = hf
+        self._timers = timers
         self.app = app
         self.working = working
         self.worker = worker
@@ -176,6 +216,7 @@ class Gateway:
         Cancelled or called again with less: the shorter time counts. The application goes on answering what it can.
         """
         self.hf.drain()
+        self._timers.stop()
         await self.worker.stop(budget_s)
         self._closing.set()
 
@@ -194,7 +235,11 @@ async def build_gateway(
     from holdfast.gateway.http import create_app
     from holdfast.gateway.openai_api import Models
 
-    async with run_courier(hf, parts.channels), open_worker(hf, config, parts=parts) as (worker, models):
+    async with (
+        run_courier(hf, parts.channels),
+        open_worker(hf, config, parts=parts) as (worker, models),
+        run_timers(hf, config) as timers,
+    ):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
@@ -202,7 +247,7 @@ async def build_gateway(
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels)
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, closing)
+            yield Gateway(hf, app, worker, working, timers, closing)
         finally:
             await _end(worker, working)
 

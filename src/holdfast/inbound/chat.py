@@ -16,7 +16,7 @@ from typing import Any
 
 from holdfast.context.repair import FAILED_STOPS, INTERRUPTED
 from holdfast.model.client import ToolSpec
-from holdfast.session.entries import MIRROR_MODELS, MIRROR_PROVIDER
+from holdfast.session.entries import ANNOUNCEMENT_MODEL, MIRROR_MODELS, MIRROR_PROVIDER
 
 Message = dict[str, Any]
 
@@ -103,10 +103,11 @@ def align(client_messages: Sequence[Message], stored_messages: Sequence[Message]
 
 
 def _is_spoken(message: Message) -> bool:
-    """Whether a client can have seen it: not mirrors, failed answers, made-up results, notes and summaries."""
+    """Whether a client can have seen it: not mirrors, announcements, failed answers, made-up results, summaries."""
     if message["role"] == "assistant":
         is_mirror = message.get("provider") == MIRROR_PROVIDER and message.get("model") in MIRROR_MODELS
-        return not is_mirror and message.get("stopReason") not in FAILED_STOPS
+        came_aside = f"{message.get('provider')}/{message.get('model')}" == ANNOUNCEMENT_MODEL
+        return not is_mirror and not came_aside and message.get("stopReason") not in FAILED_STOPS
     if message["role"] == "toolResult":
         return _squeezed(message) != "".join(INTERRUPTED.split())
     return message["role"] == "user"

@@ -28,6 +28,8 @@ ID_BYTES_MAX = 512
 
 MIRROR_PROVIDER = "openclaw"
 MIRROR_MODELS = ("delivery-mirror", "gateway-injected")
+ANNOUNCEMENT_MODEL = "holdfast/announcement"
+"""Of what was brought into a conversation from elsewhere (a job's result): said by the assistant, asked of no model."""
 SALVAGE_TYPE = "holdfast:salvage"  # customType of an answer kept for people after its turn was superseded
 
 Part = dict[str, Any]

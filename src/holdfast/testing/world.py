@@ -26,7 +26,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from holdfast.errors import HoldfastError
+from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
+from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.queue import PLAIN, Mode, QueueSettings
@@ -73,6 +75,7 @@ class World:
         channel: default: "test", which cannot be asked what has arrived.
         queue: what becomes of messages that find their session busy; default: a turn each, at once.
         faults: called at the named points of the store.
+        timers: makes what fires timers, for each handle anew; None: nothing fires.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -92,6 +95,7 @@ class World:
         fence_mode: str = "strict",
         queue: QueueSettings = PLAIN,
         faults: Faults | None = None,
+        timers: Callable[[Holdfast], Timers] | None = None,
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -106,6 +110,8 @@ class World:
         self._fence_mode = fence_mode
         self._queue = queue
         self.faults = faults
+        self._timers_for = timers
+        self.timers: Timers | None = None
         self._acknowledged = path / "acknowledged"
         self._open = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -328,9 +334,13 @@ class World:
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(self._tools),
         )
-        worker, courier = Worker(hf, runner.run, limits=self._limits), Courier(hf, [self.channel])
+        worker = Worker(hf, with_announcements(runner.run), limits=self._limits)
+        courier = Courier(hf, [self.channel])
         self._courier = courier
         self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]
+        if self._timers_for is not None:
+            self.timers = self._timers_for(hf)
+            self._loops.append(asyncio.create_task(self.timers.run()))
         self._open.push_async_callback(self._end_loops)
         self._open.push_async_callback(worker.stop, 0.0)
         self._open.push_async_callback(courier.stop, 0.0)
@@ -342,6 +352,8 @@ class World:
         self._hf = None
 
     async def _end_loops(self) -> None:
+        if self.timers is not None:
+            self.timers.stop()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
