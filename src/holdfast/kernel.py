@@ -36,6 +36,7 @@ from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
 
 HOUSEKEEPING_S = 0.5
+TIDY_FIRST_S, TIDY_EVERY_S = 60.0, 3600.0
 SURELY_FITS_CHARS = 1_000_000
 """Text up to this fits into a line however it is escaped (12 bytes a character at most); longer text is tried."""
 SETTLE_RETRY_S = 2.0
@@ -68,8 +69,9 @@ class Holdfast:
         return self.store.location
 
     async def start(self) -> None:
-        """Begin the housekeeping: stories of live turns for `why`, and cancel requests from other processes."""
+        """Begin the housekeeping: stories of live turns for `why`, cancel requests from other processes, old rows."""
         self._spawn(self._keep_house())
+        self._spawn(self._keep_tidy())
 
     async def close(self) -> None:
         """Stop housekeeping and close the store. Turns still running in this process are lost to it."""
@@ -328,6 +330,20 @@ class Holdfast:
             for turn in live:
                 if turn.input_id in requests:
                     turn.cancel(requests[turn.input_id])
+
+    async def _keep_tidy(self) -> None:
+        """Throw old rows away now and then; not in the first minute, which is all that most commands live."""
+        pause_s = TIDY_FIRST_S
+        while not self.store.stopped:
+            await self.clock.sleep(pause_s)
+            pause_s = TIDY_EVERY_S
+            try:
+                gone = await self.store.tidy()
+            except ResourceError as exc:
+                log.error("old rows of the ledger could not be thrown away: %s", exc)
+            else:
+                if gone:
+                    log.info("threw away %d old rows of the ledger", gone)
 
 
 class Session:

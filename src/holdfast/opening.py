@@ -34,6 +34,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     beat_term_s: float = 90.0,
     turn_max_s: float = 172_800.0,
     disk_patience_s: float | None = None,
+    keep_days: float = 90.0,
     kind: str = "library",
     faults: Faults | None = None,
 ) -> AsyncIterator[Holdfast]:
@@ -50,6 +51,8 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         lapsed.
         disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass (busy,
             full); 0: not at all; None: 15.
+        keep_days: for how long the stories of ended turns are kept, for `why` and lists; 0: for ever. Messages, answers
+            and dedupe keys are kept in any case.
         kind: what this process is, for people ("library", "gateway", "cli").
         faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
 
@@ -79,6 +82,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         beat_term_s=beat_term_s,
         turn_max_s=turn_max_s,
         disk_patience_s=PATIENCE_S if disk_patience_s is None else disk_patience_s,
+        keep_days=keep_days,
         kind=kind,
         faults=faults or no_faults,
     )

@@ -131,6 +131,12 @@ class TurnConfig(Section):
         description="Seconds a live process's turn must stand still before another may take it. At least 3 × `beat_s`.",
     )
     max_s: Positive = Field(default=172_800, description="Seconds a turn may last.")
+    keep_days: float = Field(
+        default=90.0,
+        ge=0,
+        description="Days that the story of an ended turn is kept, for `why` and lists. 0: for ever. Messages, answers "
+        "and the keys of messages are kept in any case.",
+    )
     steps_max: Positive = Field(default=32, description="Model calls in one turn, tool rounds included.")
     tool_seconds_max: Positive = Field(default=600, description="Seconds one tool call may take.")
     output_bytes_max: Positive = Field(

@@ -78,6 +78,7 @@ async def open_handle(
         beat_s=config.turn.beat_s,
         beat_term_s=config.turn.beat_term_s,
         turn_max_s=config.turn.max_s,
+        keep_days=config.turn.keep_days,
         kind=kind,
     ) as hf:
         hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)

@@ -51,6 +51,7 @@ class StoreOptions:
         beat_s, beat_term_s: how often a turn shows life; how long its beat is watched standing still before it lapses.
         turn_max_s: no turn is renewed for longer.
         disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass.
+        keep_days: for how long the stories of ended turns are kept; 0: for ever (`tidying.py`).
         faults: called at named points; for tests (`faults.py`).
     """
 
@@ -61,6 +62,7 @@ class StoreOptions:
     beat_term_s: float = 90.0
     turn_max_s: float = 172_800.0
     disk_patience_s: float = PATIENCE_S
+    keep_days: float = 90.0
     kind: str = "library"
     faults: Faults = no_faults
 

@@ -1,8 +1,8 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `sharing.py`,
-`delivering.py`, `reading.py`, `remembering.py`, `timing.py`. Waiting for a transcript is in `waiting.py`, the fence in
-`holding.py`, what a new owner starts from in `baseline.py`.
+`delivering.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a transcript is in
+`waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.sharing import Sharing
 from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
+from holdfast.store.embedded.tidying import Tidying
 from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
 
-class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing):
+class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Tidying):
     """All operations of `store/protocol.py`."""
 
     @classmethod
