@@ -25,6 +25,9 @@ from holdfast.errors import (
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, QueueSettings
 from holdfast.observe.why import build_report
+from holdfast.recovery import reaper
+from holdfast.recovery.classify import Plan
+from holdfast.recovery.reaper import Report
 from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
 from holdfast.session.key import validate_key
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
@@ -268,6 +271,28 @@ class Holdfast:
                 return
             except ResourceError as failed:
                 log.error("turn %s still cannot be settled: %s", turn.id, failed)
+
+    # ── recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0) -> Plan:
+        """What `recover` would do, of one session or of all. Changes nothing."""
+        return await reaper.look(self.store, session=session, beat_term_s=beat_term_s)
+
+    async def recover(self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0) -> Report:
+        """Close the turns of dead processes, as the next owner would: what was answered is settled, the rest is queued
+        again. Each action is on one epoch, captured before, and verified afterwards. A live owner is never touched.
+
+        Args:
+            wait_s: watch those that live for so long; a turn whose beat stands still for the whole term is closed, too.
+        """
+        plan = await self.plan_recovery(session, beat_term_s=beat_term_s)
+        if wait_s > 0:
+            plan = await reaper.watch(self.store, self.clock, session=session, beat_term_s=beat_term_s, wait_s=wait_s)
+        report = await reaper.act(self.store, plan)
+        if report.done:
+            self.work_arrived.set()
+            self.answers_arrived.set()
+        return report
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,5 @@
-"""Lanes: order, counts, draining and taking back what waits. Heartbeats and recovery wait for their parts.
+"""Lanes: order, counts, draining and taking back what waits. Heartbeats wait for their part; of recovery, what a
+busy session amounts to.
 
 A lane there is a line inside one process. Here the line is the transcript's own, kept in the ledger: a queued entry is
 an accepted input, the running task is the turn that owns the session. Priorities are lanes: foreground is a user's
@@ -18,6 +19,7 @@ import pytest
 import holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
+from holdfast.recovery.classify import Activity, attention
 from holdfast.store.views import InputView
 from tests.cases.given import LEFT_OUT, NOT_UNDERSTOOD, WAITING, Case, SetAside, check_set_aside, check_words, each
 
@@ -27,13 +29,14 @@ LANES = {"foreground": "main", "normal": "hook", "(none)": "hook", "background":
 
 PARTS_WAITING = {
     "heartbeat": "heartbeats and cron are not there yet",
-    "recovery": "the diagnostics of stuck sessions are not there yet",
 }
 LEFT_OUT_LANES = {
     "reset": "nothing forgets a turn that runs: its slot is its claim, which ends with it or with its process",
     "state": "the queue is in the ledger; there is no state in a module that could be doubled or old",
     "timeout": "a turn shows life by its beat; a limit ends it with a named outcome, not with an error in the queue",
     "lane_name": "lanes are named by programs and taken as they are",
+    "decision": "recovery closes a turn whose process is dead or whose beat stood still, by its epoch; it aborts no "
+    "live work, clears nothing by force and has no lane in memory to reset",
     "ln-005": "whoever waits is told its place by `InputView.position`; nobody is called back",
     "ln-007": "no error asks for another model; a turn's errors end it",
     "ln-024": "a listing of all lanes is not there; inputs and turns are listed by session and state",
@@ -166,6 +169,18 @@ async def taking_back_what_waits_leaves_what_runs(case: Case, state: Path) -> No
     assert one.started == ["blocker"]
 
 
+async def tells_what_a_busy_session_amounts_to(case: Case, _state: Path) -> None:
+    told = case.setup["activity"]
+    activity = Activity(
+        told.get("kind"), told.get("has_active_run", True), told.get("progress_age_ms"), told.get("tool_age_ms"),
+        told.get("last_progress"),
+    )  # fmt: skip
+    queued, idle = case.setup["queue_depth"], case.setup["state"] == "idle"
+    found = attention(activity, queued=queued, idle=idle, stale_ms=case.setup["stale_ms"])
+    seen = {name: getattr(found, name) for name in ("event", "reason", "classification", "recovery_eligible")}
+    assert seen == case.expected
+
+
 Story = Callable[[Case, Path], Awaitable[None]]
 
 STORIES: dict[str, Story] = {
@@ -181,11 +196,15 @@ COMPARED = frozenset(
         "active",
         "active_after",
         "active_during",
+        "classification",
         "drained",
         "draining",
+        "event",
         "first",
         "logged_depth",
         "queued",
+        "reason",
+        "recovery_eligible",
         "running",
         "second",
         "start_order",
@@ -194,6 +213,8 @@ COMPARED = frozenset(
 
 
 def story_of(case: Case) -> Story | None:
+    if case.data["area"] == "attention":
+        return tells_what_a_busy_session_amounts_to
     names: Any = case.setup.get("enqueue")
     if "start_order" in case.expected and all(len(name) == 2 and name[1] in LANES for name in names):
         return starts_in_order

@@ -36,6 +36,8 @@ PURE = [
     "session/fence.py",
     "session/branch.py",
     "session/lines.py",
+    "session/mending.py",
+    "recovery/classify.py",
     "context/plan.py",
     "context/repair.py",
     "inbound/chat.py",

@@ -20,6 +20,7 @@ COMMANDS = {
     "outbox": "lists",
     "stop": "stop",
     "why": "why",
+    "recover": "recover",
     "classify": "classify",
     "incidents": "incidents",
     "config": "config",

@@ -17,6 +17,7 @@ from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
+from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
@@ -117,6 +118,22 @@ class LaneStore(Protocol):
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]: ...
 
     async def recover_dead(self) -> int: ...
+
+    async def owners(self) -> list[Owner]:
+        """Every claim, with what is known of its process. Reads only."""
+        ...
+
+    async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
+        """The owner's beat, and for how long this process has watched it standing still."""
+        ...
+
+    async def close_turn_of(self, owner: Owner, *, lapsed: bool) -> bool:
+        """Close an owner's turn as the next owner would, if its process is dead (or, `lapsed`, its beat has stood still
+        for the whole term) and its epoch still owns. Returns whether it did.
+        """
+        ...
+
+    async def state_of_input(self, input_id: str) -> str: ...
 
     async def join_waiting(self, owned: Any, how: How) -> list[InputView]:
         """Take in the inputs that wait and may share this turn, oldest first; they end with its final line."""

@@ -19,6 +19,7 @@ from holdfast.errors import (
     TranscriptFormatError,
 )
 from holdfast.outbox.message import Outcome
+from holdfast.recovery.classify import Owner
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
@@ -215,7 +216,10 @@ class Claiming(StoreCore):
     def _is_still_lapsed(self, file: TranscriptFile, request: ClaimRequest) -> bool:
         """Asked again in the transaction: a disk that had stood still for everybody lets all beats go on at once."""
         lapsed = request.lapsed
-        return lapsed is not None and self.watch.has_lapsed(request.transcript, lapsed, file.record.read_beat())
+        return lapsed is not None and self._has_lapsed(file, request.transcript, lapsed)
+
+    def _has_lapsed(self, file: TranscriptFile, transcript: str, epoch: Epoch) -> bool:
+        return self.watch.has_lapsed(transcript, epoch, file.record.read_beat())
 
     def _enter_or_give_back(
         self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
@@ -381,12 +385,25 @@ class Claiming(StoreCore):
             self.slot_freed.set()
         return closed
 
-    async def _recover(self, transcript: str) -> int:
+    async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
+        file = await self.file_of(owner.transcript)
+        beat = file.record.read_beat()
+        return beat, self.watch.look(owner.transcript, owner.epoch, beat)
+
+    async def close_turn_of(self, owner: Owner, *, lapsed: bool) -> bool:
+        self.refuse_if_forked()
+        closed = await self._recover(owner.transcript, owner.epoch, lapsed=lapsed)
+        if closed:
+            self.slot_freed.set()
+        return closed > 0
+
+    async def _recover(self, transcript: str, epoch: Epoch | None = None, *, lapsed: bool = False) -> int:
+        """`epoch`: only that one's turn. `lapsed`: also of a process that lives, if its beat has stood still."""
         try:
             file = await self.file_of(transcript)
             if not file.try_hold():
                 return 0
-            recovery = self.writer.submit(self._recovery_job(file, transcript))
+            recovery = self.writer.submit(self._recovery_job(file, transcript, epoch, lapsed=lapsed))
             return await asyncio.shield(self.in_use(file, recovery))
         except (
             TranscriptFormatError
@@ -394,28 +411,43 @@ class Claiming(StoreCore):
             log.error("a dead turn is closed without its transcript: %s", exc)
             return await asyncio.shield(self.writer.submit(self._recovery_job(None, transcript)))
 
-    def _recovery_job(self, file: TranscriptFile | None, transcript: str) -> Job:
-        """As the next owner would: the baseline first, so that nothing unsynced or damaged is settled by."""
+    def _recovery_job(
+        self, file: TranscriptFile | None, transcript: str, epoch: Epoch | None = None, *, lapsed: bool = False
+    ) -> Job:
+        """As the next owner would: the baseline first, so that nothing unsynced or damaged is settled by. The epoch of
+        a process that lives is raised as well, so that it finds itself superseded when it goes on.
+        """
         now_ms = self.now_ms()
         base: baseline.Baseline | None = None
+        raised: Epoch | None = None
 
         def run(conn: sqlite3.Connection) -> int:
-            nonlocal base
+            nonlocal base, raised
             row = conn.execute(
                 "select * from transcripts where id=? and owner_turn is not null", (transcript,)
             ).fetchone()
-            if row is None or self.life_in(conn, row["owner_process"]) != "dead":
+            if row is None:
+                return 0
+            owner = Epoch(row["epoch_number"], row["epoch_nonce"])
+            is_dead = self.life_in(conn, row["owner_process"]) == "dead"
+            has_lapsed = lapsed and file is not None and self._has_lapsed(file, transcript, owner)
+            if (epoch is not None and owner != epoch) or not (is_dead or has_lapsed):
                 return 0
             if file is not None:
                 base = baseline.take_baseline(file, facts_of(row), self.clock)
             self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
+            if not is_dead:
+                raised = claims.raise_epoch(conn, transcript, owner, base.epoch_numbers if base is not None else ())
             return 1
 
         def finish(committed: bool, result: Any) -> Any:
             if file is not None:
                 try:
                     if committed and base is not None:
-                        file.record.write(base.left_unjudged())
+                        left = base.left_unjudged()
+                        if raised is not None:
+                            left = replace(left, epoch=raised, turn="", process=self.process)
+                        file.record.write(left)
                 finally:
                     file.release()
             for finding in base.findings if base is not None else ():

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from holdfast import ids
 from holdfast.lane.policy import LaneLimits
 from holdfast.model.policy import NOTHING_KNOWN, ModelFacts
+from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import inbox, model_rows
@@ -111,6 +113,30 @@ def noted_end(conn: sqlite3.Connection, turn: str) -> Reached | None:
 def processes_owning(conn: sqlite3.Connection) -> set[str]:
     """Processes that own a turn, or did when they ended: they must stay provably dead or alive."""
     return {row[0] for row in conn.execute("select owner_process from transcripts where owner_turn is not null")}
+
+
+def raise_epoch(conn: sqlite3.Connection, transcript: str, before: Epoch, known_numbers: tuple[int, ...]) -> Epoch:
+    """An epoch of nobody's, above all that are known: whoever had the one before is superseded."""
+    raised = Epoch(next_epoch_number(before.number, *known_numbers), ids.nonce())
+    conn.execute("update transcripts set epoch_number=?, epoch_nonce=? where id=?", (*raised, transcript))
+    return raised
+
+
+def owners(conn: sqlite3.Connection, me: str, life_of: Callable[[str], Life]) -> list[Owner]:
+    """Every claim, as recovery looks at it."""
+    rows = conn.execute(
+        "select t.*, p.pid, u.input, (select group_concat(key, char(10)) from sessions where transcript=t.id) as keys"
+        " from transcripts t left join processes p on p.name=t.owner_process left join turns u on u.id=t.owner_turn"
+        " where t.owner_turn is not null order by t.claimed_at_ms"
+    )
+    return [
+        Owner(
+            row["id"], tuple((row["keys"] or "").split("\n")), Epoch(row["epoch_number"], row["epoch_nonce"]),
+            row["owner_turn"], row["owner_lane"], row["owner_process"], row["pid"], life_of(row["owner_process"]),
+            row["input"], is_ours=row["owner_process"] == me,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def live_owner(row: sqlite3.Row, lapsed: Epoch | None, life_of: Callable[[str], Life]) -> Busy | None:

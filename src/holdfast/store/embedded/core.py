@@ -31,7 +31,7 @@ from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.patience import PATIENCE_S
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
-from holdfast.store.embedded.sentinel import Life, Sentinel
+from holdfast.store.embedded.sentinel import Life, Sentinel, life_by_boot
 from holdfast.store.embedded.state_dir import StateDir
 from holdfast.store.embedded.writer import Job, LedgerWriter
 
@@ -144,10 +144,7 @@ class StoreCore:
         and may be gone after a power loss).
         """
         life = self.sentinel.life_of(process)
-        if life != "unknown":
-            return life
-        of = conn.execute("select boot from processes where name=?", (process,)).fetchone()
-        return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
+        return life if life != "unknown" else life_by_boot(conn, process)
 
     def _tidy_sentinels(self, dead: set[str]) -> None:
         """Remove sentinels of processes that were dead before the ledger was asked what they own: nothing. Else each

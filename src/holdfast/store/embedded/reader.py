@@ -24,6 +24,7 @@ from holdfast.store.embedded import schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.reads import Reads
+from holdfast.store.embedded.sentinel import Life, life_by_boot, probe
 from holdfast.store.embedded.state_dir import look_at_state_dir
 
 
@@ -48,6 +49,10 @@ class ReadOnlyStore(Reading):
     def process(self) -> str:
         """A reader has no name among the processes of the state."""
         return ""
+
+    def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
+        life = probe(self.state.processes, process)
+        return life if life != "unknown" else life_by_boot(conn, process)
 
     @property
     def stopped(self) -> bool:

@@ -6,8 +6,9 @@ import sqlite3
 from typing import Any
 
 from holdfast.lane.policy import Waiting, may_yield, overtaker
+from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import inbox
+from holdfast.store.embedded import claims, inbox
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -56,6 +57,14 @@ class Reading(StoreCore):
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
+
+    async def owners(self) -> list[Owner]:
+        return await self.reads.ask(
+            lambda conn: claims.owners(conn, self.process, lambda process: self.life_in(conn, process))
+        )
+
+    async def state_of_input(self, input_id: str) -> str:
+        return (await self.reads.input(input_id)).state
 
     async def happened(self, since: Cursor | None) -> Happened:
         return await self.reads.happened(since, self.process)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sqlite3
 import weakref
 from pathlib import Path
 from typing import Literal
 
 from holdfast import ids
 from holdfast.store.embedded.machine import here
+from holdfast.store.embedded.record_file import boot_id
 
 Life = Literal["alive", "dead", "unknown"]
 _held: weakref.WeakSet[Sentinel] = weakref.WeakSet()
@@ -88,6 +90,12 @@ def probe(folder: Path, name: str) -> Life:
         return "dead"
     finally:
         os.close(fd)
+
+
+def life_by_boot(conn: sqlite3.Connection, process: str) -> Life:
+    """Of a process whose sentinel is missing: dead if its boot is over (sentinels are not synced), else unknown."""
+    of = conn.execute("select boot from processes where name=?", (process,)).fetchone()
+    return "dead" if of is not None and of["boot"] != boot_id() else "unknown"
 
 
 def describe(folder: Path, name: str) -> str:
