@@ -233,6 +233,7 @@ async def build_gateway(
         host: the address it will listen on; callers may address it by this name and, on loopback, by localhost.
     """
     from holdfast.gateway.guard import LOOPBACK_NAMES  # the web framework, which `run_until_settled` does without
+    from holdfast.gateway.hook_rules import hook_rules
     from holdfast.gateway.http import create_app
     from holdfast.gateway.openai_api import Models
 
@@ -245,7 +246,8 @@ async def build_gateway(
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
         channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
-        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels)
+        rules = hook_rules(config, parts.env, token=token, channels=channels)
+        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules)
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, timers, closing)

@@ -28,36 +28,40 @@ async def read_object(request: Request) -> dict[str, Any]:
             deeper than `BODY_DEPTH_MAX`, numbers that are none, or not an object.
         starlette.requests.ClientDisconnect: the caller has gone.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refusal(415, "compressed bodies are not accepted; send it without Content-Encoding", code="encoding")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Refusal(415, f"the body must be application/json, not {kind or 'untyped'}", code="content_type")
-    raw = await _read(request)
+    raw = await read_raw(request)
     value = await asyncio.to_thread(decode, raw) if len(raw) > _THREAD_BYTES else decode(raw)
     if not isinstance(value, dict):
         raise Refusal(400, "the body must be a JSON object", code="invalid_json")
     return value
 
 
-async def _read(request: Request) -> bytes:
+async def read_raw(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The body as it was sent: what a signature is over.
+
+    Raises: Refusal (413, 415 compressed, 408), ClientDisconnect.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refusal(415, "compressed bodies are not accepted; send it without Content-Encoding", code="encoding")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > BODY_BYTES_MAX:
-        raise _too_large()
+    if length.isdecimal() and int(length) > bytes_max:
+        raise _too_large(bytes_max)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_S_MAX):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    raise _too_large()
+                if len(body) > bytes_max:
+                    raise _too_large(bytes_max)
     except TimeoutError:
         raise Refusal(408, f"the body took longer than {BODY_S_MAX:.0f} s", code="timeout") from None
     return bytes(body)
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, f"the body is over the limit of {BODY_BYTES_MAX} bytes", code="too_large")
+def _too_large(bytes_max: int) -> Refusal:
+    return Refusal(413, f"the body is over the limit of {bytes_max} bytes", code="too_large")
 
 
 def decode(raw: bytes) -> Any:

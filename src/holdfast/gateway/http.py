@@ -25,6 +25,7 @@ from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
 from holdfast.gateway.events_api import EventStreams
 from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
+from holdfast.gateway.hooks_api import HookRules, Hooks
 from holdfast.gateway.openai_api import ChatApi, Models, still_running
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.inbound.event import InboundEvent, Route
@@ -52,6 +53,7 @@ def create_app(
     hosts: Iterable[str] | None = LOOPBACK_NAMES,
     closing: asyncio.Event | None = None,
     channels: Collection[str] = (),
+    hooks: HookRules | None = None,
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -61,6 +63,7 @@ def create_app(
         models: what callers may name as model.
         hosts: names by which callers may address it (loopback); None: any.
         channels: by name, where answers may be sent to.
+        hooks: what `/hooks/…` takes; None: those doors are not there.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
@@ -68,6 +71,8 @@ def create_app(
     door = Door(hf)
     app.include_router(ChatApi(hf, door, models, closing).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels).add_to(app)
+    if hooks is not None:
+        app.include_router(Hooks(hf, hooks).router())
     _add_errors(app)
     return Guard(app, token=token, hosts=hosts)
 

@@ -6,10 +6,11 @@ async with served(tmp_path, model=ScriptedModel("Hello!")) as gateway:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from holdfast.clock import Clock
 from holdfast.config import Config
@@ -49,16 +50,18 @@ async def served(
     tools: Iterable[Tool] = (),
     config: Config | None = None,
     clock: Clock | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Served]:
     """Serve a state directory until the block is left, which interrupts the turns that still run.
 
     Args:
         model: answers for every reference "demo/…", the default one among them; None: the demo model itself.
         tools: beside the built-in ones.
+        env: where keys and secrets are looked up.
         clock: for the handle and its worker; the sockets live in real time.
     """
     config = config or Config()
-    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env={})
+    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env)
     async with open_handle(config, state, kind="gateway", parts=parts) as hf:
         token, _ = address.load_token(state / "token")
         listener = address.listen(LOOPBACK, 0, state)
