@@ -249,7 +249,7 @@ def _codes_in_body(body: object) -> Iterator[str]:
     error = body_error(body)
     if error is None:
         return
-    for name in ("code", "Code", "type", "status", "__type"):
+    for name in ("code", "Code", "error_code", "type", "status", "__type", "reason"):
         value = error.get(name)
         if isinstance(value, str) and value and _as_status(value) is None:
             yield value

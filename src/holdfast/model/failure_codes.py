@@ -25,6 +25,7 @@ PROVIDER_CODES = by_code(
         (None, "exceeded_current_quota_error", "billing", "moonshot"),
         (None, "payment_required", "billing", "http"),
         # ── rate limits ──
+        ("dashscope", "insufficient_quota", "rate_limit", "dashscope"),  # its tokens per minute, in OpenAI's words
         (None, "rate_limit_exceeded", "rate_limit", "openai"),
         (None, "rate_limit_error", "rate_limit", "anthropic"),
         (None, "rate_limit_reached", "rate_limit", "openai"),
@@ -79,6 +80,9 @@ PROVIDER_CODES = by_code(
         (None, "api_key_revoked", "auth_permanent", "openclaw"),
         # ── the request ──
         (None, "model_not_found", "model_not_found", "openai"),
+        (None, "invalid_model", "model_not_found", "perplexity"),
+        (None, "INVALID_MODEL_ID", "model_not_found", "aws"),
+        (None, "model_not_supported", "model_not_found", "github"),
         (None, "not_found_error", "model_not_found", "anthropic"),
         (None, "model_decommissioned", "model_not_found", "groq"),
         (None, "DeploymentNotFound", "model_not_found", "azure"),

@@ -35,12 +35,15 @@ SOURCES: dict[str, str] = {
     "bedrock": "docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html",
     "cerebras": "inference-docs.cerebras.ai; threads in tests/cases/fresh_errors.json",
     "cloudflare": "developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors",
+    "dashscope": "help.aliyun.com/zh/model-studio/error-code; threads in tests/cases/fresh_errors.json",
     "deepseek": "api-docs.deepseek.com/quick_start/error_codes",
     "fireworks": "docs.fireworks.ai/guides/inference-error-codes",
+    "github": "Copilot's and GitHub Models' errors; threads in tests/cases/fresh_errors.json",
     "google": "ai.google.dev/gemini-api/docs/troubleshooting",
     "grpc": "cloud.google.com/apis/design/errors (google.rpc.Code)",
     "groq": "console.groq.com/docs/errors",
     "http": "RFC 9110 section 15, RFC 6585",
+    "huggingface": "the router for inference providers; threads in tests/cases/fresh_errors.json",
     "litellm": "docs.litellm.ai/docs/exception_mapping",
     "llama.cpp": "github.com/ggml-org/llama.cpp/pull/15780",
     "lm studio": "github.com/lmstudio-ai/lmstudio-bug-tracker/issues/546",
@@ -52,9 +55,12 @@ SOURCES: dict[str, str] = {
     "openclaw": "errors OpenClaw's users reported; tests/cases/failover_classification.json",
     "openrouter": "openrouter.ai/docs/api-reference/errors",
     "ours": "holdfast.model.errors, holdfast.model.catalog, holdfast.model.pydantic_ai",
+    "perplexity": "docs.perplexity.ai; threads in tests/cases/fresh_errors.json",
     "posix": "errno(3)",
     "python": "the exceptions of Python and of the SDKs in holdfast.model.errors",
+    "siliconflow": "github.com/FoundationAgents/OpenManus/issues/438",
     "tgi": "github.com/huggingface/text-generation-inference, router/src/validation.rs",
+    "volcengine": "github.com/volcengine/MineContext/issues/328",
     "xai": "docs.x.ai/docs/key-information/debugging; threads in tests/cases/fresh_errors.json",
     "zhipu": "docs.bigmodel.cn/cn/faq/api-code and other Chinese providers",
 }
@@ -179,7 +185,13 @@ MORE_EXACT: dict[str, tuple[str, ...]] = {
 }
 
 # Names of a provider that mean the same one to a rule. "google-vertex" is "google" by its beginning.
-PROVIDER_ALIASES = {"amazon-bedrock": "bedrock", "gemini": "google", "x-ai": "xai"}
+PROVIDER_ALIASES = {
+    "alibaba": "dashscope",
+    "amazon-bedrock": "bedrock",
+    "gemini": "google",
+    "qwen": "dashscope",
+    "x-ai": "xai",
+}
 
 # A body that says nothing. Beside 400 and 422 such an error stays without a class, so that nothing loops on "format".
 NO_BODY = re.compile(r"(?:no (?:response )?body|no body response)\W*$|\(no body\)", re.IGNORECASE)

@@ -20,6 +20,8 @@ _OF_ONE = (
     ("openrouter", r"^\s*provider returned error\s*$", "timeout", "openrouter"),
     ("anthropic", r"extra usage", "billing", "anthropic plans"),
     ("google", r"exceeded your current quota, please check your plan and billing", "rate_limit", "google"),
+    ("dashscope", r"error-code#token-limit", "rate_limit", "dashscope"),
+    ("openrouter", r"prompt tokens limit exceeded", "billing", "openrouter"),
     ("fireworks", r"spending limit or failure to pay", "billing", "fireworks"),
     ("bedrock", r"with on-demand throughput isn.t supported", "model_not_found", "bedrock"),
 )
@@ -46,6 +48,8 @@ _OF_ALL = (
     (None, r"credit balance (?:is )?too low", "billing", "anthropic"),
     (None, r"requires? more credits", "billing", "openrouter"),
     (None, r"payment required", "billing", "http"),
+    (None, r"balance is insufficient", "billing", "siliconflow"),
+    (None, r"reached the set inference limit", "billing", "volcengine"),
     (None, r"billing hard limit", "billing", "openai"),
     (None, r"used all available credits", "billing", "openclaw"),
     (None, r"used up your (?:points|credits)", "billing", "openclaw"),
@@ -130,6 +134,8 @@ _OF_ALL = (
     # ── models that are not there ──
     (None, r"unknown model\b|model not found|model[_ ]not[_ ]found", "model_not_found", "openclaw"),
     (None, r"the model .{1,120}does not exist", "model_not_found", "openai"),
+    (None, r"invalid model(?: name| id|[.:]| '|$)", "model_not_found", "perplexity"),
+    (None, r"is not supported by any provider", "model_not_found", "huggingface"),
     (None, r"is not a valid model", "model_not_found", "openrouter"),
     (None, r"no endpoints found for", "model_not_found", "openrouter"),
     (None, r"has been decommissioned", "model_not_found", "groq"),
