@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases bench heart docs lock clean
+.PHONY: help up test test-all check format cases model bench heart docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,7 @@ up: $(VENV)/.run ## start the gateway with the offline demo model, state in ./st
 
 test: check ## lint, types, then all tests but the long ones
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
+	$(BIN)/python scripts/model.py
 
 test-all: check ## the same, the long ones and the heart under kills
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -53,6 +54,9 @@ format: $(VENV)/.dev ## write the formatting that check asks for
 
 cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one test per case, totals per file
 	$(BIN)/pytest -q -rs tests/cases $(ARGS)
+
+model: $(VENV)/.made ## the formal models, and that planted bugs are found (about a minute; ARGS=--long for more)
+	$(BIN)/python scripts/model.py $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks, as JSON
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -44,6 +44,10 @@ class _NotPlainError(Exception):
     """There is something to read, sync or close first, which is not done on an event loop (internal)."""
 
 
+class _TakesOverError(Exception):
+    """The claim closes a predecessor, which may end an input: that is committed with a sync (internal)."""
+
+
 class Claiming(StoreCore):
     """Taking a transcript. Read `_claim_job` first."""
 
@@ -134,9 +138,19 @@ class Claiming(StoreCore):
         self, file: TranscriptFile, request: ClaimRequest, fence_mode: str
     ) -> OwnedTurn | Busy:
         try:
-            return await self.writer.submit(self._claim_job(file, request, fence_mode, lock_held=False))
+            return await self._submit_claim(file, request, fence_mode, durable=False)
+        except _TakesOverError:
+            return await self._submit_claim(file, request, fence_mode, durable=True)
+
+    async def _submit_claim(
+        self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, *, durable: bool
+    ) -> OwnedTurn | Busy:
+        try:
+            job = self._claim_job(file, request, fence_mode, lock_held=False, durable=durable)
+            return await self.writer.submit(job)
         except _ContendedError:
-            return await self.submit_holding(file, self._claim_job(file, request, fence_mode, lock_held=True))
+            job = self._claim_job(file, request, fence_mode, lock_held=True, durable=durable)
+            return await self.submit_holding(file, job)
 
     def _claim_job(
         self,
@@ -145,9 +159,14 @@ class Claiming(StoreCore):
         fence_mode: str,
         *,
         lock_held: bool,
+        durable: bool = False,
         only_if_plain: bool = False,
     ) -> Job:
-        """One holding of the write lock: one ledger transaction, then the record."""
+        """One holding of the write lock: one ledger transaction, then the record.
+
+        `durable`: the commit is synced. One that closes a predecessor has to be, since it may end an input, and whoever
+        is told of that end must not see it undone by a power loss.
+        """
         now_ms = self.now_ms()
 
         def prepare() -> None:
@@ -173,6 +192,8 @@ class Claiming(StoreCore):
                 owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
                 if owner is not None:
                     return owner, None
+                if row["owner_turn"] is not None and not durable:
+                    raise _TakesOverError
                 base = baseline.take_baseline(file, facts, self.clock)
             self._recall_lost_claims(conn, file, row, base)
             wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
@@ -190,9 +211,13 @@ class Claiming(StoreCore):
                 now_ms=now_ms,
                 known_numbers=base.epoch_numbers,
                 end=0 if base.faults else base.record.end,
-                close=lambda c, predecessor: self.close_predecessor(c, file, request.transcript, predecessor, now_ms),
+                close=close,
             )
             return granted, base
+
+        def close(conn: sqlite3.Connection, predecessor: Predecessor) -> None:
+            self._take_out_of_force(file)
+            self.close_predecessor(conn, file, request.transcript, predecessor, now_ms)
 
         def finish(committed: bool, result: Any) -> OwnedTurn | Busy | None:
             try:
@@ -211,7 +236,16 @@ class Claiming(StoreCore):
             finally:
                 file.release()
 
-        return Job(run, prepare=prepare, finish=finish)
+        return Job(run, durable=durable, prepare=prepare, finish=finish)
+
+    @staticmethod
+    def _take_out_of_force(file: TranscriptFile) -> None:
+        """Before the predecessor is closed in the ledger its record names nobody, so that the ledger decides. Else a
+        predecessor that lives could write on if we died between the commit and our own record. Write lock held.
+        """
+        rec = file.record.read()
+        if rec is not None and rec.epoch.nonce:
+            file.record.write(replace(rec, epoch=Epoch(rec.epoch.number, "")))
 
     def _is_still_lapsed(self, file: TranscriptFile, request: ClaimRequest) -> bool:
         """Asked again in the transaction: a disk that had stood still for everybody lets all beats go on at once."""

@@ -210,8 +210,8 @@ def claim(
         granted.input_row = taken
         conn.execute(
             "update inputs set state='running', attempts=attempts+1, epoch_number=?, epoch_nonce=?, turn=?,"
-            " first_offset=coalesce(first_offset, ?) where id=?",
-            (*epoch, request.turn, end, taken["id"]),
+            " first_offset=min(coalesce(first_offset, ?), ?) where id=?",  # a power loss may have made the file shorter
+            (*epoch, request.turn, end, end, taken["id"]),
         )
     return granted
 

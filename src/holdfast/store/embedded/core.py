@@ -133,7 +133,10 @@ class StoreCore:
         row = (self.process, self.sentinel.pid, self.options.kind, self.now_ms(), boot_id())
 
         def run(conn: sqlite3.Connection) -> set[str]:
+            newest = conn.execute("select boot from processes order by rowid desc limit 1").fetchone()
             conn.execute("insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)", row)
+            if alone and newest is not None and newest["boot"] != boot_id():
+                inbox.note_that_they_may_have_run(conn)
             return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) if dead else set()
 
         needed = self.writer.run_here(Job(run, durable=alone))

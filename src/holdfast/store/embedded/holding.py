@@ -145,10 +145,10 @@ class TranscriptFile(LockedFile):
         """
         claim.raise_if_lost(self.path)
         rec = self.look()
-        if rec is None:
+        if rec is None or not rec.epoch.nonce:  # gone, or taken out of force by somebody who was taking over
             if self.ledger_epoch() != claim.epoch:
                 return self._lose(claim, Verdict("superseded", self._what_file_says(claim), by="unknown"))
-            rec = self._remembered(claim)
+            rec = self._remembered(claim) if rec is None else replace(rec, epoch=claim.epoch)
             self.record.write(rec)
             lost = self._check_noted(claim, rec)
             if lost is not None:

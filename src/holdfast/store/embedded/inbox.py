@@ -252,7 +252,8 @@ def head_of_line(conn: sqlite3.Connection, transcript: str, now_ms: int) -> str 
 
 
 def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int) -> str:
-    """Ask for an end. A queued input ends at once; a running one is settled by its owner or its recovery.
+    """Ask for an end. A queued input ends at once; a running one is settled by its owner or its recovery, and one that
+    may have run before a power loss by whoever claims it and looks for its final line.
 
     Returns: "cancelled", "requested" or "already <state>".
     """
@@ -261,10 +262,25 @@ def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int
     if row["state"] in states.TERMINAL:
         return f"already {row['state']}"
     conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (as_text(by), input_id))
-    if row["state"] == "queued":
+    if row["state"] == "queued" and not _may_have_run_unseen(row):
         settle(conn, row, Outcome("cancelled", detail=f"cancelled by {by} before it started"), now_ms)
         return "cancelled"
     return "requested"
+
+
+def note_that_they_may_have_run(conn: sqlite3.Connection) -> None:
+    """After a restart of the machine: queued inputs that never ran, as this ledger has it, may have run in claims that
+    it has lost. Until somebody has claimed one and looked (`recall_attempt`), nobody else ends it.
+    """
+    conn.execute(
+        "update inputs set first_offset=(select synced_end from transcripts where id=transcript)"
+        " where state='queued' and state in ('queued', 'running') and first_offset is null"
+    )
+
+
+def _may_have_run_unseen(row: sqlite3.Row) -> bool:
+    """See `note_that_they_may_have_run`: the transcript may hold a final line, and nobody has looked yet."""
+    return row["attempts"] == 0 and row["first_offset"] is not None
 
 
 StoryLine = tuple[int, str, str | None, str | None, str, dict[str, Any]]

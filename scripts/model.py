@@ -1,0 +1,310 @@
+"""Check the formal models of formal/ with SPIN: the right protocol within bounds, and that planted bugs are found.
+
+python scripts/model.py                 what CI runs (about a minute on two cores)
+python scripts/model.py --long          wider bounds as well (some minutes, up to 12 GB)
+python scripts/model.py --only outbox   runs whose model or name contains that word
+python scripts/model.py --list          what there is to run; --json prints one object per run instead of a table
+
+Exit 1: a run of the right protocol found an error or did not finish, or a planted bug was not found. A trace of each
+error of the right protocol is kept and its place printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FORMAL = Path(__file__).parent.parent / "formal"
+TOOLS = ("spin", "gcc")
+DEPTH_MAX = 400_000
+RUN_S = 100
+RUN_LONG_S = 1_800
+STATES_MIN = 1_000_000
+"""The runs of the right protocol visit at least this many states, or the bounds have become too narrow to mean much."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search.
+
+    Args:
+        bounds: macros of the model.
+        planted: the bug that must be found; None: the right protocol, which must hold.
+        live: liveness under weak fairness; else safety and absence of deadlock.
+        is_long: not in CI.
+    """
+
+    model: str
+    name: str
+    bounds: str = ""
+    planted: str | None = None
+    live: bool = False
+    is_long: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run. `ok`: it holds, or the planted bug was found. `said`: the property that was broken."""
+
+    model: str
+    name: str
+    planted: str | None
+    ok: bool
+    states: int
+    seconds: float
+    said: str
+
+
+_POWER = "POWER=1 KILLS=0 LAPSES=0"
+RIGHT = (
+    Run("ownership", "two kills and two lapses", "KILLS=2 LAPSES=2"),
+    Run("ownership", "the record is removed", "CLEANS=1"),
+    Run("ownership", "somebody cancels, somebody waits", "CANCEL=1 ASK=1"),
+    Run("ownership", "inputs fail in the end", "CHARGES=1 ASK=1 FAILS=1 KILLS=2"),
+    Run("ownership", "a metadata writer", "MIRROR=1"),
+    Run("ownership", "several lines of several attempts", "LINES=2"),
+    Run("ownership", "a kill, then the power fails", "POWER=1 LAPSES=0 ASK=1"),
+    Run("ownership", "a lapse, then the power fails", "POWER=1 KILLS=0 ASK=1"),
+    Run("ownership", "the power fails, somebody cancels", "POWER=1 KILLS=0 LAPSES=0 CANCEL=1 ASK=1"),
+    Run("ownership", "the power fails under a program's turn", "POWER=1 KILLS=0 LAPSES=0 GUEST=1"),
+    Run("ownership", "two inputs", "INPUTS=2 KILLS=1 LAPSES=0"),
+    Run("ownership", "in the end everything is answered and delivered", live=True),
+    Run("ownership", "the same when the power fails", "POWER=1 KILLS=0 LAPSES=0", live=True),
+    Run("inbox", "kills and a power loss"),
+    Run("inbox", "only the opener syncs", "NETS=1"),
+    Run("inbox", "only a duplicate is synced", "NETS=2"),
+    Run("outbox", "a platform that can be asked", "KILLS=1"),
+    Run("outbox", "one that cannot", "KILLS=1 POWER=0 FINDS=0"),
+    Run("outbox", "past a sender that stands still", "KILLS=1 POWER=0 FINDS=0 REFUSALS=0 PASTS=1"),
+    Run("outbox", "in the end it is sent or reported", "KILLS=1 POWER=0 REFUSALS=0", live=True),
+    Run("beat", "stopped owners, stopped watchers", "TICKS=20"),
+    Run("ownership", "the power fails twice", "POWER=2 KILLS=0 LAPSES=0 ASK=1", is_long=True),
+    Run("ownership", "the power fails under a program's lines", f"{_POWER} GUEST=1 LINES=1", is_long=True),
+    Run("ownership", "two inputs, a kill, a lapse", "INPUTS=2", is_long=True),
+    Run("ownership", "two inputs, the power fails", "INPUTS=2 KILLS=0 LAPSES=0 POWER=1", is_long=True),
+    Run("ownership", "metadata and a removed record", "CLEANS=1 MIRROR=1", is_long=True),
+    Run("ownership", "lines of a program's turn and of others", "LINES=2 GUEST=1", is_long=True),
+    Run("ownership", "cancelled under two kills", "CANCEL=1 ASK=1 KILLS=2", is_long=True),
+    Run("ownership", "the power fails under lines", "POWER=1 KILLS=0 LINES=2 ASK=1", is_long=True),
+    Run("ownership", "a program's turn, a lapse, the power fails", "POWER=1 KILLS=0 ASK=1 GUEST=1", is_long=True),
+    Run("ownership", "a kill, a lapse, the power fails", "POWER=1 ASK=1", is_long=True),
+    Run("outbox", "two kills and a power loss", is_long=True),
+    Run("outbox", "one that cannot be asked, and a power loss", "KILLS=1 FINDS=0", is_long=True),
+    Run("outbox", "the same for refusals and a power loss", "KILLS=1", live=True, is_long=True),
+    Run("inbox", "three kills, two power losses", "KILLS=3 POWER=2", is_long=True),
+    Run("beat", "three stops", "STOPS=3", is_long=True),
+)
+
+PLANTED = (
+    Run("ownership", "no fence", planted="NO_FENCE"),
+    Run("ownership", "the fence is looked at before the lock is taken", planted="FENCE_BEFORE_LOCK"),
+    Run("ownership", "no write lock", planted="NO_WRITE_LOCK"),
+    Run("ownership", "no tail repair", planted="NO_TAIL_REPAIR"),
+    Run("ownership", "no intent", "MIRROR=1", planted="NO_INTENT"),
+    Run("ownership", "the baseline is read without the lock", planted="BASELINE_WITHOUT_LOCK"),
+    Run("ownership", "a claim ignores the final line", _POWER, planted="IGNORE_FINAL"),
+    Run("ownership", "the predecessor is not closed", planted="PREDECESSOR_NOT_CLOSED"),
+    Run("ownership", "the record before the ledger", planted="RECORD_FIRST"),
+    Run("ownership", "an absent record means mine", "CLEANS=1", planted="TRUST_ABSENT_RECORD"),
+    Run("ownership", "the record of another boot counts", _POWER, planted="TRUST_OLD_BOOT"),
+    Run("ownership", "salvage settles unasked", planted="SALVAGE_UNASKED"),
+    Run("ownership", "salvage asks in two steps", planted="SALVAGE_IN_TWO_STEPS"),
+    Run("ownership", "salvage counts as final", planted="SALVAGE_IS_FINAL"),
+    Run("ownership", "ids are reused across attempts", "LINES=2", planted="IDS_REUSED"),
+    Run("ownership", "a ledger is rebuilt under live owners", "REBUILDS=1", planted="REBUILD_UNDER_OWNERS"),
+    Run("ownership", "a canceller settles", "CANCEL=1", planted="CANCEL_SETTLES"),
+    Run("ownership", "a canceller ends what has run", f"{_POWER} CANCEL=1", planted="CANCEL_UNSEEN"),
+    Run("ownership", "delivery without a sync of the final line", "POWER=1 KILLS=0", planted="SETTLE_UNSYNCED"),
+    Run("ownership", "a takeover settles without a sync", "POWER=1 LAPSES=0", planted="TAKEOVER_UNSYNCED"),
+    Run("ownership", "a takeover that ends inputs is not durable", "POWER=1 ASK=1 CHARGES=1 LAPSES=0",
+        planted="CLOSE_UNSYNCED"),
+    Run("ownership", "a lost claim is forgotten", f"{_POWER} GUEST=1", planted="RAN_FORGOTTEN"),
+    Run("ownership", "epochs exceed the ledger's only", f"{_POWER} GUEST=1 LINES=1", planted="ANY_NUMBER"),
+    Run("ownership", "the old record stays in force", "CHARGES=1", planted="RECORD_IN_FORCE"),
+    Run("ownership", "an offset outlives the file", "POWER=1 KILLS=0 GUEST=1", planted="OFFSET_KEPT", is_long=True),
+    Run("inbox", "early acknowledgement", planted="EARLY_ACKNOWLEDGEMENT"),
+    Run("inbox", "a duplicate is acknowledged without a sync", planted="DUPLICATE_UNSYNCED"),
+    Run("inbox", "no dedupe", planted="NO_DEDUPE"),
+    Run("inbox", "dedupe outside the transaction", planted="DEDUPE_OUTSIDE"),
+    Run("outbox", "reconciling while the sender lives", planted="RECONCILE_WHILE_SENDER_LIVES"),
+    Run("outbox", "reconciling within the request's time", planted="RECONCILE_WITHIN_REQUEST_TIME"),
+    Run("outbox", "started after the send", planted="STARTED_AFTER_SEND"),
+    Run("outbox", "started without a sync", planted="STARTED_UNSYNCED"),
+    Run("outbox", "resent without a label", "FINDS=0", planted="RESEND_UNLABELLED"),
+    Run("outbox", "no compare-and-set", planted="NO_COMPARE_AND_SET"),
+    Run("outbox", "silence counts as refusal", planted="SILENCE_IS_REFUSAL"),
+    Run("outbox", "no label past a sender that stands still", "PASTS=1", planted="UNLABELLED_PAST_STALLED"),
+    Run("beat", "a watcher trusts a gap", planted="GAP_TRUSTED"),
+    Run("beat", "a former owner goes on beating", planted="SUPERSEDED_BEATS"),
+    Run("beat", "beats by the wall clock", planted="WALL_CLOCK"),
+    Run("beat", "a term shorter than a beat", planted="SHORT_TERM"),
+)  # fmt: skip
+
+
+def missing_tools() -> list[str]:
+    return [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+def check(run: Run, kept: Path) -> Result:
+    """Generate the verifier, compile it, search. Traces of errors of the right protocol are copied to `kept`."""
+    began = time.monotonic()
+    with _folder() as folder:
+        try:
+            said = _search(run, folder)
+        except subprocess.TimeoutExpired as slow:
+            said = f"pan: not finished after {slow.timeout:.0f} s"
+        except subprocess.CalledProcessError as failed:
+            said = f"pan: {failed.cmd[0]} failed: {(failed.stdout or '')[-500:]} {(failed.stderr or '')[-500:]}"
+        result = judge(run, said, time.monotonic() - began)
+        if not result.ok and run.planted is None:
+            _keep_trace(run, folder, kept)
+    return result
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-model-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _macros(run: Run) -> list[str]:
+    macros = [f"-D{bound}" for bound in run.bounds.split()]
+    if run.planted is not None:
+        macros.append(f"-DPLANTED={run.planted}")
+    return [*macros, "-DLIVE"] if run.live else macros
+
+
+def _search(run: Run, folder: Path) -> str:
+    """What the verifier printed."""
+    model = f"{run.model}.pml"
+    shutil.copy(FORMAL / model, folder)
+    _ask(folder, ["spin", *_macros(run), "-a", model], limit_s=60)
+    how = ["-DNFAIR=8"] if run.live else ["-DSAFETY", "-DNOCLAIM"]
+    is_small = run.planted is not None and run.model != "ownership"  # its search ends before a better compiler run pays
+    _ask(folder, ["gcc", "-O0" if is_small else "-O1", "-w", *how, *_COMPILED_WITH], limit_s=120)
+    options = ["-a", "-f"] if run.live else []
+    hashed = "-w26" if run.is_long else "-w22"
+    limit_s = RUN_LONG_S if run.is_long else RUN_S
+    search = [str(folder / "pan"), "-n", f"-m{DEPTH_MAX}", hashed, *options]
+    return _ask(folder, search, limit_s=limit_s, may_fail=True)
+
+
+_COMPILED_WITH = ("-DCOLLAPSE", "-DVECTORSZ=2048", "-o", "pan", "pan.c")
+
+
+def _ask(folder: Path, command: Sequence[str], *, limit_s: float, may_fail: bool = False) -> str:
+    """What a tool said. Raises as `subprocess.run` does."""
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=not may_fail, timeout=limit_s
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def judge(run: Run, said: str, seconds: float) -> Result:
+    """A right run holds if the search ended and found nothing; a planted bug counts as found only by a broken property
+    of the model, not by a search that failed in some other way.
+    """
+    states = re.search(r"^\s*([\d.e+]+) states, stored", said, re.MULTILINE)
+    count = int(float(states.group(1))) if states else 0
+    broken = re.search(r"pan:\d+: (assertion violated .*|acceptance cycle|invalid end state)", said)
+    finished = re.search(r"errors: 0\b", said) is not None and "max search depth too small" not in said
+    if run.planted is None:
+        ok = finished and broken is None and count > 0
+        trouble = broken.group(1) if broken else "" if ok else _last_words(said)
+    else:
+        ok = broken is not None
+        trouble = re.sub(r" \(at depth \d+\)", "", broken.group(1)) if broken else "not found"
+    return Result(run.model, run.name, run.planted, ok, count, round(seconds, 2), trouble)
+
+
+def _last_words(said: str) -> str:
+    words = [line for line in said.splitlines() if line.startswith(("pan:", "error:")) and "elapsed" not in line]
+    return words[-1][:400] if words else "the search did not end"
+
+
+def _keep_trace(run: Run, folder: Path, kept: Path) -> None:
+    trail = folder / f"{run.model}.pml.trail"
+    if not trail.exists():
+        return
+    shown = subprocess.run(
+        ["spin", *_macros(run), "-t", "-p", "-g", f"{run.model}.pml"],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    kept.mkdir(parents=True, exist_ok=True)
+    place = kept / f"{run.model}-{re.sub(r'[^a-z]+', '-', run.name)}.txt"
+    place.write_text(shown.stdout)
+    print(f"  trace: {place}", file=sys.stderr)
+
+
+def chosen(only: str, *, with_long: bool) -> list[Run]:
+    runs = [run for run in (*RIGHT, *PLANTED) if with_long or not run.is_long]
+    return [run for run in runs if only.lower() in f"{run.model} {run.name} {run.planted or ''}".lower()]
+
+
+def show(result: Result) -> str:
+    verdict = ("found" if result.ok else "NOT FOUND") if result.planted else ("holds" if result.ok else "BROKEN")
+    why = f"  {result.said}" if result.said and not (result.planted and result.ok) else ""
+    return (
+        f"model  {result.model:<9}  {result.name:<52}  {result.states:>10,} states {result.seconds:>6.1f} s"
+        f"  {verdict}{why}"
+    )
+
+
+def summary(results: Sequence[Result], seconds: float) -> str:
+    right = [result for result in results if result.planted is None]
+    planted = [result for result in results if result.planted is not None]
+    return (
+        f"model: {sum(r.ok for r in right)} of {len(right)} runs hold, {sum(r.states for r in right):,} states; "
+        f"{sum(r.ok for r in planted)} of {len(planted)} planted bugs found; {seconds:.0f} s"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="wider bounds as well")
+    parser.add_argument("--only", default="", help="runs whose model or name contains this")
+    parser.add_argument("--json", action="store_true", help="one JSON object per run")
+    parser.add_argument("--list", action="store_true", help="print what there is and run nothing")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--traces", type=Path, default=FORMAL.parent / ".cache" / "model", help="where traces are kept")
+    options = parser.parse_args(argv)
+    runs = chosen(options.only, with_long=options.long)
+    if options.list:
+        for run in runs:
+            print(f"{run.model:<9}  {run.planted or 'right':<30}  {run.name}  {run.bounds}")
+        return 0
+    if missing := missing_tools():
+        print(f"not run: {' and '.join(missing)} for the formal models (apt install spin gcc)")
+        return 0
+    began = time.monotonic()
+    results: list[Result] = []
+    with ThreadPoolExecutor(options.workers) as pool:
+        for result in pool.map(lambda run: check(run, options.traces), runs):
+            results.append(result)
+            print(json.dumps(asdict(result)) if options.json else show(result), flush=True)
+    if not options.json:
+        print(summary(results, time.monotonic() - began))
+    states = sum(result.states for result in results if result.planted is None)
+    if not options.only and states < STATES_MIN:
+        print(f"model: only {states:,} states; the bounds have become too narrow", file=sys.stderr)
+        return 1
+    return 0 if results and all(result.ok for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The formal models and the page that maps them to the code: every step is mapped, every name exists, every bug that a
+model knows is planted, and a search that did not end proves nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "design" / "0007-the-formal-model.md").read_text(encoding="utf-8")
+MODELS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "formal").glob("*.pml"))}
+
+
+def load_driver() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("model_driver", ROOT / "scripts" / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["model_driver"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+model = load_driver()
+
+
+def names_in(path: Path) -> set[str]:
+    """`name` of functions and classes, `Class.name` of methods."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+            found |= {f"{node.name}.{one.name}" for one in methods}
+    return found
+
+
+def steps_of(text: str) -> set[str]:
+    return set(re.findall(r"^(?:inline|(?:active )?proctype) (\w+)", text, re.MULTILINE))
+
+
+def mapped() -> dict[str, set[str]]:
+    """Steps on the page, by model."""
+    found: dict[str, set[str]] = {name: set() for name in MODELS}
+    for name, steps in re.findall(r"^\| (\w+) (`.*?) \|", PAGE, re.MULTILINE):
+        if name in found:
+            found[name] |= set(re.findall(r"`(\w+)`", steps))
+    return found
+
+
+def test_every_name_on_the_page_exists_in_the_code() -> None:
+    named = re.findall(r"`([\w/]+\.py): ([\w.]+)`", PAGE)
+    assert len(named) > 50
+    assert [one for one in named if one[1] not in names_in(ROOT / "src" / "holdfast" / one[0])] == []
+
+
+def test_every_test_on_the_page_exists() -> None:
+    assert [path for path in re.findall(r"`(tests/[\w/]+\.py)`", PAGE) if not (ROOT / path).exists()] == []
+
+
+def test_every_step_of_the_models_is_on_the_page_and_no_other() -> None:
+    assert mapped() == {name: steps_of(text) for name, text in MODELS.items()}
+
+
+def test_every_bug_that_a_model_knows_is_planted_by_a_run() -> None:
+    known = {
+        (name, bug)
+        for name, text in MODELS.items()
+        for bug in re.findall(r"^#define (\w+) \d+ +/\*", text, re.MULTILINE)
+        if re.search(rf"PLANTED [!=]= {bug}\b", text)
+    }
+    planted = {(run.model, run.planted) for run in model.PLANTED}
+    assert planted == known
+    assert len(planted) >= 40
+
+
+def test_every_model_has_a_run_of_the_right_protocol_in_ci() -> None:
+    assert {run.model for run in model.chosen("", with_long=False) if run.planted is None} == set(MODELS)
+
+
+RIGHT = model.Run("beat", "right")
+WRONG = model.Run("beat", "wrong", planted="GAP_TRUSTED")
+ENDED = "State-vector 60 byte, depth reached 93, errors: 0\n   747490 states, stored\n"
+BROKEN = "pan:1: assertion violated (silent>=5) (at depth 9)\nState-vector 60 byte, errors: 1\n   10 states, stored\n"
+
+
+@pytest.mark.parametrize(
+    ("run", "said", "ok"),
+    [
+        (RIGHT, ENDED, True),
+        (RIGHT, BROKEN, False),
+        (RIGHT, "pan: not finished after 100 s", False),
+        (RIGHT, "error: max search depth too small\n" + ENDED, False),
+        (RIGHT, "", False),
+        (WRONG, BROKEN, True),
+        (WRONG, ENDED, False),
+        (WRONG, "pan: not finished after 100 s", False),
+        (WRONG, "pan: gcc failed: no such macro, errors: 1", False),
+    ],
+)
+def test_only_a_search_that_ended_holds_and_only_a_broken_property_counts_as_found(
+    run: object, said: str, ok: bool
+) -> None:
+    assert model.judge(run, said, 1.0).ok is ok
