@@ -1,4 +1,4 @@
-"""Lanes: order, counts, draining and taking back what waits. Heartbeats wait for their part; of recovery, what a
+"""Lanes: order, counts, draining and taking back what waits; heartbeats (`heartbeat_stories.py`); of recovery, what a
 busy session amounts to.
 
 A lane there is a line inside one process. Here the line is the transcript's own, kept in the ledger: a queued entry is
@@ -21,15 +21,13 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
 from holdfast.recovery.classify import Activity, attention
 from holdfast.store.views import InputView
-from tests.cases.given import LEFT_OUT, NOT_UNDERSTOOD, WAITING, Case, SetAside, check_set_aside, check_words, each
+from tests.cases import heartbeat_stories
+from tests.cases.given import LEFT_OUT, NOT_UNDERSTOOD, Case, SetAside, check_set_aside, check_words, each
 
 FILE = "lanes_heartbeat_recovery.json"
 KEY = "agent:main:main"
 LANES = {"foreground": "main", "normal": "hook", "(none)": "hook", "background": "heartbeat"}
 
-PARTS_WAITING = {
-    "heartbeat": "heartbeats and cron are not there yet",
-}
 LEFT_OUT_LANES = {
     "reset": "nothing forgets a turn that runs: its slot is its claim, which ends with it or with its process",
     "state": "the queue is in the ledger; there is no state in a module that could be doubled or old",
@@ -49,8 +47,10 @@ NOT_COMPARED = {
 
 
 def set_aside(case: Case) -> SetAside | None:
-    if case.data["part"] in PARTS_WAITING:
-        return SetAside(WAITING, PARTS_WAITING[case.data["part"]])
+    if case.data["part"] == "heartbeat":
+        if case.id in heartbeat_stories.LEFT_OUT:
+            return SetAside(LEFT_OUT, heartbeat_stories.LEFT_OUT[case.id])
+        return None if heartbeat_stories.play_of(case) else SetAside(NOT_UNDERSTOOD, "no story is written for it")
     for name in (case.id, case.data["area"]):
         if name in LEFT_OUT_LANES:
             return SetAside(LEFT_OUT, LEFT_OUT_LANES[name])
@@ -223,14 +223,17 @@ def story_of(case: Case) -> Story | None:
 
 @pytest.mark.parametrize("case", each(FILE, set_aside))
 async def test_case(case: Case, tmp_path: Path) -> None:
+    if case.data["part"] == "heartbeat":
+        await heartbeat_stories.check(case, tmp_path / "state")
+        return
     story = story_of(case)
     assert story is not None
     await story(case, tmp_path / "state")
 
 
 def test_what_is_set_aside_has_its_reason() -> None:
-    check_set_aside(FILE, set_aside, LEFT_OUT_LANES, STORIES)
+    check_set_aside(FILE, set_aside, LEFT_OUT_LANES, STORIES, heartbeat_stories.LEFT_OUT, heartbeat_stories.BY_AREA)
 
 
 def test_each_expectation_is_compared_or_named_as_not_compared() -> None:
-    check_words(FILE, set_aside, COMPARED, NOT_COMPARED)
+    check_words(FILE, set_aside, COMPARED, heartbeat_stories.COMPARED, NOT_COMPARED)

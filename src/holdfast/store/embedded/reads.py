@@ -191,7 +191,9 @@ class Reads:
                 "select s.key, s.transcript, s.created_at_ms, t.path, t.owner_turn, t.owner_lane,"
                 " (select count(*) from inputs i where i.transcript=t.id and i.state in ('queued', 'running')"
                 "   and i.state='queued') as queued,"
-                " coalesce((select max(started_at_ms) from turns u where u.session=s.key), s.updated_at_ms) as used"
+                " coalesce((select started_at_ms from turns u where u.session=s.key"
+                " and u.lane not in ('heartbeat', 'cron', 'announcement') order by started_at_ms desc limit 1),"
+                " s.updated_at_ms) as used"
                 " from sessions s join transcripts t on t.id=s.transcript"
                 " where s.key>=:p and s.key<:end order by used desc, s.key limit :n",
                 {"p": prefix, "end": prefix + chr(sys.maxunicode), "n": limit},
