@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -37,10 +38,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A test that needs a tool which is not there calls `pytest.skip("not run: …")`; CI fails on these lines. What a
     test recorded under "counts" (`record_property`) is said, too: how many faults were planted is part of the result.
     """
+    faults: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
-        for name, text in report.user_properties if isinstance(report, pytest.TestReport) else ():
+        for name, found in report.user_properties if isinstance(report, pytest.TestReport) else ():
             if name == "counts" and report.when == "call":
-                terminalreporter.write_line(f"counts: {text}")
+                terminalreporter.write_line(f"counts: {found}")
+            elif name == "disk faults" and report.when == "call":
+                part, runs = found  # pyright: ignore[reportGeneralTypeIssues]  # as test_disk_faults.py records it
+                faults[part] += runs
+    if faults:
+        words = {"kill": "kills", "fail": "failing calls", "pairs": "recoveries killed in recovery"}
+        told = ", ".join(f"{count} {words.get(part, part)}" for part, count in faults.items())
+        terminalreporter.write_line(f"counts: disk calls hindered one by one: {told}")
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.getreports("skipped")

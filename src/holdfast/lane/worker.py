@@ -67,6 +67,7 @@ class Worker:
             self._hf.work_arrived.clear()
             try:
                 await self._look()
+                self._hf.store.raise_if_stopped()
             except (ResourceError, CoordinationError) as exc:
                 log.error("cannot look at the queue: %s", exc)
                 if self._hf.store.stopped:

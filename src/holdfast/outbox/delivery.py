@@ -88,6 +88,7 @@ class Courier:
                 self._hf.answers_arrived.clear()
                 try:
                     await self._look()
+                    self._hf.store.raise_if_stopped()
                 except ResourceError as exc:
                     log.error("cannot look at the outbox: %s", exc)
                     if self._hf.store.stopped:

@@ -9,6 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,30 +80,25 @@ class StoreCore:
         self.state = state
         self.clock = clock
         self.options = options
-        self.sentinel = Sentinel(state.processes)
-        try:
+        with ExitStack() as if_refused:  # by the disk or a limit: nothing of this process is left behind
+            self.sentinel = Sentinel(state.processes)
+            if_refused.callback(self.sentinel.close)
             self.writer = LedgerWriter(
                 state.path, state.store_id, options.faults, lock_timeout_ms=options.acquire_timeout_ms
             )
-        except BaseException:
-            self.sentinel.close()
-            raise
-        self.reads = Reads(state.path)
-        self.beater = Beater(clock, options.beat_s)
-        self.watch = BeatWatch(clock, options.beat_term_s)
-        self.findings = list(state.findings)
-        self.slot_freed = asyncio.Event()
-        self._coarse = here().has_coarse_clock(state.fence)
-        self._files: dict[str, TranscriptFile] = {}
-        self._closed = False
-        self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
-        self._pool = here().pool(32, "holdfast-store")
-        try:
+            if_refused.callback(self.writer.close)
+            self.reads = Reads(state.path)
+            self.beater = Beater(clock, options.beat_s)
+            self.watch = BeatWatch(clock, options.beat_term_s)
+            self.findings = list(state.findings)
+            self.slot_freed = asyncio.Event()
+            self._coarse = here().has_coarse_clock(state.fence)
+            self._files: dict[str, TranscriptFile] = {}
+            self._closed = False
+            self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
+            self._pool = here().pool(32, "holdfast-store")
             self._register()
-        except BaseException:
-            self.writer.close()
-            self.sentinel.close()
-            raise
+            if_refused.pop_all()
 
     @property
     def store_id(self) -> str:
@@ -119,6 +115,9 @@ class StoreCore:
     @property
     def stopped(self) -> bool:
         return self.writer.stopped
+
+    def raise_if_stopped(self) -> None:
+        self.writer.raise_if_stopped()
 
     def now_ms(self) -> int:
         return epoch_ms(self.clock.now())

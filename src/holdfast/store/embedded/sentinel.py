@@ -11,10 +11,12 @@ import os
 import socket
 import sqlite3
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from holdfast import ids
+from holdfast.errors import ResourceError
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import boot_id
 
@@ -55,7 +57,8 @@ class Sentinel:
         if self._fd < 0:
             return
         if not keep:
-            (self.folder / self.name).unlink(missing_ok=True)
+            with suppress(OSError):  # left behind unlocked, it says that we are dead
+                (self.folder / self.name).unlink()
         self._machine.unlock(self._fd)
         self._machine.close(self._fd)
         self._fd = -1
@@ -76,11 +79,17 @@ os.register_at_fork(after_in_child=_forget_all_after_fork)
 
 
 def probe(folder: Path, name: str) -> Life:
-    """Ask the kernel about one sentinel. Reads nothing but the lock."""
+    """Ask the kernel about one sentinel. Reads nothing but the lock.
+
+    Raises:
+        ResourceError: the kernel cannot be asked now.
+    """
     try:
         fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return "unknown"
+    except OSError as exc:  # out of descriptors: nobody is declared dead, or alive, on this account
+        raise ResourceError(f"cannot ask whether process {name} lives: {exc.strerror or exc}") from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

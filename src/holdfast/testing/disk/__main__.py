@@ -1,0 +1,71 @@
+"""`python -m holdfast.testing.disk`: the enumerated faults, one JSON object per part and workload."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from holdfast.testing.disk import enumerate as loops
+from holdfast.testing.disk import shim
+from holdfast.testing.disk.workloads import WORKLOADS
+
+PARTS = ("kill", "kill-log", "fail", "fail-all", "pairs")
+
+
+def main() -> int:
+    """Exit code 1: a promise broke. 2: calls cannot be seen here."""
+    parser = argparse.ArgumentParser(prog="python -m holdfast.testing.disk", description=__doc__)
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--workload", choices=list(WORKLOADS), action="append")
+    parser.add_argument("--stride", type=int, default=1, help="of pairs: only every so manieth")
+    parser.add_argument("--folder", type=Path, default=None, help="where a fresh folder is made [the system's own]")
+    options = parser.parse_args()
+    why = shim.missing()
+    if why is not None:
+        sys.stderr.write(f"{why}\n")
+        return 2
+    if shim.LOADED not in os.environ:
+        os.execve(sys.executable, [sys.executable, "-m", "holdfast.testing.disk", *sys.argv[1:]], shim.environment())
+    root = Path(tempfile.mkdtemp(prefix="holdfast-disk-", dir=options.folder))
+    broken = False
+    try:
+        for part in options.part or PARTS:
+            for name in options.workload or WORKLOADS:
+                if part == "pairs" and not name.startswith("recovery"):
+                    continue
+                found = run(part, root, name, options.stride)
+                broken = broken or bool(found.broken)
+                sys.stdout.write(
+                    json.dumps({"part": part, "workload": name, "runs": found.runs, "broken": found.broken}) + "\n"
+                )
+                sys.stdout.flush()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return int(broken)
+
+
+def run(part: str, root: Path, name: str, stride: int) -> loops.Found:
+    """One part over one workload."""
+    if part == "pairs":
+        return loops.recovery_killed_in_recovery(root, name, stride)
+    faults = {
+        "kill": loops.KILLS,
+        "kill-log": (loops.KILL_IN_LOG,),
+        "fail": (loops.ANY_FAIL,),
+        "fail-all": loops.FAILS,
+    }[part]
+    found = loops.Found()
+    for fault in faults:
+        one = loops.every_call(root, name, fault)
+        found.runs += one.runs
+        found.broken += one.broken
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

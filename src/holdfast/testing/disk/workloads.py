@@ -1,0 +1,219 @@
+"""What is done while the disk fails: each workload has a preparation, whose process dies at its end, and an act, in
+which faults are planted. `Work` tells what was promised, as it was promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import holdfast
+from holdfast.channel.channel import ChannelTraits
+from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
+from holdfast.kernel import Holdfast
+from holdfast.outbox.delivery import Courier
+from holdfast.testing.channel import FakeChannel
+from holdfast.testing.storm import outsider
+from holdfast.turn.turn import Turn
+
+KEY = "agent:main:main"
+LONGEST_REQUEST_S = 0.2
+Tell = Callable[[str, str, str], None]
+"""kind ("accepted", "answered", "appended", "delivered"), name, text."""
+
+
+@dataclass
+class Work:
+    """What a worker does.
+
+    Args:
+        platform: the receiving side of its channel, outside of the state.
+        undisturbed: within it no fault is planted: what others do is not ours to explain.
+    """
+
+    hf: Holdfast
+    state: Path
+    platform: Path
+    tell: Tell
+    undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    async def accept(self, text: str) -> str:
+        event = InboundEvent(KEY, {"content": text}, source="test", key=text, route=Route("test", "alice"))
+        admission = await self.hf.accept(event)
+        assert not isinstance(admission, LaneFull)
+        self.tell("accepted", admission.input_id, text)
+        return admission.input_id
+
+    async def claim(self, input_id: str) -> Turn:
+        turn = await self.hf.claim(KEY, wait_s=5, input_id=input_id)
+        if not isinstance(turn, Turn):
+            raise holdfast.SessionBusyError(KEY, 0.0, turn.why)
+        view = turn.view
+        assert view is not None
+        await turn.append_input([{"role": "user", "content": view.payload["content"]}])
+        return turn
+
+    async def answer(self, turn: Turn, text: str) -> None:
+        """Whatever becomes of the turn, it is closed, as every user of the library does."""
+        failure: BaseException | None = None
+        try:
+            async with turn.prompt_window() as window:
+                window.finished(text)
+            await turn.append(holdfast.assistant(text, model="demo/demo"))
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            state = await self.hf.close_turn(turn, failure)
+            if failure is None and state == "answered" and turn.input_id is not None:
+                self.tell("answered", turn.input_id, text)
+
+    async def whole(self, text: str) -> None:
+        await self.answer(await self.claim(await self.accept(text)), f"answer to {text}")
+
+    def channel(self) -> FakeChannel:
+        traits = ChannelTraits(reconciles=True, longest_request_s=LONGEST_REQUEST_S, text_max=100_000)
+        return FakeChannel(traits=traits, platform=self.platform)
+
+    async def deliver(self) -> None:
+        """Until nothing is on its way."""
+        courier = Courier(self.hf, [self.channel()])
+        running = asyncio.ensure_future(courier.run())
+        try:
+            while any(one.state not in ("sent", "failed") for one in await self.hf.deliveries()):
+                if running.done():
+                    running.result()
+                    return
+                await asyncio.sleep(0.005)
+        finally:
+            await courier.stop(1.0)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+# ── preparations: a process dies at the end of each ──────────────────────────────────────────────────────────────────
+
+
+async def one_turn(work: Work) -> None:
+    await work.whole("first")
+
+
+async def unfinished(work: Work) -> None:
+    """An answered turn, and one whose process dies in the middle."""
+    await work.whole("first")
+    turn = await work.claim(await work.accept("second"))
+    await turn.append(holdfast.custom("note", 1))
+
+
+async def finished_not_settled(work: Work) -> None:
+    await work.whole("first")
+    turn = await work.claim(await work.accept("second"))
+    await turn.append(holdfast.assistant("answer to second", model="demo/demo"))
+
+
+async def left_by_an_outsider(work: Work) -> None:
+    """A line nobody recorded, and a torn one behind it."""
+    await work.whole("first")
+    path = await work.hf.session(KEY).path()
+    assert path is not None
+    outsider.append(Path(path), "user")
+    outsider.tear(Path(path))
+
+
+# ── acts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def nothing(work: Work) -> None:
+    """The state is made by opening it."""
+
+
+async def append(work: Work) -> None:
+    """Lines of a turn with a tool, and metadata beside it."""
+    turn = await work.claim(await work.accept("second"))
+    call = {"type": "toolCall", "id": "c", "name": "work", "arguments": {}}
+    calls = holdfast.assistant([call], model="demo/demo", stop_reason="toolUse")
+    work.tell("appended", await turn.append(calls), "")
+    await turn.check()
+    await turn.append(holdfast.tool_result("c", "work", "done"))
+    line = await work.hf.session(KEY).append_metadata(holdfast.mirror("delivered"), durable=True)
+    work.tell("appended", line, "")
+    await work.answer(turn, "answer to second")
+
+
+async def settle(work: Work) -> None:
+    await work.whole("second")
+
+
+async def accept(work: Work) -> None:
+    """New ones, one that was there before, and one whose key is used again."""
+    first = await work.accept("second")
+    await work.accept("third")
+    again = await work.hf.accept(
+        InboundEvent(KEY, {"content": "second"}, source="test", key="second", route=Route("test", "alice"))
+    )
+    assert isinstance(again, Duplicate)
+    assert again.input_id == first
+    await work.accept("first")
+
+
+async def take_over(work: Work) -> None:
+    """Whatever was left open is closed, and another turn is run."""
+    async with work.hf.turn(KEY, wait_s=5) as turn:
+        await turn.append(holdfast.user("from the library"))
+
+
+async def recover(work: Work) -> None:
+    """What a worker does before it looks at the queue."""
+    await work.hf.store.recover_dead()
+
+
+async def salvage_line(work: Work) -> None:
+    """Another process takes the turn (its term is over at once); the finished answer becomes a line for people."""
+    turn = await work.claim(await work.accept("second"))
+    async with holdfast.open(work.state, beat_term_s=0.0) as other:
+        async with other.turn(KEY, wait_s=5) as taker:
+            await taker.append(holdfast.user("from the taker"))
+        with suppress(holdfast.OwnershipLostError):
+            await turn.append(holdfast.assistant("answer to second", model="demo/demo"))
+        await work.hf.close_turn(turn, None)
+
+
+async def salvage_beside(work: Work) -> None:
+    """The file is changed under the turn; the answer is kept beside it."""
+    turn = await work.claim(await work.accept("second"))
+    failure: BaseException | None = None
+    try:
+        async with turn.prompt_window() as window:
+            with work.undisturbed():
+                outsider.append(Path(turn.transcript.path), "user")
+            window.finished("answer to second")
+    except holdfast.OwnershipLostError as lost:
+        failure = lost
+    await work.hf.close_turn(turn, failure)
+
+
+async def deliver(work: Work) -> None:
+    await work.deliver()
+
+
+Act = Callable[[Work], Awaitable[None]]
+WORKLOADS: dict[str, tuple[Act | None, Act]] = {
+    "opening": (None, nothing),
+    "opening again": (unfinished, nothing),
+    "append": (one_turn, append),
+    "settle": (one_turn, settle),
+    "accept": (one_turn, accept),
+    "takeover": (unfinished, take_over),
+    "takeover of a final line": (finished_not_settled, take_over),
+    "salvage": (one_turn, salvage_line),
+    "salvage beside": (one_turn, salvage_beside),
+    "delivery": (one_turn, deliver),
+    "recovery": (unfinished, recover),
+    "recovery of a final line": (finished_not_settled, recover),
+    "after an outsider": (left_by_an_outsider, take_over),
+}
+"""Name, preparation, act."""
