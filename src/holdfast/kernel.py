@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
 from holdfast.clock import Clock, SystemClock, epoch_ms, iso
@@ -38,6 +38,9 @@ from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
 
+if TYPE_CHECKING:
+    from holdfast.turn.commands import Commands
+
 HOUSEKEEPING_S = 0.5
 TIDY_FIRST_S, TIDY_EVERY_S = 60.0, 3600.0
 SURELY_FITS_CHARS = 1_000_000
@@ -58,6 +61,7 @@ class Holdfast:
         self.work_arrived = asyncio.Event()
         self.answers_arrived = asyncio.Event()
         self.draining = False
+        self.commands: Commands | None = None  # of a gateway: slash commands are carried out at the door
         self.queue_for: Callable[[InboundEvent], QueueSettings] = lambda _: PLAIN
         self._live: dict[str, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,10 +103,13 @@ class Holdfast:
         if self.draining:
             raise DrainingError()
         check_event(event)
-        admission = await self.store.accept(event, self.queue_for(event))
+        command = self.commands.find(event.session, event.lane, event.payload) if self.commands is not None else None
+        admission = await self.store.accept(event, self.queue_for(event), is_command=command is not None)
         if isinstance(admission, Accepted):
             if admission.interrupts is not None:  # a turn of another process hears of it from the ledger
                 self._cancel_live(admission.interrupts, INTERRUPTED_BY)
+            if self.commands is not None and command is not None and command.acts_at_once:
+                await self.commands.at_door(admission.input_id, event.session, command)
             if self.events.is_watched:
                 at_ms = epoch_ms(self.clock.now())
                 data = {"source": event.source, "lane": event.lane}

@@ -28,6 +28,7 @@ from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.session.key import parse_key
 from holdfast.store.views import InputView
+from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox, built_in_tools
 
@@ -92,8 +93,10 @@ async def open_worker(
     """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it."""
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
+        hf.commands = Commands(hf, model_of=lambda session: _agents(config)(session).model)
         runner = Runner(
             hf,
+            commands=hf.commands,
             client_for=models.client_for,
             agent_for=_agents(config),
             toolbox=Toolbox([*built_in_tools(hf.clock), *parts.tools]),

@@ -68,8 +68,13 @@ class SessionStore(Protocol):
 class InboxStore(Protocol):
     """Accepted inputs and their ends."""
 
-    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN) -> Admission:
-        """Store an input durably, or say why not. `usual`: how queues behave that have no settings of their own."""
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        """Store an input durably, or say why not.
+
+        Args:
+            usual: how queues behave that have no settings of their own.
+            is_command: it is said to the runtime: taken although the queue is full, never steered or merged.
+        """
         ...
 
     async def stop_writing(self, owned: Any) -> None:

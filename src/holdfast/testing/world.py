@@ -42,6 +42,7 @@ from holdfast.store.views import InputView
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
+from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
 
@@ -74,6 +75,7 @@ class World:
         agent: how every session answers; default: with `model`, and without fallbacks.
         channel: default: "test", which cannot be asked what has arrived.
         queue: what becomes of messages that find their session busy; default: a turn each, at once.
+        commands: whether slash commands are carried out.
         faults: called at the named points of the store.
         timers: makes what fires timers, for each handle anew; None: nothing fires.
 
@@ -94,6 +96,7 @@ class World:
         limits: LaneLimits | None = None,
         fence_mode: str = "strict",
         queue: QueueSettings = PLAIN,
+        commands: bool = False,
         faults: Faults | None = None,
         timers: Callable[[Holdfast], Timers] | None = None,
         patience_s: float = 10.0,
@@ -109,6 +112,7 @@ class World:
         self._limits = limits or LaneLimits()
         self._fence_mode = fence_mode
         self._queue = queue
+        self._has_commands = commands
         self.faults = faults
         self._timers_for = timers
         self.timers: Timers | None = None
@@ -328,8 +332,11 @@ class World:
         )  # fmt: skip
         hf = self._hf = await self._open.enter_async_context(opening)
         hf.queue_for = lambda _: self._queue
+        if self._has_commands:
+            hf.commands = Commands(hf, model_of=lambda _: "scripted/model")
         runner = Runner(
             hf,
+            commands=hf.commands,
             client_for=self._client_for,
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(self._tools),

@@ -20,6 +20,7 @@ from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDe
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
+from holdfast.turn.commands import Commands
 from holdfast.turn.tools import Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 
@@ -66,11 +67,13 @@ class Runner:
         client_for: the model client of a reference such as "demo/demo".
         agent_for: settings of the agent behind a session key.
         context_window: tokens a model takes.
+        commands: carries out slash commands; None: they are messages.
     """
 
     def __init__(
         self, hf: Holdfast, *, client_for: Callable[[str], ModelClient], agent_for: Callable[[str], AgentSettings],
         toolbox: Toolbox, limits: TurnLimits | None = None, context_window: Callable[[str], int] = lambda _: 128_000,
+        commands: Commands | None = None,
     ) -> None:  # fmt: skip
         self._hf = hf
         self._client_for = client_for
@@ -78,6 +81,7 @@ class Runner:
         self._toolbox = toolbox
         self._limits = limits or TurnLimits()
         self._context_window = context_window
+        self._commands = commands
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -87,6 +91,8 @@ class Runner:
             ProviderError: no model answered. TurnLimitError, TurnCancelledError, ResourceError: as they say.
         """
         await turn.raise_if_cancelled()
+        if self._commands is not None and await self._commands.in_turn(turn, view):
+            return
         work = self._plan_work(view)
         await self._begin(turn, work)
         for step in range(1, self._limits.steps_max + 1):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
 
 log = logging.getLogger("holdfast.turn")
-DROPPED_TYPE = "holdfast:dropped"
+DROPPED_TYPE, RESET_TYPE = "holdfast:dropped", "holdfast:reset"
 current_turn: ContextVar[str | None] = ContextVar("holdfast_turn", default=None)
 """The id of the turn inside which code runs: a turn started there is its child (rings of waits are refused)."""
 
@@ -170,6 +170,17 @@ class Turn:
             self.note("turn.joined", id=view.id, how=how)
         return taken
 
+    async def begin_anew(self, *, by: str) -> None:
+        """Begin a new conversation in the same transcript: what follows hangs off a line without a parent, so the model
+        is shown nothing of what stands before it. Nothing is removed.
+
+        Run again for the same input it writes nothing twice. Raises: as `append`.
+        """
+        entry = made.custom(RESET_TYPE, {"by": by, "input": self.input_id})
+        entry_id = ids.derived_id("reset", self.input_id or self.id)
+        await self._append_as(entry_id, entry, durable=None, final=False, is_root=True)
+        self._lines = None  # another branch is the active one now
+
     async def append_dropped(self, view: InputView) -> None:
         """The line that tells the model of what was dropped before an input, if anything was."""
         told = await self._hf.store.dropped_before(view.id) if view.carries else None
@@ -179,11 +190,11 @@ class Turn:
 
     async def _append_as(
         self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None,
-        belongs_to: tuple[str, ...] | None = None,
+        belongs_to: tuple[str, ...] | None = None, is_root: bool = False,
     ) -> str:  # fmt: skip
         is_final = outcomes.is_final(entry) if final is None else final
         known = self._owned.has_landed(entry_id)
-        build = self._builder(entry, entry_id, final=is_final, belongs_to=belongs_to)
+        build = self._builder(entry, entry_id, final=is_final, belongs_to=belongs_to, is_root=is_root)
         sync = durable if durable is not None else (outcomes.calls_tools(entry) and not is_final)
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
@@ -215,9 +226,11 @@ class Turn:
 
     def _builder(
         self, entry: Entry, entry_id: str, *, final: bool, writer: str = "turn",
-        belongs_to: tuple[str, ...] | None = None,
+        belongs_to: tuple[str, ...] | None = None, is_root: bool = False,
     ) -> Callable[[str | None], bytes]:  # fmt: skip
-        """`belongs_to`: inputs; None: the turn's own, and for a final line all that it has taken in."""
+        """`belongs_to`: inputs; None: the turn's own, and for a final line all that it has taken in. `is_root`: the
+        line begins a branch of its own.
+        """
         if belongs_to is None:
             belongs_to = tuple(self.answers if final else self.answers[:1])
         origin = Origin(
@@ -228,7 +241,9 @@ class Turn:
         if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
             entry.message["timestamp"] = epoch_ms(now)
         at = iso(now)
-        return lambda parent: encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=at, origin=origin))
+        return lambda parent: encode_line(
+            stamped(entry, id=entry_id, parent=None if is_root else parent, timestamp=at, origin=origin)
+        )
 
     async def inspect(self) -> Verdict:
         """Look at the fence without writing.

@@ -17,7 +17,7 @@ from holdfast import ids
 from holdfast.inbound.event import Accepted, Admission, InboundEvent, LaneFull
 from holdfast.lane import queue
 from holdfast.lane.policy import LaneLimits
-from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, How, Mode, Place, QueueSettings
+from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, Place, QueueSettings
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
 
@@ -87,6 +87,30 @@ def accept(
             (arriving.id, arriving.id),
         )
     return Accepted(arriving.id, ahead, interrupts, dropped)
+
+
+def accept_command(
+    conn: sqlite3.Connection,
+    event: InboundEvent,
+    transcript: str,
+    _usual: QueueSettings,
+    limits: LaneLimits,
+    now_ms: int,
+    digest: bytes,
+) -> Admission:
+    """Store what is said to the runtime: a full queue does not keep `/stop` out, up to twice its limit.
+
+    Raises: as `accept`.
+    """
+    duplicate = inbox.find_duplicate(conn, event, digest)
+    if duplicate is not None:
+        return duplicate
+    ahead, _ = inbox.depths(conn, transcript, event.lane)
+    if ahead > 2 * limits.per_session_max:
+        return LaneFull(event.lane, ahead, limits.per_session_max)
+    arriving = _arriving(event, "followup")
+    inbox.store(conn, event, transcript, Arrival("followup", 0), arriving.id, now_ms, digest)
+    return Accepted(arriving.id, ahead)
 
 
 def _arriving(event: InboundEvent, mode: Mode) -> Place:

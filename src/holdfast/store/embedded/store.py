@@ -42,7 +42,7 @@ class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering,
             except OSError as exc:
                 raise unusable(path, exc) from exc
 
-    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN) -> Admission:
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
         """Store an input durably (one sync), or say why not. True when it returns, however the process ends."""
         validate_key(event.session)
         digest = inbox.body_digest(event)
@@ -50,7 +50,9 @@ class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering,
 
         def run(conn: sqlite3.Connection) -> Admission:
             transcript = self.register_session(conn, event.session, now_ms)
-            admission = queueing.accept(conn, event, transcript, usual, self.options.limits, now_ms, digest)
+            admission = (queueing.accept_command if is_command else queueing.accept)(
+                conn, event, transcript, usual, self.options.limits, now_ms, digest
+            )
             self.options.faults("accept.before_commit")
             return admission
 

@@ -1,0 +1,157 @@
+"""Slash commands, carried out: at the door if they act at once, in a turn if they change the conversation.
+
+A command that acts at once is stored, then carried out, then ended. Whoever dies between the two leaves it queued, and
+the turn that then runs it does the same again: all of them may be carried out twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from holdfast.clock import epoch_ms
+from holdfast.errors import HoldfastError, InputError, ResourceError, UnknownInputError
+from holdfast.inbound.commands import Command, explain_unknown, read_command
+from holdfast.lane import queue
+from holdfast.model import catalog
+from holdfast.outbox.message import Outcome
+from holdfast.session import entries as made
+from holdfast.turn.events import TurnEvent
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+    from holdfast.store.views import InputView
+    from holdfast.turn.turn import Turn
+
+log = logging.getLogger("holdfast.commands")
+WHY_LINES_MAX = 40
+STOP_MAX = 1000
+DEFAULT_WORDS = ("default", "reset")
+
+
+class Commands:
+    """What a gateway does with slash commands.
+
+    Args:
+        model_of: the model that answers in a session as configured; the demo model has commands of its own, so what we
+            do not know is left to it.
+    """
+
+    def __init__(self, hf: Holdfast, *, model_of: Callable[[str], str]) -> None:
+        self._hf = hf
+        self._model_of = model_of
+
+    def find(self, session: str, lane: str, payload: dict[str, object]) -> Command | None:
+        """The command that an input is for us to carry out; None: it is for the model."""
+        command = read_command(lane, payload)
+        is_demos = self._model_of(session).partition("/")[0] == catalog.DEMO
+        return None if command is None or (is_demos and not command.is_known) else command
+
+    async def at_door(self, input_id: str, session: str, command: Command) -> None:
+        """Carry out a command that has been stored, and end its input with what there is to say.
+
+        If the disk refuses meanwhile, the input is left to the turn that will run it.
+        """
+        hf = self._hf
+        try:
+            outcome = _told(await self._say(session, command, input_id))
+            state = await hf.store.settle_unclaimed(input_id, outcome)
+        except ResourceError as exc:
+            log.error("command /%s of %s is left to a turn: %s", command.name, input_id, exc)
+            return
+        data = {"state": state, "detail": outcome.detail, "answer": outcome.answer, "result": outcome.result}
+        hf.events.publish(TurnEvent("turn.settled", session, epoch_ms(hf.clock.now()), input_id, data=data))
+        hf.answers_arrived.set()
+
+    async def in_turn(self, turn: Turn, view: InputView) -> bool:
+        """Carry out a command in the turn that runs it. False: the input is none."""
+        command = self.find(view.session, view.lane, view.payload)
+        if command is None:
+            return False
+        if not command.acts_at_once:
+            await turn.begin_anew(by=f"/{command.name}")
+            turn.outcome = _told("A new conversation begins here. What was said before stays in the transcript.")
+        else:
+            turn.outcome = _told(await self._say(view.session, command, view.id))
+        return True
+
+    async def _say(self, session: str, command: Command, input_id: str) -> str:
+        act = {
+            "status": self._status,
+            "queue": self._queue,
+            "stop": self._stop,
+            "why": self._why,
+            "compact": self._compact,
+        }.get(command.name)
+        if act is None:
+            return explain_unknown(command.name)
+        try:
+            return await act(session, command.words, input_id)
+        except HoldfastError as exc:
+            if exc.fault != "caller":
+                raise
+            return str(exc)
+
+    # ── each of them ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _status(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
+        hf = self._hf
+        running = await hf.inputs(session=session, state="running", limit=1)
+        waiting = [one for one in await hf.inputs(session=session, state="queued") if one.id != input_id]
+        settings = await hf.queue_settings(session)
+        doing = "nothing at the moment"
+        if running:
+            seconds = (epoch_ms(hf.clock.now()) - running[0].accepted_at_ms) // 1000
+            doing = f"answering {running[0].id}, which came {seconds} s ago"
+        return "\n".join(
+            [
+                f"session {session}",
+                f"doing: {doing}",
+                f"waiting: {len(waiting)}",
+                f"model: {self._model_of(session)}",
+                f"queue: {queue.in_words(settings)}",
+            ]
+        )
+
+    async def _queue(self, session: str, words: tuple[str, ...], _input_id: str) -> str:
+        if not words:
+            return f"queue: {queue.in_words(await self._hf.queue_settings(session))}"
+        change = None if words in {(word,) for word in DEFAULT_WORDS} else queue.read_change(words)
+        return f"queue: {queue.in_words(await self._hf.change_queue(session, change))}"
+
+    async def _stop(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
+        stopped = taken_back = 0
+        for state in ("queued", "running"):
+            for view in await self._hf.inputs(session=session, state=state, limit=STOP_MAX):
+                if view.id != input_id:
+                    result = await self._hf.cancel(view.id, by="/stop")
+                    stopped += result == "requested"
+                    taken_back += result == "cancelled"
+        if not stopped and not taken_back:
+            return "There is nothing to stop."
+        return f"Stopping {stopped}, and {taken_back} that waited {'is' if taken_back == 1 else 'are'} taken back."
+
+    async def _why(self, session: str, words: tuple[str, ...], input_id: str) -> str:
+        if words:
+            target = words[0]
+            report = await self._hf.why(target)
+            if report.session != session:
+                raise UnknownInputError(f"{target!r} is not of this session")
+        else:
+            others = [one for one in await self._hf.inputs(session=session, limit=2) if one.id != input_id]
+            if not others:
+                raise InputError("nothing was said here before")
+            report = await self._hf.why(others[0].id)
+        lines = [f"{report.id}: {report.state}", *(line.text for line in report.lines[-WHY_LINES_MAX:])]
+        return "\n".join(lines)
+
+    async def _compact(self, _session: str, _words: tuple[str, ...], _input_id: str) -> str:
+        return "This release cannot shorten a conversation yet; /new begins a new one."
+
+
+def _told(text: str) -> Outcome:
+    message = made.assistant(text, model="holdfast/commands").message
+    return Outcome(
+        "answered", answer=text, result={"message": message, "finish": "stop", "usage": None}, detail="a command"
+    )
