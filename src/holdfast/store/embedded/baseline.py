@@ -174,9 +174,14 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
     try:
         durable.write_all(file.fd, raw)
     except OSError:
-        here().truncate(file.fd, 0)  # it was empty; half a header would make it no transcript for good
+        file.machine.truncate(file.fd, 0)  # it was empty; half a header would make it no transcript for good
         raise
-    durable.sync_data(file.fd)
+    try:
+        file.machine.sync_data(file.fd)
+    except OSError as exc:  # final, as in `file.sync`: what now shows may never be on the disk, so nobody builds on it
+        file.failed = exc
+        file.machine.truncate(file.fd, 0)
+        raise
     durable.sync_folder(file.path.parent)
     now = file.fingerprint()
     link = fence_link(b"", raw)
@@ -194,7 +199,7 @@ def _cut_torn_header(file: TranscriptFile, now: Fingerprint) -> Fingerprint:
         return now
     if not intent.head.startswith(os.pread(file.fd, 64, 0)):
         return now
-    here().truncate(file.fd, 0)
+    file.machine.truncate(file.fd, 0)
     return file.fingerprint()
 
 
@@ -339,8 +344,12 @@ def _set_aside_from_first_bad_line(
     finally:
         os.close(fd)
     durable.sync_folder(file.path.parent)
-    here().truncate(file.fd, at)
-    durable.sync_data(file.fd)
+    file.machine.truncate(file.fd, at)
+    try:
+        file.machine.sync_data(file.fd)
+    except OSError as exc:
+        file.failed = exc
+        raise
     findings.append(
         f"after a restart of the machine {now.size - at} bytes from offset {at} were set aside as {aside.name}"
     )

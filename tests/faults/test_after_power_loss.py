@@ -1,4 +1,4 @@
-"""A claim needs no sync of its own. Where a power loss has taken one and left lines of its turn, those lines count."""
+"""What a power loss or a failed sync leaves: lines whose claim is gone, a header that may never reach the disk."""
 
 from __future__ import annotations
 
@@ -102,3 +102,27 @@ async def test_a_disk_that_refuses_the_sentinel_is_named_and_leaves_nothing_behi
         async with holdfast.open(tmp_path):
             pass
     assert list((tmp_path / "processes").iterdir()) == []
+
+
+async def test_a_header_whose_sync_failed_is_not_built_upon(tmp_path: Path) -> None:
+    """What shows after a failed sync may never be on the disk: the file is emptied, and its next opener begins it."""
+
+    class FailsOnce(Machine):
+        left = 1
+
+        def sync_data(self, fd: int) -> None:
+            if self.left:
+                self.left -= 1
+                raise OSError(5, "Input/output error")
+            super().sync_data(fd)
+
+    async with holdfast.open(tmp_path) as hf:
+        with FailsOnce().entered(), pytest.raises(holdfast.ResourceError, match="nothing was claimed"):
+            await hf.claim(SESSION)
+        with pytest.raises(holdfast.ResourceError, match="an earlier sync failed"):
+            await hf.claim(SESSION)
+        [path] = (tmp_path / "sessions").glob("*/*.jsonl")
+        assert path.read_bytes() == b""
+        async with holdfast.open(tmp_path) as other, other.turn(SESSION) as turn:
+            await turn.append(holdfast.user("hello"))
+        assert [line.kind for line in await hf.session(SESSION).lines()] == ["header", "entry"]
