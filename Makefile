@@ -13,6 +13,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 UV      := $(BIN)/uv --quiet
 WORKERS ?= 2
+SEEDS   ?= 500
+FROM    ?= 0
 ARGS    ?=
 
 ifeq ($(OS),Windows_NT)
@@ -27,7 +29,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases model bench heart docs lock clean
+.PHONY: help up test test-all check format cases model bench heart sim docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +67,9 @@ heart: $(VENV)/.dev ## the main job with processes dying under it: 200 messages 
 	$(BIN)/python tests/torture/heart.py run
 	$(BIN)/python tests/torture/heart.py run --kill-s 60
 	$(BIN)/python tests/torture/heart.py run --stop-s 30
+
+sim: $(VENV)/.dev ## SEEDS simulated installations (default 500) under faults, from seed FROM (default 0)
+	$(BIN)/python -m holdfast.testing.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS) $(ARGS)
 
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states)
 	$(BIN)/python scripts/pages.py

@@ -1,0 +1,75 @@
+"""Many seeds, over several real processes, and what was met on the way. A batch that met too little proves nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from holdfast.testing.simulation.run import Outcome, run_seed
+
+CHUNK = 25
+ENOUGH_SEEDS = 300
+"""A batch of at least so many must have met every kind of fault and effect below."""
+MUST_BE_MET = (
+    "kill", "stop", "power loss", "refused write", "short write", "failed sync", "ledger full", "ledger broken",
+    "edit: adopted", "edit: foreign_turn", "edit: tampered", "clock set", "orderly restart", "turn taken over",
+    "turn died", "answer kept", "labelled copy",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Batch:
+    """What became of some seeds."""
+
+    seeds: int = 0
+    steps: int = 0
+    virtual_s: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter[str])
+    broken: list[Outcome] = field(default_factory=list[Outcome])
+    digests: dict[int, str] = field(default_factory=dict[int, str])
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        self.steps += outcome.steps
+        self.virtual_s += outcome.virtual_s
+        self.counts.update(outcome.counts)
+        self.digests[outcome.seed] = outcome.digest
+        if outcome.broken:
+            self.broken.append(outcome)
+
+    @property
+    def digest(self) -> str:
+        """One number for all traces: the same seeds on the same code give the same."""
+        return hashlib.sha256("".join(self.digests[seed] for seed in sorted(self.digests)).encode()).hexdigest()[:16]
+
+    def never_met(self) -> list[str]:
+        """Faults and effects that a batch of this size must have met and has not."""
+        return [what for what in MUST_BE_MET if not self.counts[what]] if self.seeds >= ENOUGH_SEEDS else []
+
+
+def run_batch(seeds: range, *, workers: int, on_progress: Callable[[Batch], object] = lambda _: None) -> Batch:
+    """Run all of `seeds`; `on_progress` is called now and then."""
+    batch = Batch()
+    for outcome in _outcomes(seeds, workers):
+        batch.add(outcome)
+        if batch.seeds % CHUNK == 0:
+            on_progress(batch)
+    return batch
+
+
+def _outcomes(seeds: range, workers: int) -> Iterator[Outcome]:
+    if workers <= 1 or len(seeds) <= CHUNK:
+        yield from map(run_seed, seeds)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+        for done in as_completed([pool.submit(_run_chunk, chunk) for chunk in chunks]):
+            yield from done.result()
+
+
+def _run_chunk(seeds: range) -> list[Outcome]:
+    return [run_seed(seed) for seed in seeds]

@@ -1,0 +1,193 @@
+"""The promises, checked from what an outsider can see once everything has come to rest.
+
+Acknowledgements and answers told come from the senders, messages from the platform, the rest from transcripts and from
+the ledger, opened as any reader of the files would.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from holdfast.lane.states import TERMINAL
+from holdfast.session.entries import text_of
+from holdfast.session.fence import STRENGTH
+from holdfast.testing.simulation.disk import LEDGER
+from holdfast.testing.simulation.outsider import Edit, Line, transcript_paths, what_lines_say
+from holdfast.testing.simulation.people import Seen
+
+
+def transcripts_in(root: Path) -> dict[Path, bytes]:
+    """Every transcript's bytes."""
+    return {path: path.read_bytes() for path in transcript_paths(root)}
+
+
+def find_broken(root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str) -> list[str]:
+    """Every promise that was broken, in words. Nothing may be running."""
+    connection = sqlite3.connect(root / LEDGER)
+    connection.row_factory = sqlite3.Row
+    try:
+        inputs = {row["id"]: row for row in connection.execute("select * from inputs")}
+        turns = list(connection.execute("select * from turns"))
+        outbox = list(connection.execute("select * from outbox"))
+        paths = {row["id"]: root / row["path"] for row in connection.execute("select id, path from transcripts")}
+    except sqlite3.DatabaseError as exc:
+        return [*seen.broken, f"P3: the ledger cannot be read: {exc}"]
+    finally:
+        connection.close()
+    broken = list(seen.broken)
+    harmed = {edit.path for edit in edits if edit.kind == "tampered"}
+    finals: dict[str, list[str]] = {}
+    for path, data in transcripts_in(root).items():
+        lines, faults = _lines(path, data, is_harmed=path in harmed)
+        broken += faults
+        broken += _line_faults(path, lines, is_harmed=path in harmed)
+        for line in lines:
+            origin = line.get("holdfast") or {}
+            if origin.get("final"):
+                for input_id in origin.get("inputs", ()):
+                    finals.setdefault(input_id, []).append(text_of(line["message"]))
+    for input_id in seen.acknowledged.values():
+        row = inputs.get(input_id)
+        if row is None:
+            broken.append(f"P3: {input_id} was acknowledged and is not known any more")
+        else:
+            is_harmed = paths[row["transcript"]] in harmed
+            broken += _input_faults(row, finals.get(input_id, []), seen, is_harmed=is_harmed)
+    broken += _delivery_faults(
+        seen, inputs, finals, outbox, {i for i, r in inputs.items() if paths[r["transcript"]] in harmed}
+    )
+    broken += [f"tool call {call} was run {times} times" for call, times in seen.tool_runs.items() if times > 1]
+    broken += _fence_faults(turns, edits, fence_mode)
+    return broken
+
+
+def effects_in(root: Path) -> dict[str, int]:
+    """How often turns were taken over or died, and inputs ended in which state."""
+    connection = sqlite3.connect(root / LEDGER)
+    try:
+        found = dict(
+            connection.execute(
+                "select 'input ' || state, count(*) from inputs group by state"
+                " union all select 'turn taken over', count(*) from turns where outcome='taken_over'"
+                " union all select 'turn died', count(*) from turns where outcome='died'"
+                " union all select 'answer kept', count(*) from inputs where state='superseded'"
+            )
+        )
+    finally:
+        connection.close()
+    return {what: number for what, number in found.items() if number}
+
+
+def _lines(path: Path, data: bytes, *, is_harmed: bool) -> tuple[list[Line], list[str]]:
+    """I2: every line parses."""
+    lines: list[Line] = []
+    broken: list[str] = []
+    for number, raw in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            lines.append(value)
+        elif not is_harmed:
+            broken.append(f"I2: {path.name}:{number} does not parse: {raw[:80]!r}")
+    if data and not data.endswith(b"\n") and not is_harmed:
+        broken.append(f"I2: {path.name} ends in the middle of a line")
+    return lines, broken
+
+
+def _line_faults(path: Path, lines: list[Line], *, is_harmed: bool) -> list[str]:
+    """I1, I4, I8: no id twice, epochs of conversation never go down, parents resolve."""
+    broken: list[str] = []
+    known: set[str] = set()
+    highest = 0
+    for line in lines:
+        if line.get("type") == "session":
+            continue
+        line_id, parent, origin = line.get("id"), line.get("parentId"), line.get("holdfast") or {}
+        if line_id in known:
+            broken.append(f"I1: {path.name}: {line_id} stands there twice")
+        if parent is not None and parent not in known and not is_harmed:
+            broken.append(f"I8: {path.name}: {line_id} hangs off {parent}, which is not there")
+        known.add(str(line_id))
+        if origin.get("writer") == "turn":
+            if origin["epoch"] < highest:
+                broken.append(f"I4: {path.name}: {line_id} of epoch {origin['epoch']} stands behind epoch {highest}")
+            highest = max(highest, origin["epoch"])
+    return broken
+
+
+def _input_faults(row: sqlite3.Row, finals: list[str], seen: Seen, *, is_harmed: bool) -> Iterable[str]:
+    """P2, P3, I5: one terminal state, told once, with one final line that says the same."""
+    input_id, state = row["id"], row["state"]
+    result = json.loads(row["result"]) if row["result"] else None
+    answer = text_of(result["message"]) if result and result.get("message") else None
+    if state not in TERMINAL:
+        yield f"P2: {input_id} is still {state}"
+    told = seen.told.get(input_id)
+    if told is not None and told != (state, answer):
+        yield f"P2: {input_id} was told as {told}, the ledger has {(state, answer)}"
+    if len(finals) > 1:
+        yield f"I1: {input_id} has {len(finals)} final lines: {finals}"
+    if is_harmed:
+        return
+    if state == "answered" and finals != [answer]:
+        yield f"P3: {input_id} was answered {answer!r}, its final lines say {finals}"
+    if state != "answered" and finals:
+        yield f"P2: {input_id} is {state} although its final line stands: {finals}"
+
+
+def _delivery_faults(
+    seen: Seen,
+    inputs: dict[str, sqlite3.Row],
+    finals: dict[str, list[str]],
+    outbox: list[sqlite3.Row],
+    harmed: set[str],
+) -> Iterable[str]:
+    """P4, I6, I7: one unlabelled copy, one content, which is the transcript's; everything has come to an end."""
+    unlabelled = Counter(one.key for one in seen.arrived if one.label is None)
+    yield from (f"P4: {key} arrived {count} times without a label" for key, count in unlabelled.items() if count > 1)
+    rows = {row["id"]: row for row in outbox}
+    for one in seen.arrived:
+        row = rows.get(one.key)
+        if row is None:
+            yield f"I7: {one.text!r} arrived, and the outbox does not know it"
+        elif row["body"] != one.text:
+            yield f"I6: {one.text!r} arrived, the outbox has {row['body']!r}"
+        elif one.key.startswith("d_") and _is_wrong(inputs[row["input"]], harmed, finals, one.text):
+            yield f"I7: {one.text!r} arrived, the transcript has {finals.get(row['input'])}"
+    yield from (
+        f"I9: delivery {row['id']} is still {row['state']}" for row in outbox if row["state"] not in ("sent", "failed")
+    )
+
+
+def _is_wrong(row: sqlite3.Row, harmed: set[str], finals: dict[str, list[str]], text: str) -> bool:
+    """Whether an answer was delivered that the transcript does not hold."""
+    return row["state"] == "answered" and row["id"] not in harmed and finals.get(row["id"]) != [text]
+
+
+def _fence_faults(turns: list[sqlite3.Row], edits: list[Edit], fence_mode: str) -> Iterable[str]:
+    """P5, P6: no takeover that was none, none that was missed."""
+    met: dict[str, int] = {}
+    for edit in edits:
+        if edit.owner is not None:
+            met[edit.owner] = max(met.get(edit.owner, 0), STRENGTH[edit.kind])
+    for turn in turns:
+        kind = (turn["detail"] or "").split(":")[0]
+        is_lost = turn["outcome"] == "taken_over" and kind in ("foreign_turn", "tampered")
+        if is_lost and met.get(turn["id"], 0) < STRENGTH[kind]:
+            yield f"P5: {turn['id']} was lost to {turn['detail']!r}, and nobody had done that"
+    passes = 3 if fence_mode == "warn" else 2
+    for edit in edits:
+        if edit.owner is None or STRENGTH[edit.kind] <= passes or not edit.path.exists():
+            continue
+        for said, line in what_lines_say(edit.path.read_bytes()).items():
+            origin = line.get("holdfast") or {}
+            is_new = said not in edit.lines and line.get("id") not in edit.ids
+            is_later = is_new and origin.get("turn") == edit.owner and origin.get("writer") == "turn"
+            if is_later:
+                yield f"P6: {edit.owner} went on with {line['id']} after {edit.how} ({edit.kind})"

@@ -1,0 +1,335 @@
+"""The machine of one simulated process: every call is a place where others may run, and where the process may die.
+
+Files are real ones in a folder of the run; locks are real kernel locks, which hold between the descriptors of two
+simulated processes as they do between real ones. What is simulated is when calls happen, what fails, what a killed
+process leaves and, with `disk.py`, what a power loss does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from holdfast import ids
+from holdfast.store.embedded.machine import Event, Machine, Mutex, Queue, Thread, here
+from holdfast.testing.simulation.disk import Disk
+from holdfast.testing.simulation.scheduler import DeadError, Host, Scheduler, SimThread
+from holdfast.testing.simulation.threads import SimEvent, SimMutex, SimPool, SimQueue, SimThreadHandle
+
+if TYPE_CHECKING:
+    from holdfast.store.embedded.faults import Point
+
+Trouble = Literal["refused write", "short write", "failed sync", "ledger full", "ledger broken"]
+
+
+class SeededChance(ids.Chance):
+    """Identities drawn from the run's seed and its virtual time."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def bytes(self, count: int) -> bytes:
+        return self._scheduler.random.randbytes(count)
+
+    def now_ms(self) -> int:
+        return 1_767_225_600_000 + int(self._scheduler.now * 1000)
+
+
+class SharedHardware:
+    """What the processes of one run have in common: the disk, who waits for kernel locks, which boot it is."""
+
+    def __init__(self, scheduler: Scheduler, root: Path) -> None:
+        self.scheduler = scheduler
+        self.disk = Disk(root)
+        self.boot = 1
+        self.lock_waiters: list[SimThread] = []
+        self.switches = 0.5  # the share of calls at which others may run; drawn anew for each seed
+        self.counts: dict[str, int] = {}
+        self.nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def wake_lock_waiters(self) -> None:
+        waiting, self.lock_waiters = self.lock_waiters, []
+        for thread in waiting:
+            self.scheduler.wake(thread)
+
+
+class SimMachine(Machine):
+    """As one simulated process sees it.
+
+    Attributes:
+        doom: after so many more calls the process is killed, in the middle of one; None: it is not.
+        troubles: what the disk will refuse next, each once.
+        on_kill: called when `doom` strikes.
+    """
+
+    def __init__(self, hardware: SharedHardware, host: Host) -> None:
+        self.hardware = hardware
+        self.host = host
+        self.doom: int | None = None
+        self.troubles: list[Trouble] = []
+        self.has_failed = False  # the disk has refused something
+        self.on_kill: Callable[[], None] = lambda: None
+        self.connections: list[LedgerConnection] = []
+        self._scheduler = hardware.scheduler
+        self._descriptors: set[int] = set()
+        self.connection_class = LedgerConnection
+
+    # ── life and death ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def touch(self, what: str, *, gives_way: bool = True) -> None:
+        """One call to the machine. Raises DeadError in a process that has been killed."""
+        if self.host.dead:
+            raise DeadError
+        if self.doom is not None:
+            self.doom -= 1
+            if self.doom <= 0:
+                self._die(what)
+        if (
+            gives_way
+            and self._scheduler.current is not None
+            and self._scheduler.random.random() < self.hardware.switches
+        ):
+            self._scheduler.give_way()
+
+    def at_point(self, point: Point) -> None:
+        """The store's named points (`store/embedded/faults.py`)."""
+        self._scheduler.note(point)
+        self.touch(point)
+
+    def _die(self, what: str) -> None:
+        self._scheduler.note(f"killed in {what}")
+        self.on_kill()
+        self._scheduler.park()
+
+    def _takes_trouble(self, kind: Trouble) -> bool:
+        if kind not in self.troubles:
+            return False
+        self.troubles.remove(kind)
+        self._scheduler.note(f"disk: {kind}")
+        self.hardware.count(kind)
+        self.has_failed = True
+        return True
+
+    def release_all(self) -> None:
+        """What the system does when a process has died: its descriptors are gone, and with them its locks.
+
+        Their numbers stay taken until the run is over, so that no late call of the dead meets a file of somebody else.
+        """
+        for fd in self._descriptors:
+            os.dup2(self.hardware.nothing, fd, inheritable=False)
+        for connection in self.connections:
+            connection.abandon()
+        self.hardware.wake_lock_waiters()
+
+    def close_connections(self) -> None:
+        """Of a dead process, so that nobody has the ledger open; what SQLite does to it then does not count."""
+        for connection in self.connections:
+            connection.abandon()
+            sqlite3.Connection.close(connection)
+        self.connections.clear()
+
+    def bury(self) -> None:
+        """Let go of what is left, when the run is over."""
+        self.close_connections()
+        for fd in self._descriptors:
+            os.close(fd)
+        self._descriptors.clear()
+
+    # ── descriptors and bytes ────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
+        self.touch("open")
+        fd = super().open(path, flags, mode)
+        self._descriptors.add(fd)
+        if flags & os.O_EXCL:
+            self.hardware.disk.made(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        if fd in self._descriptors:
+            self._descriptors.remove(fd)
+        elif self.host.dead:
+            return
+        super().close(fd)
+        self.hardware.wake_lock_waiters()
+
+    def dup(self, fd: int) -> int:
+        if self.host.dead:
+            raise DeadError
+        copy = super().dup(fd)
+        self._descriptors.add(copy)
+        return copy
+
+    def turn_to(self, fd: int, number: int) -> None:
+        if self.host.dead:
+            raise DeadError
+        super().turn_to(fd, number)
+        self._descriptors.discard(fd)
+        self.hardware.wake_lock_waiters()
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        if self.doom == 1 and len(data) > 1:  # a large write may be cut by the end of its process
+            self._put(fd, data[: 1 + int(self._scheduler.random.random() * (len(data) - 1))])
+        self.touch("write")
+        if self._takes_trouble("refused write"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if len(data) > 1 and self._takes_trouble("short write"):
+            self.troubles.append("refused write")
+            return self._put(fd, data[: 1 + int(self._scheduler.random.random() * (len(data) - 1))])
+        return self._put(fd, data)
+
+    def _put(self, fd: int, data: bytes | memoryview) -> int:
+        count = super().write(fd, data)
+        self.hardware.disk.written(fd, os.lseek(fd, 0, os.SEEK_CUR) - count, count)
+        return count
+
+    def pwrite(self, fd: int, data: bytes, at: int) -> int:
+        self.touch("pwrite")
+        if self._takes_trouble("refused write"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = super().pwrite(fd, data, at)
+        self.hardware.disk.written(fd, at, count)
+        return count
+
+    def truncate(self, fd: int, size: int) -> None:
+        self.touch("truncate")
+        super().truncate(fd, size)
+
+    def sync_data(self, fd: int) -> None:
+        """What was there when it began is durable when it ends."""
+        self.touch("sync")
+        if self._takes_trouble("failed sync"):
+            self.hardware.disk.sync_failed(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.hardware.disk.synced(fd)
+        self.touch("synced")
+
+    def sync_folder(self, path: Path) -> None:
+        self.touch("sync of a folder")
+        self.hardware.disk.folder_synced(path)
+
+    # ── kernel locks ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def try_lock(self, fd: int) -> bool:
+        if self.host.dead:
+            raise DeadError
+        return super().try_lock(fd)
+
+    def lock(self, fd: int) -> None:
+        while not self.try_lock(fd):
+            thread = self._scheduler.current
+            assert thread is not None
+            self.hardware.lock_waiters.append(thread)
+            self._scheduler.wait()
+
+    def unlock(self, fd: int) -> None:
+        if self.host.dead:
+            raise DeadError
+        super().unlock(fd)
+        self.hardware.wake_lock_waiters()
+
+    # ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def thread(self, run: Callable[[], object], name: str) -> Thread:
+        return SimThreadHandle(self._scheduler, self.host, run, f"{self.host.name}.{name.removeprefix('holdfast-')}")
+
+    def pool(self, size: int, name: str) -> Executor:
+        return SimPool(self._scheduler, self.host, size, f"{self.host.name}.{name.removeprefix('holdfast-')}")
+
+    def event(self) -> Event:
+        return SimEvent(self._scheduler)
+
+    def mutex(self) -> Mutex:
+        return SimMutex(self._scheduler)
+
+    def queue(self) -> Queue:
+        return SimQueue(self._scheduler)
+
+    # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def boot_id(self) -> str:
+        return f"boot-{self.hardware.boot}"
+
+    def working_folder(self) -> str:
+        return "/simulation"
+
+    def has_coarse_clock(self, folder: Path) -> bool:
+        """Yes, on every file system, so that a seed means the same everywhere."""
+        del folder
+        return True
+
+
+class LedgerConnection(sqlite3.Connection):
+    """SQLite as it is, on a machine that may fail or die at a commit, and a disk that remembers what is synced."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        machine = here()
+        assert isinstance(machine, SimMachine)
+        self._machine = machine
+        self._full = True
+        machine.touch("open of the ledger")
+        super().__init__(*args, **options)
+        machine.connections.append(self)
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if self._machine.host.dead:
+            raise DeadError
+        if sql == "commit":
+            return self._commit()
+        if sql.startswith("pragma synchronous="):
+            self._full = sql.endswith("full")
+        elif sql == "begin immediate":
+            self._machine.touch("begin")
+        return super().execute(sql, *arguments)
+
+    def _commit(self) -> sqlite3.Cursor:
+        machine = self._machine
+        machine.touch("commit")
+        if machine._takes_trouble("ledger full"):  # pyright: ignore[reportPrivateUsage]  # of this very module
+            raise sqlite3.OperationalError("database or disk is full")
+        if machine._takes_trouble("ledger broken"):  # pyright: ignore[reportPrivateUsage]
+            raise sqlite3.OperationalError("disk I/O error")
+        cursor = super().execute("commit")
+        if self._full:
+            disk = machine.hardware.disk
+            disk.log_durable = disk.log_size()
+        machine.touch("committed")
+        return cursor
+
+    def abandon(self) -> None:
+        """Its process has died: what it had not committed is nothing."""
+        if self.in_transaction:
+            sqlite3.Connection.rollback(self)
+
+    def close(self) -> None:
+        """An orderly end; the last one folds the log into the ledger, which SQLite syncs."""
+        if self._machine.host.dead:
+            return
+        self._machine.connections.remove(self)
+        super().close()
+        disk = self._machine.hardware.disk
+        disk.log_durable = min(disk.log_durable, disk.log_size())
+
+
+def is_locked(path: Path) -> bool:
+    """Whether anybody holds the kernel lock on a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(fd)

@@ -1,0 +1,257 @@
+"""Everybody around the processes: those who send messages and wait for answers, the model, the platform.
+
+What they have seen is what the promises are checked against: acknowledgements, answers told, messages arrived. They
+are no part of any process and survive everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
+from holdfast.errors import ChannelRefusedError, InputError, ProviderError, SendUnknownError
+from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
+from holdfast.kernel import Holdfast
+from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ToolSpec, zero_usage
+from holdfast.session.entries import custom, text_of
+from holdfast.testing.simulation.process import SimProcess
+from holdfast.testing.simulation.scheduler import Scheduler
+from holdfast.turn.tools import Tool, ToolCall
+
+LONGEST_REQUEST_S = 1.0
+CHANNEL = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message on the platform."""
+
+    key: str
+    target: str
+    text: str
+    label: str | None
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the outside world knows for certain."""
+
+    acknowledged: dict[str, str] = field(default_factory=dict[str, str])  # the sender's key to the input's id
+    told: dict[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
+    arrived: list[Arrived] = field(default_factory=list[Arrived])
+    tool_runs: dict[str, int] = field(default_factory=dict[str, int])  # of the tool that is not to be repeated
+    answers: int = 0
+    broken: list[str] = field(default_factory=list[str])  # promises, in the order in which it was noticed
+
+    def acknowledge(self, key: str, input_id: str) -> None:
+        known = self.acknowledged.setdefault(key, input_id)
+        if known != input_id:
+            self.broken.append(f"P3: key {key} was acknowledged as {known} and again as {input_id}")
+
+    def tell(self, input_id: str, state: str, answer: str | None) -> None:
+        known = self.told.setdefault(input_id, (state, answer))
+        if known != (state, answer):
+            self.broken.append(f"P2: {input_id} had ended as {known}, now as {(state, answer)}")
+
+
+class SimModel:
+    """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first."""
+
+    def __init__(self, scheduler: Scheduler, seen: Seen, *, is_tame: bool) -> None:
+        self._scheduler = scheduler
+        self._seen = seen
+        self._is_tame = is_tame
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+        random = self._scheduler.random
+        fate, pause_s = random.random(), random.choice((0.0, 0.01, 0.2, 0.2, 1.2))
+        await asyncio.sleep(pause_s)
+        self._seen.answers += 1
+        number = self._seen.answers
+        last = request.messages[-1]
+        asked = next((text_of(one) for one in reversed(request.messages) if one["role"] == "user"), "nothing")
+        if fate < 0.2 and last["role"] == "user" and not self._is_tame:
+            tool = "look" if fate < 0.1 else "act"
+            call = {"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": {}}
+            yield ModelAnswer([call], "toolUse", "simulated", "model", "simulated", zero_usage())
+            return
+        text = f"answer {number} to {asked}"
+        yield TextDelta(text[:4])
+        await asyncio.sleep(pause_s / 2)
+        if fate > 0.93 and not self._is_tame:
+            raise ProviderError("the provider is down", status=500, provider="simulated", model="model")
+        yield TextDelta(text[4:])
+        yield ModelAnswer([{"type": "text", "text": text}], "stop", "simulated", "model", "simulated", zero_usage())
+
+
+def tools(scheduler: Scheduler, seen: Seen) -> tuple[Tool, ...]:
+    """One that may be repeated after a crash and one that must not."""
+
+    async def look(_: ToolCall) -> str:
+        await asyncio.sleep(scheduler.random.choice((0.0, 0.1)))
+        return "seen"
+
+    async def act(call: ToolCall) -> str:
+        seen.tool_runs[call.id] = seen.tool_runs.get(call.id, 0) + 1
+        await asyncio.sleep(scheduler.random.choice((0.0, 0.1)))
+        return "done"
+
+    nothing: dict[str, Any] = {"type": "object", "properties": {}}
+    return (
+        Tool(ToolSpec("look", "Looks.", nothing), look, restart_safe=True),
+        Tool(ToolSpec("act", "Acts.", nothing), act),
+    )
+
+
+class SimChannel:
+    """A platform. A request that has left arrives, even if whoever sent it is dead by then."""
+
+    def __init__(self, scheduler: Scheduler, seen: Seen, traits: ChannelTraits) -> None:
+        self._scheduler = scheduler
+        self._seen = seen
+        self._traits = traits
+        self.is_calm = False
+
+    @property
+    def name(self) -> str:
+        return CHANNEL
+
+    @property
+    def traits(self) -> ChannelTraits:
+        return self._traits
+
+    async def send(self, request: SendRequest) -> Sent:
+        random = self._scheduler.random
+        fate, travel_s = random.random(), random.random() * random.choice((0.01, 0.9))
+        if self.is_calm:
+            fate = 1.0
+        if fate < 0.08:
+            await asyncio.sleep(travel_s)
+            raise ChannelRefusedError("busy", permanent=fate < 0.02, retry_after_s=None)
+        if fate < 0.14:
+            await asyncio.sleep(travel_s)
+            raise SendUnknownError("connection lost, and the message with it")
+        arrival = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        is_cut = {"off": False}
+
+        def arrive() -> None:
+            if is_cut["off"]:
+                return  # cancelling closes the connection; a process that dies has sent what it had sent
+            self._seen.arrived.append(Arrived(request.delivery_id, request.target, request.text, request.label))
+            self._scheduler.note(f"arrived: {request.text!r} label={request.label}")
+            loop.call_soon_threadsafe(lambda: arrival.done() or arrival.set_result(None))
+
+        self._scheduler.call_at(self._scheduler.now + travel_s, arrive)
+        try:
+            await arrival
+        except asyncio.CancelledError:
+            is_cut["off"] = True
+            raise
+        if fate < 0.22:
+            raise SendUnknownError("connection lost before the answer")
+        await asyncio.sleep(travel_s / 4)
+        return Sent("#")
+
+    async def find(self, delivery_id: str, target: str) -> Sent | None:
+        await asyncio.sleep(0.01)
+        if not self._traits.reconciles:
+            raise SendUnknownError("this platform cannot be asked")
+        if not self.is_calm and self._scheduler.random.random() < 0.2:
+            raise SendUnknownError("the platform does not answer")
+        found = any((one.key, one.target) == (delivery_id, target) for one in self._seen.arrived)
+        return Sent("#") if found else None
+
+
+class Sender:
+    """Somebody who sends one message until it is acknowledged, then waits for what becomes of it."""
+
+    def __init__(self, scheduler: Scheduler, seen: Seen, number: int, session: str) -> None:
+        self._scheduler = scheduler
+        self._seen = seen
+        self._number = number
+        self._session = session
+        self._key = f"key{number}"
+        self.is_done = False
+        self.living: list[SimProcess] = []  # the run keeps it up to date
+
+    def run(self) -> None:
+        random = self._scheduler.random
+        self._scheduler.sleep(random.random() * random.choice((0.0, 0.3, 2.0)))
+        while self._key not in self._seen.acknowledged:
+            self._send()
+        self.is_done = True
+        habit = random.random()
+        if habit < 0.12:
+            self._scheduler.sleep(random.random() * 0.5)
+            self._cancel()
+        elif habit < 0.3:
+            self._send()  # once more, though it was acknowledged
+        elif habit < 0.45:
+            self._write_metadata()
+        if random.random() < 0.4:
+            self._wait_for_answer()
+
+    def _process(self) -> SimProcess | None:
+        ready = [one for one in self.living if one.hf is not None]
+        if not ready:
+            self._scheduler.sleep(0.1)
+            return None
+        return ready[int(self._scheduler.random.random() * len(ready))]
+
+    def _send(self) -> None:
+        event = InboundEvent(
+            self._session, {"content": f"message {self._number}"}, source="simulation", key=self._key,
+            route=Route(CHANNEL, f"user{self._number}"),
+        )  # fmt: skip
+
+        async def accept(hf: Holdfast) -> None:
+            admission = await hf.accept(event)
+            assert not isinstance(admission, LaneFull)
+            assert isinstance(admission, Accepted | Duplicate)
+            self._seen.acknowledge(self._key, admission.input_id)
+            self._scheduler.note(f"acknowledged {self._key}: {type(admission).__name__}")
+
+        process = self._process()
+        if process is not None:
+            reply = process.ask(accept, 5.0)
+            if reply.error is not None:
+                self._scheduler.note(f"refused: {type(reply.error).__name__}")
+            if reply.error is not None or reply.lost:
+                self._scheduler.sleep(0.05 + self._scheduler.random.random() * 0.3)
+
+    def _cancel(self) -> None:
+        process = self._process()
+        if process is not None:
+            input_id = self._seen.acknowledged[self._key]
+            reply = process.ask(lambda hf: hf.cancel(input_id, by="sender"), 5.0)
+            self._scheduler.note(f"cancel {self._key}: {reply.value or reply.error or 'lost'}")
+
+    def _write_metadata(self) -> None:
+        async def write(hf: Holdfast) -> str:
+            return await hf.session(self._session).append_metadata(custom("note", {"of": self._number}))
+
+        process = self._process()
+        if process is not None:
+            process.ask(write, 5.0)
+
+    def _wait_for_answer(self) -> None:
+        input_id = self._seen.acknowledged[self._key]
+
+        async def wait(hf: Holdfast) -> None:
+            view = await hf.wait_input(input_id, 1.5)
+            if view.settled:
+                self._seen.tell(input_id, view.state, view.answer)
+                self._scheduler.note(f"told {self._key}: {view.state}")
+
+        for _ in range(4):
+            process = self._process()
+            if process is not None:
+                reply = process.ask(wait, 5.0)
+                if isinstance(reply.error, InputError):
+                    self._seen.broken.append(f"P3: {input_id} was acknowledged and is not known: {reply.error}")
+            if input_id in self._seen.told:
+                return

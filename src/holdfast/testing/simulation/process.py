@@ -1,0 +1,196 @@
+"""One simulated process: the real store, kernel, worker, runner and courier on a loop and a machine of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from holdfast import ids
+from holdfast.channel.channel import Channel
+from holdfast.errors import HoldfastError
+from holdfast.kernel import Holdfast
+from holdfast.lane.policy import LaneLimits
+from holdfast.lane.worker import Worker
+from holdfast.model.client import ModelClient
+from holdfast.outbox.delivery import Courier
+from holdfast.store.embedded.core import StoreOptions
+from holdfast.store.embedded.store import EmbeddedStore
+from holdfast.testing.simulation.loop import SimLoop
+from holdfast.testing.simulation.machine import SeededChance, SharedHardware, SimMachine
+from holdfast.testing.simulation.scheduler import Host, Scheduler
+from holdfast.testing.simulation.threads import SimEvent
+from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.tools import Tool, Toolbox
+
+LIMITS = LaneLimits(widths={"main": 2})
+BEAT_S, BEAT_TERM_S = 0.5, 3.0
+"""Short, so that a run takes little virtual time: every second costs each process some looks at the ledger."""
+LOCK_WAIT_MS = 4_000
+
+
+class SimClock:
+    """Virtual time, as one process sees it. Its wall clock may be set; `offset_s` says by how much."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.offset_s = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._scheduler.now + self.offset_s)
+
+    def mono(self) -> float:
+        return self._scheduler.now
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
+
+
+@dataclass(slots=True)
+class Reply:
+    """What became of something a process was asked to do. `lost`: it ended before it answered."""
+
+    over: SimEvent
+    value: Any = None
+    error: HoldfastError | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a process is made with, besides the store."""
+
+    model: ModelClient
+    channel: Channel
+    tools: tuple[Tool, ...]
+    fence_mode: str
+    make_store: Callable[[Path, SimClock, StoreOptions], EmbeddedStore] = EmbeddedStore.open
+
+
+@dataclass(slots=True, eq=False)
+class SimProcess:
+    """From its start to its end; a restarted one is another."""
+
+    name: str
+    state: Path
+    hardware: SharedHardware
+    parts: Parts
+    on_end: Callable[[SimProcess], None]
+    machine: SimMachine = field(init=False)
+    host: Host = field(init=False)
+    loop: SimLoop = field(init=False)
+    clock: SimClock = field(init=False)
+    hf: Holdfast | None = None  # once it takes requests
+    ended_in_order: bool = False
+    _replies: list[Reply] = field(default_factory=list[Reply])
+    _stop: asyncio.Event | None = None
+    _context: Context | None = None
+
+    def start(self) -> None:
+        scheduler = self.hardware.scheduler
+        self.host = Host(self.name)
+        self.machine = SimMachine(self.hardware, self.host)
+        self.machine.on_kill = self.kill
+        self.loop = SimLoop(scheduler, self.host)
+        self.clock = SimClock(scheduler)
+        with self.machine.entered(), ids.drawn_from(SeededChance(scheduler)):
+            self._context = copy_context()
+            scheduler.spawn(self.host, self.name, self._run)
+
+    def _run(self) -> None:
+        scheduler = self.hardware.scheduler
+        try:
+            self.loop.run_main(self._main())
+        except HoldfastError as exc:
+            scheduler.note(f"ends: {type(exc).__name__}: {exc}")
+        if not self.host.dead:
+            scheduler.note("has ended")
+            self.ended_in_order = True
+            self.kill()
+
+    async def _main(self) -> None:
+        options = StoreOptions(
+            limits=LIMITS, acquire_timeout_ms=LOCK_WAIT_MS, beat_s=BEAT_S, beat_term_s=BEAT_TERM_S, kind="simulated",
+            faults=self.machine.at_point,
+        )  # fmt: skip
+        hf = Holdfast(
+            self.parts.make_store(self.state, self.clock, options), clock=self.clock, fence_mode=self.parts.fence_mode
+        )
+        await hf.start()
+        runner = Runner(
+            hf,
+            client_for=lambda _: self.parts.model,
+            agent_for=lambda _: AgentSettings(model="simulated/model"),
+            toolbox=Toolbox(self.parts.tools),
+        )
+        worker, courier = Worker(hf, runner.run, limits=LIMITS), Courier(hf, [self.parts.channel])
+        self._stop = asyncio.Event()
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._stop.wait()),
+            asyncio.ensure_future(worker.run()),
+            asyncio.ensure_future(courier.run()),
+        ]
+        self.hf = hf
+        self.hardware.scheduler.note("is ready")
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.hf = None
+            hf.drain()
+            await worker.stop(0.5)
+            await courier.stop(0.5)
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+            await hf.close()
+
+    # ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, what: Callable[[Holdfast], Awaitable[Any]], wait_s: float) -> Reply:
+        """Have the process do something; called by a thread of the outside world, which waits for the reply."""
+        reply = Reply(SimEvent(self.hardware.scheduler))
+        assert self._context is not None
+        self._replies.append(reply)
+
+        async def do() -> None:
+            try:
+                if self.hf is not None:
+                    reply.value = await what(self.hf)
+                else:
+                    reply.lost = True
+            except HoldfastError as exc:
+                reply.error = exc
+            reply.over.set()
+
+        context = self._context.copy()
+        self.loop.call_soon_threadsafe(lambda: self.loop.create_task(do(), context=context), context=context.copy())
+        if not reply.over.wait(wait_s):
+            reply.lost = True
+        return reply
+
+    def stop(self) -> None:
+        """Ask for an orderly end."""
+        if self._stop is not None and self._context is not None:
+            self.loop.call_soon_threadsafe(self._stop.set, context=self._context.copy())
+
+    def kill(self) -> None:
+        """SIGKILL: no thread of it goes on, its descriptors are closed and with them its locks fall."""
+        if self.host.dead:
+            return
+        self.host.dead = True
+        self.hf = None
+        self.hardware.scheduler.forget(self.host)
+        self.machine.release_all()
+        for reply in self._replies:
+            reply.lost = reply.lost or not reply.over.is_set()
+            reply.over.set()
+        self.on_end(self)
+
+    def bury(self) -> None:
+        """Let go of everything, when the run is over and the threads are unwound."""
+        self.loop.bury()
+        self.machine.bury()

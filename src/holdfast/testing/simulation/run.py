@@ -1,0 +1,405 @@
+"""One run: a seed becomes people, processes and faults; then everything has to come to rest and is checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from holdfast.channel.channel import ChannelTraits
+from holdfast.testing.simulation.checking import effects_in, find_broken, transcripts_in
+from holdfast.testing.simulation.disk import LEDGER
+from holdfast.testing.simulation.machine import SharedHardware, Trouble
+from holdfast.testing.simulation.outsider import Outsider
+from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Seen, Sender, SimChannel, SimModel, tools
+from holdfast.testing.simulation.process import Parts, SimProcess
+from holdfast.testing.simulation.scheduler import DeadError, Scheduler, StuckError
+
+REST_S = 90.0
+"""Virtual seconds after the last fault within which everything must have come to rest (the longest pause of a refused
+delivery is 25 s here, a beat lapses after 3)."""
+TROUBLES: tuple[Trouble, ...] = ("refused write", "short write", "failed sync", "ledger full", "ledger broken")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run. `broken` is empty if every promise held."""
+
+    seed: int
+    broken: tuple[str, ...]
+    digest: str
+    steps: int
+    virtual_s: float
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    trace: tuple[str, ...] = ()
+
+
+def run_seed(
+    seed: int,
+    *,
+    folder: Path | None = None,
+    alter: Callable[[Parts], Parts] = lambda parts: parts,
+    keep_trace: bool = False,
+) -> Outcome:
+    """Run one seed, in a folder that is removed again.
+
+    Args:
+        folder: where that folder is made; None: in memory (/dev/shm) where there is such a thing.
+        alter: changes what processes are made with; the suite's own test plants bugs with it.
+    """
+    trace: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place:
+        run = _Run(seed, Path(place), alter, trace.append if keep_trace else None)
+        try:
+            with _quiet(trace if keep_trace else None, place):
+                run.go()
+        finally:
+            with _quiet(None, place):  # what the dead say while they are unwound is not part of the story
+                run.bury()
+        return Outcome(
+            seed, tuple(run.broken), run.scheduler.digest, run.scheduler.steps, run.scheduler.now,
+            run.hardware.counts, tuple(trace),
+        )  # fmt: skip
+
+
+def fast_folder() -> Path | None:
+    """A folder in memory; None: the system's own for temporary files."""
+    memory = Path("/dev/shm")  # a fresh folder is made in it, mode 0700
+    return memory if os.access(memory, os.W_OK) else None
+
+
+@contextmanager
+def _quiet(trace: list[str] | None, place: str) -> Iterator[None]:
+    """The store's warnings go into the trace, or nowhere."""
+    log = logging.getLogger("holdfast")
+    before = (log.level, log.propagate, list(log.handlers))
+    log.handlers = [_Into(trace, place)] if trace is not None else []
+    log.propagate = False
+    log.setLevel(logging.INFO if trace is not None else logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.level, log.propagate, log.handlers = before[0], before[1], before[2]
+        log.setLevel(before[0])
+
+
+class _Into(logging.Handler):
+    def __init__(self, trace: list[str], place: str) -> None:
+        super().__init__()
+        self._trace = trace
+        self._place = f"{place}/"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage().replace(self._place, "")  # its name is another one each time
+        self._trace.append(f"    {record.levelname.lower()}: {said}")
+
+
+class _Run:
+    """Everything of one run. Read `go` first."""
+
+    def __init__(
+        self, seed: int, place: Path, alter: Callable[[Parts], Parts], trace: Callable[[str], None] | None
+    ) -> None:
+        self.scheduler = Scheduler(seed, trace=trace)
+        random = self.scheduler.random
+        self.state = place / "state"
+        if random.random() < 0.9:
+            shutil.copytree(_template(place.parent), self.state)
+        else:
+            self.state.mkdir(mode=0o700)  # its making is part of the run
+        self.hardware = SharedHardware(self.scheduler, self.state)
+        self.hardware.switches = random.choice((0.1, 0.4, 1.0))
+        self.seen = Seen()
+        self.outsider = Outsider(self.state, random, self.hardware.disk)
+        self.broken: list[str] = []
+        self.fence_mode = "warn" if random.random() < 0.15 else "strict"
+        is_tame = random.random() < 0.3
+        traits = ChannelTraits(
+            reconciles=random.random() < 0.5, longest_request_s=LONGEST_REQUEST_S,
+            on_unknown="resend_labelled" if random.random() < 0.7 else "report",
+        )  # fmt: skip
+        self.channel = SimChannel(self.scheduler, self.seen, traits)
+        self.channel.is_calm = is_tame
+        self.parts = alter(
+            Parts(
+                SimModel(self.scheduler, self.seen, is_tame=is_tame), self.channel, tools(self.scheduler, self.seen),
+                self.fence_mode,
+            )
+        )  # fmt: skip
+        sessions = ["agent:main:main", "agent:main:other"][: 1 if random.random() < 0.7 else 2]
+        count = 1 + int(random.random() * 4)
+        self.senders = [
+            Sender(self.scheduler, self.seen, number, sessions[int(random.random() * len(sessions))])
+            for number in range(count)
+        ]
+        self.names = [f"p{number}" for number in range(1, 3 if random.random() < 0.7 else 4)]
+        self.processes: dict[str, SimProcess] = {}
+        self.ghosts: list[SimProcess] = []
+        self.is_closing = False
+        self.is_over = False
+        self._error: BaseException | None = None
+        self._started = 0
+
+    # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def go(self) -> None:
+        """The whole run; leaves what was broken in `broken`."""
+        for name in self.names:
+            self._start(name)
+        for sender in self.senders:
+            self._spawn("sender", sender.run)
+        self._spawn("nemesis", self._main)
+        try:
+            self.scheduler.run(lambda: self.is_over)
+        except StuckError as stuck:
+            self.broken.append(f"I9: {stuck}")
+        self.broken += [one for one in self.seen.broken if one not in self.broken]
+
+    def _spawn(self, name: str, run: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                run()
+            except DeadError:
+                raise
+            except BaseException as exc:  # a fault of the simulation itself, told to whoever runs it
+                self._error = exc
+                self.is_over = True
+                raise
+
+        self.scheduler.spawn(self.scheduler.outside, name, guarded)
+
+    def _main(self) -> None:
+        random = self.scheduler.random
+        for _ in range(int(random.random() * 7)):
+            self._wait_a_moment()
+            self._do_harm()
+        self._calm_down()
+        if self._come_to_rest():
+            self._check()
+        self.is_over = True
+
+    def _wait_a_moment(self) -> None:
+        """Some steps, or some time: faults have to meet both the middle of things and the pauses between them."""
+        random = self.scheduler.random
+        if random.random() < 0.6:
+            until = self.scheduler.steps + int(3 ** (1 + random.random() * 5))
+            while self.scheduler.steps < until:
+                before = self.scheduler.steps
+                self.scheduler.give_way()
+                if self.scheduler.steps - before <= 1:  # nobody else could run
+                    self.scheduler.sleep(0.02)
+        else:
+            self.scheduler.sleep(random.random() * random.choice((0.05, 0.5, 2.0)))
+
+    # ── harm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _do_harm(self) -> None:
+        random = self.scheduler.random
+        living = [one for one in self.processes.values() if not one.host.dead]
+        if not living:
+            return
+        victim = living[int(random.random() * len(living))]
+        kind = random.random()
+        if kind < 0.22:
+            victim.machine.doom = 1 + int(2 ** (random.random() * 7))
+            self._count("kill planned")
+        elif kind < 0.30:
+            self._kill(victim)
+        elif kind < 0.34:
+            for one in living:
+                self._kill(one)
+        elif kind < 0.46:
+            self._stop_for_a_while(victim)
+        elif kind < 0.62:
+            self._lose_power()
+        elif kind < 0.76:
+            victim.machine.troubles.append(TROUBLES[int(random.random() * len(TROUBLES))])
+        elif kind < 0.92:
+            edit = self.outsider.edit()
+            if edit is not None:
+                self._count(f"edit: {edit.kind}")
+                self.scheduler.note(f"outsider: {edit.how} in {edit.path.name}, owner {edit.owner}")
+        elif kind < 0.96:
+            victim.clock.offset_s += random.choice((-7200.0, 3600.0, 1e6))
+            self._count("clock set")
+        else:
+            self.scheduler.note(f"{victim.name} is asked to end")
+            victim.stop()
+            self._count("orderly restart")
+
+    def _count(self, what: str) -> None:
+        self.hardware.count(what)
+
+    def _kill(self, victim: SimProcess) -> None:
+        self.scheduler.note(f"kill {victim.name}")
+        victim.kill()
+
+    def _stop_for_a_while(self, victim: SimProcess) -> None:
+        pause_s = self.scheduler.random.choice((0.1, 1.0, 5.0))
+        self.scheduler.note(f"stop {victim.name} for {pause_s} s")
+        self._count("stop")
+        victim.host.stopped = True
+
+        def go_on() -> None:
+            victim.host.stopped = False
+
+        self.scheduler.call_at(self.scheduler.now + pause_s, go_on)
+
+    def _lose_power(self) -> None:
+        """Everybody dies at once, and the disk shows what it had."""
+        self.scheduler.note("power loss")
+        self._count("power loss")
+        for one in list(self.processes.values()):
+            if not one.host.dead:
+                one.kill()
+        ledger, log = self.state / LEDGER, self.state / f"{LEDGER}-wal"
+        contents = [path.read_bytes() if path.exists() else b"" for path in (ledger, log)]
+        for ghost in self.ghosts:
+            ghost.machine.close_connections()
+        self.hardware.disk.lose_power(self.scheduler.random, contents[0], contents[1])
+        self.hardware.boot += 1
+
+    # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, name: str) -> SimProcess:
+        self._started += 1
+        process = SimProcess(f"{name}.{self._started}", self.state, self.hardware, self.parts, self._has_ended)
+        self.processes[name] = process
+        process.start()
+        for sender in self.senders:
+            sender.living = list(self.processes.values())
+        return process
+
+    def _has_ended(self, process: SimProcess) -> None:
+        self._count("kill" if not process.ended_in_order else "end")
+        self.ghosts.append(process)
+        name = process.name.split(".")[0]
+        if not self.is_closing:
+            after_s = self.scheduler.random.random() * self.scheduler.random.choice((0.01, 1.0))
+            self.scheduler.call_at(self.scheduler.now + after_s, lambda: self._start_again(name))
+
+    def _start_again(self, name: str) -> None:
+        if not self.is_closing and self.processes[name].host.dead:
+            self._start(name)
+
+    # ── rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _calm_down(self) -> None:
+        """No more faults. A process whose disk has failed it is restarted, as its messages ask for."""
+        self.channel.is_calm = True
+        for one in self.processes.values():
+            one.host.stopped = False
+            one.machine.doom = None
+            one.machine.troubles.clear()
+        for one in list(self.processes.values()):
+            if one.machine.has_failed and not one.host.dead:
+                self._kill(one)
+
+    def _come_to_rest(self) -> bool:
+        until = self.scheduler.now + REST_S
+        connection: sqlite3.Connection | None = None
+        try:
+            while self.scheduler.now < until:
+                self.scheduler.sleep(0.3)
+                if all(sender.is_done for sender in self.senders):
+                    connection = connection or sqlite3.connect(self.state / LEDGER)
+                    if _is_idle(connection):
+                        return True
+        finally:
+            if connection is not None:
+                connection.close()
+        waiting = [str(number) for number, sender in enumerate(self.senders) if not sender.is_done]
+        self.broken.append(f"I9: not at rest {REST_S:g} s after the last fault; not acknowledged: {waiting}")
+        self.broken += self._look()
+        return False
+
+    def _check(self) -> None:
+        """Everything ends in order; then the promises, then the same bytes after one more opening and recovery."""
+        self.is_closing = True
+        self._end_all()
+        self.broken += self._look()
+        self._count_effects()
+        if self.scheduler.random.random() < 0.6:  # it costs as much as the rest of a short run
+            return
+        before = transcripts_in(self.state)
+        for name in ("again", "and again"):
+            process = self._start(name)
+            self.scheduler.sleep(0.2)
+            process.kill() if name == "again" else process.stop()
+        self._end_all()
+        if transcripts_in(self.state) != before:
+            self.broken.append("I10: opening the state again has changed a transcript")
+
+    def _count_effects(self) -> None:
+        """What the faults have led to, for the batch to show that it was not idle."""
+        counts = self.hardware.counts
+        for what, number in effects_in(self.state).items():
+            counts[what] = counts.get(what, 0) + number
+        counts["message arrived"] = len(self.seen.arrived)
+        counts["labelled copy"] = sum(one.label is not None for one in self.seen.arrived)
+
+    def _end_all(self) -> None:
+        for one in self.processes.values():
+            one.stop()
+        until = self.scheduler.now + 20
+        while any(not one.host.dead for one in self.processes.values()):
+            self.scheduler.sleep(0.05)
+            if self.scheduler.now > until:
+                living = [one.name for one in self.processes.values() if not one.host.dead]
+                self.broken.append(f"I9: {living} did not end within 20 s")
+                return
+
+    def _look(self) -> list[str]:
+        return find_broken(self.state, self.seen, self.outsider.edits, fence_mode=self.fence_mode)
+
+    def bury(self) -> None:
+        """Let go of everything, so that nothing of this run outlives it."""
+        self.is_closing = True
+        for one in list(self.processes.values()):
+            one.kill()
+        self.scheduler.bury()
+        for ghost in self.ghosts:
+            ghost.bury()
+        os.close(self.hardware.nothing)
+        if self._error is not None:
+            raise self._error
+
+
+def _is_idle(connection: sqlite3.Connection) -> bool:
+    busy = connection.execute(
+        "select (select count(*) from inputs where state in ('queued', 'running'))"
+        " + (select count(*) from outbox where state in ('pending', 'started', 'unknown'))"
+        " + (select count(*) from transcripts where owner_turn is not null)"
+    ).fetchone()[0]
+    return busy == 0
+
+
+_templates: dict[Path, Path] = {}
+
+
+def _template(where: Path) -> Path:
+    """A state directory as one that was opened and closed in order, made once per process of the machine."""
+    import asyncio
+    import atexit
+
+    import holdfast
+
+    known = _templates.get(where)
+    if known is not None and known.exists():
+        return known
+    place = Path(tempfile.mkdtemp(prefix="hf-sim-template-", dir=where))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+
+    async def make() -> None:
+        async with holdfast.open(place / "state"):
+            pass
+
+    asyncio.run(make())
+    _templates[where] = place / "state"
+    return place / "state"
