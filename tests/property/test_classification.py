@@ -118,6 +118,30 @@ def test_who_may_write_is_never_a_models_failure_unless_a_provider_says_so(links
         assert found.reason is not None
 
 
+FIELDS = (
+    "id", "name", "message", "Message", "status", "statusCode", "code", "error_code", "type", "provider", "body",
+    "error", "Error", "errors", "cause", "reason", "detail", "details", "metadata", "raw", "response",
+    "ResponseMetadata", "HTTPStatusCode", "errno", "@type", "retryDelay", "msg",
+)  # fmt: skip
+ODD_TEXTS = ("", "429", "{", '{"error":', '{"error":{"code":429}}', "HTTP 999: x", "\ud800", "0x1ad", "x" * 9000)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(ODD_TEXTS) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), anything, max_size=8))
+def test_whatever_stands_in_a_line_it_gets_a_class_or_none(line: dict[str, Any]) -> None:
+    """Any JSON object is an error to `holdfast classify`, and any body one to the seam."""
+    found = classify(line)
+    assert found.reason is None or found.reason in REASONS
+    assert found.evidence
+    ours = translate(with_fields(SdkError("failed"), body=line), provider="p", model="m")  # pyright: ignore[reportArgumentType]
+    assert isinstance(ours, ProviderError)
+
+
 @settings(max_examples=300, deadline=None)
 @given(chains)
 def test_the_seam_changes_nothing_about_that(links: list[Link]) -> None:
@@ -125,12 +149,12 @@ def test_the_seam_changes_nothing_about_that(links: list[Link]) -> None:
     error = error_of(links)
     if not isinstance(error, Exception):
         return
+    before = classify(error)
     ours = translate(error, provider="p", model="m")
-    if ours is not error:
+    assert isinstance(ours, CoordinationError) == (before.coordination or isinstance(error, CoordinationError))
+    if isinstance(ours, ProviderError) and ours is not error:
         ours.__cause__ = error
-    before, after = classify(error), classify(ours)
-    if isinstance(error, CoordinationError):
-        assert ours is error
+    after = classify(ours)
     assert after.coordination == before.coordination
     assert before.reason is None or after.reason is not None
 

@@ -17,7 +17,7 @@ import openai
 import pytest
 from pydantic_ai import exceptions as pai
 
-from holdfast.errors import InputError, ProviderError, ResourceError, SessionBusyError
+from holdfast.errors import CoordinationError, InputError, ProviderError, ResourceError, SessionBusyError
 from holdfast.model.error_table import TABLE, row_of
 from holdfast.model.errors import BODY_BYTES_MAX, redact, translate
 from holdfast.model.failure import classify
@@ -177,6 +177,18 @@ def test_a_wait_is_read_in_each_of_its_forms(headers: dict[str, str] | None, bod
 def test_our_own_errors_pass_unchanged() -> None:
     for own in (SessionBusyError("s", 1.0, "t"), ProviderError("x"), InputError("y")):
         assert translate(own, provider="p", model="m") is own
+
+
+def test_a_coordination_error_inside_an_sdks_own_stays_one() -> None:
+    busy = SessionBusyError("s", 1.0, "t")
+    wrapper = openai.APIConnectionError(message="rate limit reached, says the hook", request=REQUEST)
+    wrapper.__cause__ = busy
+    assert translate(wrapper, provider="p", model="m") is busy
+    limited = openai.RateLimitError("slow down", response=response(429), body=None)
+    limited.__cause__ = busy
+    assert isinstance(translate(limited, provider="p", model="m"), ProviderError)
+    told = translate(RuntimeError("session file locked (timeout 5ms): pid 7"), provider="p", model="m")
+    assert isinstance(told, CoordinationError)
 
 
 def test_cancellation_is_nothing_the_seam_could_take() -> None:

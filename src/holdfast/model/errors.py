@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from holdfast.errors import HoldfastError, InputError, ProviderError, ResourceError
+from holdfast.errors import CoordinationError, HoldfastError, InputError, ProviderError, ResourceError
 from holdfast.model.error_table import UNKNOWN, Row, row_of
 from holdfast.model.facts import Facts, body_error, walk
 from holdfast.model.failure import classify
@@ -32,18 +32,22 @@ _SECRET = re.compile(
 def translate(
     error: Exception, *, provider: str, model: str, partial: str = "", secrets: Iterable[str] = ()
 ) -> HoldfastError:
-    """Our error for `error`; raise it `from error`.
+    """Our error for `error`; raise it `from cause_of(ours, error)`.
 
     Args:
         partial: the text that had been streamed.
         secrets: values that must not appear in message or body, such as the API key.
 
     Returns:
-        the same object for an error of ours; ResourceError when this machine failed (out of handles, disk full);
+        the same object for an error of ours; the coordination error inside one that is not a provider's;
+        ResourceError when this machine failed (out of handles, disk full);
         InputError for a mistake in the call; ProviderError for all else.
     """
     if isinstance(error, HoldfastError):
         return error
+    if classify(error, provider=provider).coordination:
+        inside = (node for node in _causes(error) if isinstance(node, CoordinationError))
+        return next(inside, None) or CoordinationError(redact(str(error), secrets))
     chain = walk(error)
     row = row_of(error) or UNKNOWN
     secrets = [secret for secret in secrets if secret]
@@ -72,6 +76,11 @@ def translate(
     if otherwise is not None and classify(ours, provider=provider).reason is None:
         ours.reason = otherwise
     return ours
+
+
+def cause_of(ours: HoldfastError, error: Exception) -> BaseException | None:
+    """What to name as the cause of our error: what it was made of, unless it was inside that all along (a ring)."""
+    return ours.__cause__ if isinstance(ours, CoordinationError) else error
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -17,7 +17,7 @@ from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
 from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta
-from holdfast.model.errors import translate
+from holdfast.model.errors import cause_of, translate
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
@@ -104,10 +104,11 @@ class PydanticAIModel:
             response = streamed.get()
         except HoldfastError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 the seam: whatever an SDK raises is raised again as ours
             response = streamed.get() if streamed is not None else None
             if response is None or finish_word(response) is None:
-                raise self._translated(error, "".join(said)) from error
+                ours = self._translated(error, "".join(said))
+                raise ours from cause_of(ours, error)
             # The provider had said how it ended; what broke off afterwards was bookkeeping (usage, the closing event).
             log.warning("%s: the connection failed after the answer was complete: %r", self.target.ref, type(error))
         yield self._answer(adapter, response, "".join(said))
@@ -126,8 +127,9 @@ class PydanticAIModel:
                     self._adapters[key] = await asyncio.to_thread(_build, self.target, timeout_s)
                 except HoldfastError:
                     raise
-                except Exception as error:
-                    raise self._translated(error, "") from error
+                except Exception as error:  # noqa: BLE001 as in `stream`
+                    ours = self._translated(error, "")
+                    raise ours from cause_of(ours, error)
             return self._adapters[key]
 
     def _translated(self, error: Exception, partial: str) -> HoldfastError:
