@@ -146,7 +146,8 @@ def delivered(case: Case) -> dict[str, Any]:
     setup = case.setup
     reply = heartbeat.plan_reply(
         setup["reply"], setup.get("now_ms", 0), last_text=setup.get("last_text"),
-        last_sent_ms=setup.get("last_sent_ms"), show_ok=setup.get("show_ok", False), ack_chars_max=setup.get("ack_max_chars", heartbeat.ACK_CHARS_MAX),
+        last_sent_ms=setup.get("last_sent_ms"), show_ok=setup.get("show_ok", False),
+        ack_chars_max=setup.get("ack_max_chars", heartbeat.ACK_CHARS_MAX),
         prefix=setup.get("response_prefix", ""),
     )  # fmt: skip
     sends = int(reply.kind == "send")
