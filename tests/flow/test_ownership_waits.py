@@ -138,7 +138,7 @@ async def test_a_wait_for_somebody_elses_turn_can_be_cancelled_anywhere(state: P
         holder = await hf.claim(KEY, wait_s=5)
 
         async def contend() -> Any:
-            asyncio.get_running_loop().call_later(0.01, lambda: asyncio.ensure_future(give_up(hf, holder)))
+            asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(give_up(hf, holder)))
             token = current_turn.set(parent.id if isinstance(parent, Turn) else None)
             try:
                 return await hf.claim(KEY, wait_s=5)

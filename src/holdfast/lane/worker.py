@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 from holdfast.errors import (
     CoordinationError,
@@ -57,22 +58,27 @@ class Worker:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by transcript: one at a time here, whatever the queue says
         self._owned: set[str] = set()  # those of `_tasks` whose turn has begun
         self._stopping = False
+        self._hearing = ExitStack()
+        self._hears = False
         self._pause_s = LOOK_S
         self._tell_mono = 0.0
 
     async def run(self) -> None:
         """Start what may start, whenever something may have changed, until `stop`."""
         self._stopping = False
-        while not self._stopping:
-            self._hf.work_arrived.clear()
-            try:
-                await self._look()
-                self._hf.store.raise_if_stopped()
-            except (ResourceError, CoordinationError) as exc:
-                log.error("cannot look at the queue: %s", exc)
-                if self._hf.store.stopped:
-                    raise
-            await self._pause()
+        try:
+            while not self._stopping:
+                self._hf.work_arrived.clear()
+                try:
+                    await self._look()
+                    self._hf.store.raise_if_stopped()
+                except (ResourceError, CoordinationError) as exc:
+                    log.error("cannot look at the queue: %s", exc)
+                    if self._hf.store.stopped:
+                        raise
+                await self._pause()
+        finally:
+            self._hear_if(lane_is_full=False)
 
     async def stop(self, budget_s: float) -> None:
         """Start nothing more; give running turns `budget_s`, then interrupt them (their inputs go back to their
@@ -108,6 +114,16 @@ class Worker:
         for one in heads(mine):  # somebody else's turn: stand in its line, so that its end or death wakes us at once
             if one.blocked and one.transcript not in self._tasks:
                 self._begin(one, LINE_WAIT_S)
+        self._hear_if(any(one.quiet_in_s <= 0 and one.transcript not in self._tasks for one in heads(mine)))
+
+    def _hear_if(self, lane_is_full: bool) -> None:
+        """Be woken when another process frees a slot, while somebody waits for one."""
+        if lane_is_full and not self._hears:
+            self._hearing.enter_context(self._hf.store.hear_of_free_slots(self._hf.work_arrived.set))
+            self._hf.work_arrived.set()  # what was freed before that has not been heard: look once more
+        elif not lane_is_full:
+            self._hearing.close()
+        self._hears = lane_is_full
 
     async def _tell_of_waiting(self, waiting: list[Waiting]) -> None:
         """Once a second at most; what needs no telling costs no look at the store."""

@@ -7,6 +7,7 @@ handed out by `claim` and handed back as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from holdfast.inbound.event import Admission, InboundEvent, Route
@@ -139,6 +140,12 @@ class LaneStore(Protocol):
         ...
 
     async def state_of_input(self, input_id: str) -> str: ...
+
+    def hear_of_free_slots(self, wake: Callable[[], object]) -> AbstractContextManager[None]:
+        """Within it `wake` is called when another process has freed a slot of a lane. A hint: it may be missed, and
+        what happened before has not been heard.
+        """
+        ...
 
     async def join_waiting(self, owned: Any, how: How) -> list[InputView]:
         """Take in the inputs that wait and may share this turn, oldest first; they end with its final line."""

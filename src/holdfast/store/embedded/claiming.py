@@ -120,7 +120,7 @@ class Claiming(StoreCore):
             file.users -= 1
 
         self.writer.submit(Job(run, prepare=lambda: None, finish=finish)).add_done_callback(
-            lambda _: self.slot_freed.set()
+            lambda _: self.tell_of_free_slot()
         )
 
     @staticmethod
@@ -416,7 +416,7 @@ class Claiming(StoreCore):
                     raise
                 log.error("the turn of dead process %s on transcript %s stays open: %s", process, transcript, exc)
         if closed:
-            self.slot_freed.set()
+            self.tell_of_free_slot()
         return closed
 
     async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.session.key import validate_key
 from holdfast.store.embedded import claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
+from holdfast.store.embedded.bell import Bell
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
@@ -92,6 +93,7 @@ class StoreCore:
             self.watch = BeatWatch(clock, options.beat_term_s)
             self.findings = list(state.findings)
             self.slot_freed = asyncio.Event()
+            self.bell = Bell(state.path / "bells", self.sentinel.name)
             self._coarse = here().has_coarse_clock(state.fence)
             self._files: dict[str, TranscriptFile] = {}
             self._closed = False
@@ -163,6 +165,7 @@ class StoreCore:
             return
         self._closed = True
         self.beater.close()
+        self.bell.close()
         keep_sentinel = await self._leaves_something_open()
         await self.in_thread(self.writer.close)
         self.reads.close()
@@ -180,6 +183,15 @@ class StoreCore:
             return await asyncio.shield(self.writer.submit(Job(run)))
         except (ResourceError, OwnershipLostError):  # the ledger has stopped, or a forked child closes: unknown
             return True
+
+    def tell_of_free_slot(self) -> None:
+        """Wake whoever waits for a slot, here and in other processes."""
+        self.slot_freed.set()
+        self.bell.ring()
+
+    def hear_of_free_slots(self, wake: Callable[[], object]) -> AbstractContextManager[None]:
+        """Within it `wake` is called when another process has freed a slot; see `Bell.heard_by`."""
+        return self.bell.heard_by(wake)
 
     # ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -113,7 +113,7 @@ class Ending(Writing):
         if is_recorded and not owned.let_go:
             owned.let_go = True
             owned.file.users -= 1
-        self.slot_freed.set()
+        self.tell_of_free_slot()
 
     def leave_line(self, owned: OwnedTurn) -> None:
         if owned.has_line:

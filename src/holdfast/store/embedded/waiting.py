@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,8 @@ class _Waiting:
         self._holder = ""
         self._ticket: Ticket | None = None
         self._free_since: float | None = None
+        self._hearing = ExitStack()
+        self._hears = False
 
     async def __aenter__(self) -> None:
         parent = self._request.parent
@@ -98,6 +101,7 @@ class _Waiting:
         except asyncio.CancelledError:
             self._forget()  # it is noted all the same
             raise
+        self._store.tell_of_free_slot()  # that of the parent, which is lent
         if ring:
             raise WaitRingError(
                 f"turn {parent} would wait for session {self._request.session!r}, "
@@ -105,6 +109,7 @@ class _Waiting:
             )
 
     async def __aexit__(self, *exc: object) -> None:
+        self._hearing.close()
         if self._ticket is not None:
             self._file.line.leave(self._ticket)
             self._ticket = None
@@ -173,8 +178,13 @@ class _Waiting:
 
     async def _pause(self, busy: Busy) -> None:
         """We hold no line now and could not claim: wait for a slot to be freed or a second, whichever comes first."""
-        if busy.why == "lane" and await self._store.recover_dead():
-            return
+        if busy.why == "lane":
+            if await self._store.recover_dead():
+                return
+            if not self._hears:  # from now on slots that others free are heard of; one may have been freed just now
+                self._hears = True
+                self._hearing.enter_context(self._store.hear_of_free_slots(self._store.slot_freed.set))
+                return
         await self._first_of(self._store.slot_freed.wait(), LOOK_S)
 
     async def _first_of(self, event: Coroutine[Any, Any, bool], longest_s: float) -> None:
