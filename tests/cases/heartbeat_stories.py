@@ -145,11 +145,14 @@ def suppressed(case: Case) -> dict[str, Any]:
 def delivered(case: Case) -> dict[str, Any]:
     setup = case.setup
     reply = heartbeat.plan_reply(
-        setup["reply"], setup.get("now_ms", 0), last_text=setup.get("last_text"),
-        last_sent_ms=setup.get("last_sent_ms"), show_ok=setup.get("show_ok", False),
+        setup["reply"],
+        setup.get("now_ms", 0),
+        last_text=setup.get("last_text"),
+        last_sent_ms=setup.get("last_sent_ms"),
+        show_ok=setup.get("show_ok", False),
         ack_chars_max=setup.get("ack_max_chars", heartbeat.ACK_CHARS_MAX),
         prefix=setup.get("response_prefix", ""),
-    )  # fmt: skip
+    )
     sends = int(reply.kind == "send")
     return {"sends": sends, "sends_min": sends, "text": reply.text}
 

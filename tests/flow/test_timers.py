@@ -335,6 +335,16 @@ async def test_a_wake_tells_the_heartbeat_and_several_are_one_run(tmp_path: Path
         assert await world.hf.store.wakes() == []
 
 
+async def test_a_wake_that_somebody_asks_for_does_not_wait_for_the_next_regular_time(tmp_path: Path) -> None:
+    async with World(tmp_path, timers=with_timers(beats=[BEAT])) as world:
+        await due(world, "heartbeat:main")
+        await ended(world, 1, "heartbeat:main")
+        await world.idle()
+        await orders.wake(world.hf, "main", reason="hook", text="it rains")
+        await ended(world, 2, "heartbeat:main")
+        assert "it rains" in str(world.model.requests[-1].messages)
+
+
 async def test_tasks_are_shown_at_their_own_intervals(tmp_path: Path) -> None:
     tasks = {"often": "10m", "daily": "1d"}
     file = "tasks:\n" + "".join(f"- name: {one}\n  interval: {every}\n  prompt: Look {one}.\n"

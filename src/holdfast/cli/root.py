@@ -18,6 +18,8 @@ COMMANDS = {
     "turns": "lists",
     "inputs": "lists",
     "outbox": "lists",
+    "cron": "cron",
+    "heartbeat": "heartbeat",
     "stop": "stop",
     "why": "why",
     "recover": "recover",

@@ -86,7 +86,8 @@ async def find(hf: Holdfast, timer_id: str) -> Timer:
         if timer.id == timer_id:
             return timer
     kind, _, name = timer_id.partition(":")
-    raise InputError(f"no {kind} {name!r}; `holdfast {kind} {'list' if kind == CRON else 'status'}` shows them")
+    what = "cron job" if kind == CRON else "heartbeat of agent"
+    raise InputError(f"no {what} {name!r}; `holdfast {kind} {'list' if kind == CRON else 'status'}` shows them")
 
 
 async def change(hf: Holdfast, timer_id: str, make: Callable[[Timer], Timer | None]) -> Timer:

@@ -334,6 +334,8 @@ class Timers:
         settings = beating.settings_of(timer)
         starts: list[int] = timer.memo.get("starts", [])
         intent = heartbeat.intent_of(pending.reason)
+        if intent == "event" and any(wake.mode == "now" for wake in wakes):
+            intent = "immediate"  # somebody has asked for it; events of the runtime itself would be held
         deferred = heartbeat.gate(intent, now_ms, next_due_ms=timer.next_at_ms or 0,
                                   last_start_ms=max(starts, default=None), starts=starts)  # fmt: skip
         if deferred is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import claims, inbox
+from holdfast.store.embedded import claims, inbox, timer_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -92,6 +93,15 @@ class Reading(StoreCore):
             return overtaker(row["lane"], inbox.times_yielded(conn, row["id"]), in_line) if in_line else None
 
         return await self.reads.ask(ask)
+
+    async def timers(self, *, kind: str | None = None) -> list[Timer]:
+        return await self.reads.ask(lambda conn: timer_rows.timers(conn, kind))
+
+    async def timer_runs(self, *, timer: str | None = None, running: bool = False, limit: int = 100) -> list[TimerRun]:
+        return await self.reads.ask(lambda conn: timer_rows.runs(conn, timer, running, limit))
+
+    async def wakes(self) -> list[Wake]:
+        return await self.reads.ask(timer_rows.wakes)
 
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
         return await self.reads.queue(self.now_ms())

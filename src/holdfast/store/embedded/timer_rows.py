@@ -14,6 +14,8 @@ from holdfast.inbound.timer import Timer, TimerRun, Wake
 
 RUNS_KEPT = 2000
 """Runs of one timer that are kept; older ones are forgotten, their inputs are not (semantics.md 2.6)."""
+WAKES_MAX = 200
+"""Wakes of one timer that wait; of more the newest are kept."""
 ROUTES_LOOKED_AT = 10_000
 OUR_SOURCES = ("cron", "heartbeat", "announcement")
 _MARKS = ",".join("?" * len(OUR_SOURCES))
@@ -24,7 +26,14 @@ select r.*, a.state as announced,
 from timer_runs r left join inputs a on a.id=r.announce"""
 
 
+def _has_tables(conn: sqlite3.Connection) -> bool:
+    """A reader may look at the ledger of a release that knew no timers, and cannot make the tables."""
+    return conn.execute("select 1 from sqlite_master where name='timer_wakes'").fetchone() is not None
+
+
 def timers(conn: sqlite3.Connection, kind: str | None) -> list[Timer]:
+    if not _has_tables(conn):
+        return []
     rows = conn.execute("select * from timers where ?1 is null or kind=?1 order by id", (kind,))
     return [_timer(row) for row in rows]
 
@@ -96,6 +105,8 @@ def _end_run(conn: sqlite3.Connection, run: TimerRun) -> bool:
 
 def runs(conn: sqlite3.Connection, timer: str | None, running: bool, limit: int) -> list[TimerRun]:
     """Newest first."""
+    if not _has_tables(conn):
+        return []
     where = " where r.state='running'" if running else " where (?1 is null or r.timer=?1)"
     if running:
         rows = conn.execute(f"{_RUNS}{where} order by r.seq desc limit ?", (limit,))
@@ -108,6 +119,11 @@ def add_wake(conn: sqlite3.Connection, wake: Wake) -> bool:
     cursor = conn.execute(
         "insert or ignore into timer_wakes(id, timer, reason, text, mode, at_ms) values(?,?,?,?,?,?)",
         (wake.id, wake.timer, _text(wake.reason), _text(wake.text), wake.mode, wake.at_ms),
+    )
+    conn.execute(
+        "delete from timer_wakes where timer=?1 and id not in"
+        " (select id from timer_wakes where timer=?1 order by at_ms desc, id limit ?2)",
+        (wake.timer, WAKES_MAX),
     )
     return cursor.rowcount == 1
 

@@ -18,9 +18,6 @@ class Timing(StoreCore):
     no sync of its own: after a power loss it fires again and finds that input. Only what people define is synced.
     """
 
-    async def timers(self, *, kind: str | None = None) -> list[Timer]:
-        return await self.reads.ask(lambda conn: timer_rows.timers(conn, kind))
-
     async def change_timer(
         self,
         seen: Timer | None,
@@ -44,14 +41,8 @@ class Timing(StoreCore):
         self.options.faults("timer.after_commit")
         return (after or seen) if done else None
 
-    async def timer_runs(self, *, timer: str | None = None, running: bool = False, limit: int = 100) -> list[TimerRun]:
-        return await self.reads.ask(lambda conn: timer_rows.runs(conn, timer, running, limit))
-
     async def add_wake(self, wake: Wake) -> bool:
         return await self.writer.submit(Job(lambda conn: timer_rows.add_wake(conn, wake), durable=True))
-
-    async def wakes(self) -> list[Wake]:
-        return await self.reads.ask(timer_rows.wakes)
 
     async def input_by_key(self, source: str, account: str, key: str) -> str | None:
         return await self.reads.ask(lambda conn: timer_rows.input_by_key(conn, source, account, key))

@@ -121,6 +121,12 @@ class TimersSuite:
         assert await there.change_timer(seen, seen, used=["w1"]) is not None
         assert await here.wakes() == []
 
+    async def test_of_more_wakes_than_anybody_can_be_told_of_the_newest_are_kept(self, store: Store) -> None:
+        for n in range(205):
+            await store.add_wake(Wake(f"w{n:03}", JOB.id, "hook", "", "next", n))
+        kept = [wake.at_ms for wake in await store.wakes()]
+        assert kept == list(range(5, 205))
+
     async def test_people_are_where_they_were_answered_last_and_machines_do_not_count(self, store: Store) -> None:
         assert await store.last_route(SESSION) is None
         await accept(store, "one", route=Route("test", "alice"))
