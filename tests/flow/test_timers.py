@@ -208,7 +208,8 @@ async def test_what_was_missed_is_made_up_for_once_each_and_not_all_at_once(tmp_
 
 async def at_rest(world: World, timer_id: str) -> bool:
     await world.pass_time(1)
-    return all(run.state != "running" for run in await runs_of(world, timer_id))
+    runs = await runs_of(world, timer_id)
+    return bool(runs) and all(run.state != "running" for run in runs)
 
 
 async def test_a_job_can_be_paused_run_by_hand_and_removed(tmp_path: Path) -> None:
