@@ -33,6 +33,14 @@ def faults_of(path: Path | None, env: Mapping[str, str] | None = None) -> list[s
     return caught.value.faults
 
 
+def test_a_variable_that_a_key_names_for_its_secret_is_no_key_itself(tmp_path: Path) -> None:
+    file = tmp_path / "holdfast.toml"
+    file.write_text('[hooks.mappings.ci]\nsecret_env = "HOLDFAST_HOOKS_CI"\n')
+    env = {"HOLDFAST_HOOKS_TOKEN": "a secret", "HOLDFAST_HOOKS_CI": "another"}
+    loaded = read_config(file, env)
+    assert loaded.config.hooks.mappings["ci"].secret_env == "HOLDFAST_HOOKS_CI"
+
+
 def test_without_file_and_environment_everything_has_its_default() -> None:
     config = load_config(None, {})
     assert config == Config()

@@ -7,7 +7,7 @@ those that exist (`CRON_NESTED` finds `cron-nested`); a new one is taken in lowe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from holdfast.config.keys import ANY, PREFIX, Key, Path, all_keys, shout, suggest_variable
 
-NOT_KEYS = frozenset({"HOLDFAST_STATE", "HOLDFAST_CONFIG", "HOLDFAST_CASES"})
-"""Variables that mean something else: the state directory, the file itself, the folder of `make cases`."""
+NOT_KEYS = frozenset({"HOLDFAST_STATE", "HOLDFAST_CONFIG", "HOLDFAST_CASES", "HOLDFAST_HOOKS_TOKEN"})
+"""Variables that mean something else: the state directory, the file itself, the folder of `make cases`, a secret."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,8 @@ def overlay(env: Mapping[str, str], tree: Mapping[str, Any]) -> Overlay:
     """
     sections = {shout(key.path[0]) for key in all_keys()}
     found = Overlay()
-    for variable in sorted(name for name in env if name.startswith(PREFIX) and name not in NOT_KEYS):
+    others = NOT_KEYS | set(_named_variables(tree))
+    for variable in sorted(name for name in env if name.startswith(PREFIX) and name not in others):
         target = _target(variable, tree)
         if target is not None:
             key, path = target
@@ -51,6 +52,15 @@ def overlay(env: Mapping[str, str], tree: Mapping[str, Any]) -> Overlay:
         else:
             found.warnings.append(f"{variable}: not a variable of Holdfast{suggest_variable(variable)}")
     return found
+
+
+def _named_variables(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Variables that keys such as `token_env` name: they hold secrets, not keys."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _named_variables(value)
+        elif name.endswith("_env") and isinstance(value, str):
+            yield value
 
 
 def _target(variable: str, tree: Mapping[str, Any]) -> tuple[Key, Path] | None:

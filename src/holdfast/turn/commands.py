@@ -97,7 +97,7 @@ class Commands:
 
     async def _status(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
         hf = self._hf
-        running = await hf.inputs(session=session, state="running", limit=1)
+        running = [one for one in await hf.inputs(session=session, state="running") if one.id != input_id]
         waiting = [one for one in await hf.inputs(session=session, state="queued") if one.id != input_id]
         settings = await hf.queue_settings(session)
         doing = "nothing at the moment"
