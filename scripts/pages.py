@@ -1,4 +1,4 @@
-"""Draw the pages of docs/ that follow from the code: configuration, errors, states.
+"""Draw the pages of docs/ that follow from the code: configuration, errors, states, promises.
 
 python scripts/pages.py            write them (`make docs`)
 python scripts/pages.py --check    exit 1 and name those that are not current
@@ -22,6 +22,9 @@ from holdfast.config.model import Config
 from holdfast.errors import HoldfastError
 from holdfast.gateway.replies import refusal_of
 from holdfast.lane import states
+
+sys.path.insert(0, str(Path(__file__).parent))
+from promises import promises_page  # beside this script, also when it is not run as one
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -179,6 +182,7 @@ def _diagram(moves: Mapping[tuple[str, str], str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "errors.md": errors_page,
+    "promises.md": lambda: promises_page(DRAWN),
     "states.md": states_page,
 }
 

@@ -63,6 +63,7 @@ async def a_line_of_metadata(hf: Holdfast) -> None:
 
 
 @pytest.mark.parametrize("before", [nothing, a_turn, a_line_of_metadata])
+@pytest.mark.promise("P3", "I1", "I4")
 async def test_an_input_whose_claim_was_lost_keeps_the_one_line_it_has(
     tmp_path: Path, before: Callable[[Holdfast], Coroutine[Any, Any, None]]
 ) -> None:
@@ -80,6 +81,7 @@ async def test_an_input_whose_claim_was_lost_keeps_the_one_line_it_has(
 
 
 @pytest.mark.parametrize("before", [nothing, a_turn, a_line_of_metadata])
+@pytest.mark.promise("P2", "P3")
 async def test_an_answer_whose_claim_was_lost_still_counts(
     tmp_path: Path, before: Callable[[Holdfast], Coroutine[Any, Any, None]]
 ) -> None:

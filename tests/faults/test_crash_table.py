@@ -60,6 +60,7 @@ async def settles(remote: Remote, input_id: str, state: str = "answered") -> dic
 # ── before and after accepting ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P3", "I1")
 async def test_before_accept_commits_the_sender_hears_nothing_and_a_retry_is_the_first(
     state: Path, processes: Troupe
 ) -> None:
@@ -75,6 +76,7 @@ async def test_before_accept_commits_the_sender_hears_nothing_and_a_retry_is_the
 
 
 @pytest.mark.parametrize("point", ["accept.after_commit", "ledger.after_commit"])
+@pytest.mark.promise("P3", "I1")
 async def test_a_sender_whose_acknowledgement_was_lost_is_told_that_it_is_known(
     state: Path, processes: Troupe, point: str
 ) -> None:
@@ -87,6 +89,7 @@ async def test_a_sender_whose_acknowledgement_was_lost_is_told_that_it_is_known(
         assert retried == Duplicate(view.id, "queued")
 
 
+@pytest.mark.promise("P3", "I8")
 async def test_what_was_accepted_keeps_its_place_and_its_lane(state: Path, processes: Troupe) -> None:
     one = await processes.start(state)
     ids = [await accepted(one, f"question {number}") for number in range(3)]
@@ -126,6 +129,7 @@ MID_TURN = [
 
 
 @pytest.mark.parametrize(("point", "nth"), MID_TURN)
+@pytest.mark.promise("P3", "I1")
 async def test_a_turn_that_died_before_its_final_line_is_run_again_and_its_input_written_once(
     state: Path, processes: Troupe, point: str, nth: int
 ) -> None:
@@ -153,6 +157,7 @@ async def test_the_first_death_is_seen_by_a_process_that_was_there_all_the_time(
     assert (await settles(two, input_id))["answer"] == ANSWER
 
 
+@pytest.mark.promise("P2", "I5", "I9")
 async def test_after_three_charged_attempts_the_input_fails_and_says_why(state: Path, processes: Troupe) -> None:
     input_id = ""
     for attempt in range(3):
@@ -265,6 +270,7 @@ FINAL = [
 
 
 @pytest.mark.parametrize(("point", "nth"), FINAL)
+@pytest.mark.promise("P2", "P3")
 async def test_a_final_line_settles_its_input_without_asking_the_model_again(
     state: Path, processes: Troupe, point: str, nth: int
 ) -> None:
@@ -284,6 +290,7 @@ async def test_a_final_line_settles_its_input_without_asking_the_model_again(
     checks.check(state, accepted={input_id: "question"})
 
 
+@pytest.mark.promise("P2", "P9")
 async def test_whoever_claims_next_settles_a_final_line_first(state: Path, processes: Troupe) -> None:
     one = await processes.start(state)
     input_id = await accepted(one)
@@ -296,6 +303,7 @@ async def test_whoever_claims_next_settles_a_final_line_first(state: Path, proce
         await hf.close_turn(turn, None)
 
 
+@pytest.mark.promise("P2", "I10")
 async def test_a_lost_settlement_is_found_when_the_input_itself_is_claimed(state: Path, processes: Troupe) -> None:
     """The ledger forgot the settlement (an unsynced commit, a power loss): the final line still answers."""
     one = await processes.start(state)
@@ -318,6 +326,7 @@ async def test_a_lost_settlement_is_found_when_the_input_itself_is_claimed(state
 
 
 @pytest.mark.parametrize("kept", [1, 40, 64, 65, 200, -1])
+@pytest.mark.promise("P5", "I2")
 async def test_a_torn_tail_of_ours_is_cut(state: Path, processes: Troupe, kept: int) -> None:
     """Killed with the line written and not recorded; then only the first bytes of it are on the disk."""
     one = await processes.start(state)
@@ -339,6 +348,7 @@ async def test_a_torn_tail_of_ours_is_cut(state: Path, processes: Troupe, kept: 
 
 
 @pytest.mark.parametrize("torn", ['{"type":"message","id":"x1","par', '{"type":"mess\x00', "x", "{" * 500])
+@pytest.mark.promise("P6", "I2")
 async def test_a_torn_tail_of_somebody_else_is_closed_and_kept(state: Path, processes: Troupe, torn: str) -> None:
     one = await processes.start(state)
     input_id = await accepted(one)
@@ -429,6 +439,7 @@ DAMAGE: dict[str, tuple[Any, int]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
+@pytest.mark.promise("P3", "I2")
 async def test_after_a_power_loss_every_line_behind_the_synced_end_is_checked(
     state: Path, processes: Troupe, what: str
 ) -> None:
@@ -511,6 +522,7 @@ async def test_recorded_bytes_that_were_never_acknowledged_may_be_missing(state:
     checks.check(state, accepted={second: "second"})
 
 
+@pytest.mark.promise("P6")
 async def test_acknowledged_bytes_that_are_missing_are_reported(state: Path, processes: Troupe) -> None:
     path, synced, _, _ = await synced_then_more(state, processes)
     path.write_bytes(b"".join(synced.splitlines(keepends=True)[:-1]))
@@ -523,6 +535,7 @@ async def test_acknowledged_bytes_that_are_missing_are_reported(state: Path, pro
 # ── settled, not delivered ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P3")
 async def test_what_was_settled_and_not_delivered_is_still_there_to_deliver(state: Path, processes: Troupe) -> None:
     one = await processes.start(state)
     input_id = await accepted(one)
@@ -540,6 +553,7 @@ async def test_what_was_settled_and_not_delivered_is_still_there_to_deliver(stat
 # ── recovery without a claim ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P3", "P9", "I7")
 async def test_recovery_writes_the_bytes_of_the_dead_again_and_makes_them_durable_before_it_settles_by_them(
     state: Path, processes: Troupe
 ) -> None:
@@ -562,6 +576,7 @@ async def test_recovery_writes_the_bytes_of_the_dead_again_and_makes_them_durabl
         await hf.close_turn(turn, None)
 
 
+@pytest.mark.promise("P3", "I7")
 async def test_after_a_power_loss_nothing_is_settled_by_a_line_that_stands_behind_damage(
     state: Path, processes: Troupe
 ) -> None:

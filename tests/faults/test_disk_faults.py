@@ -56,17 +56,20 @@ def run(folder: Path, part: str, workload: str, record: Record, *more: str) -> N
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.promise("P1", "P2", "P3", "I1", "I2", "I5", "I10")
 def test_a_process_may_die_at_any_of_its_disk_calls(in_memory: Path, workload: str, record_property: Record) -> None:
     run(in_memory, "kill", workload, record_property)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.promise("P3", "I2")
 def test_any_disk_call_may_fail_once(in_memory: Path, workload: str, record_property: Record) -> None:
     run(in_memory, "fail", workload, record_property)
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.promise("P9", "I10")
 def test_recovery_may_be_killed_and_the_recovery_after_it_too(in_memory: Path, record_property: Record) -> None:
     """Every first kill with every ninth second one, another ninth for each; all pairs in the long version."""
     run(in_memory, "pairs", "recovery of a final line", record_property, "--stride", "9")

@@ -90,10 +90,12 @@ async def is_settled_by_its_final_line(hf: Holdfast, lost: Lost) -> None:
     assert [text for role, text in lost.messages() if role == "assistant"] == [ANSWER]
 
 
+@pytest.mark.promise("P2", "P3")
 async def test_a_final_line_counts_although_the_power_loss_took_its_claim(reopened: Holdfast, answered: Lost) -> None:
     await is_settled_by_its_final_line(reopened, answered)
 
 
+@pytest.mark.promise("P2", "P3", "I4")
 async def test_it_counts_too_if_somebody_elses_turn_came_first(reopened: Holdfast, answered: Lost) -> None:
     """That turn's claim brings the ledger's epoch past the one that was lost, which then no longer looks old."""
     async with reopened.turn(KEY) as other:
@@ -102,6 +104,7 @@ async def test_it_counts_too_if_somebody_elses_turn_came_first(reopened: Holdfas
     await is_settled_by_its_final_line(reopened, answered)
 
 
+@pytest.mark.promise("P2", "P3", "I4")
 async def test_it_counts_too_if_a_metadata_writer_came_first(reopened: Holdfast, answered: Lost) -> None:
     """Its baseline makes a new fence record, which keeps the number of the newest epoch in the file."""
     await reopened.session(KEY).append_metadata(holdfast.custom("label", "mine"))
@@ -110,6 +113,7 @@ async def test_it_counts_too_if_a_metadata_writer_came_first(reopened: Holdfast,
     await is_settled_by_its_final_line(reopened, answered)
 
 
+@pytest.mark.promise("P2")
 async def test_it_counts_too_if_somebody_asks_for_the_end_of_the_input(reopened: Holdfast, answered: Lost) -> None:
     """The final line wins over a cancel, so the canceller does not end what may have run before."""
     assert await reopened.cancel(answered.input_id, by="alice") == "requested"
@@ -127,6 +131,7 @@ async def test_an_input_that_was_cancelled_unseen_and_has_no_final_line_ends_as_
         assert await hf.close_turn(turn, stopped.value) == "cancelled"
 
 
+@pytest.mark.promise("P3", "I1")
 async def test_the_inputs_own_line_is_not_written_twice(state: Path) -> None:
     lost = await lose_the_claim(state, answered=False)
     async with holdfast.open(state) as hf:
@@ -149,6 +154,7 @@ async def test_a_restart_without_a_power_loss_leaves_cancelling_as_it_is(state: 
         assert await hf.cancel(input_id, by="alice") == "cancelled"
 
 
+@pytest.mark.promise("P2", "P10")
 async def test_a_takeover_commits_with_a_sync_and_a_plain_claim_does_not(state: Path, processes: Troupe) -> None:
     """It may end an input (here it only queues one again), and whoever is told must not see that undone."""
     one = await processes.start(state)
@@ -171,6 +177,7 @@ async def test_a_takeover_commits_with_a_sync_and_a_plain_claim_does_not(state: 
         assert await synced_commits_of_a_claim() == 0
 
 
+@pytest.mark.promise("P1", "I3")
 async def test_a_former_owner_writes_nothing_after_its_taker_died_between_ledger_and_record(
     state: Path, processes: Troupe
 ) -> None:
@@ -196,6 +203,7 @@ async def test_a_former_owner_writes_nothing_after_its_taker_died_between_ledger
     assert path.read_bytes().startswith(before)
 
 
+@pytest.mark.promise("P5")
 async def test_an_owner_goes_on_if_whoever_wanted_its_turn_died_before_the_ledger_knew(
     state: Path, processes: Troupe
 ) -> None:

@@ -117,6 +117,7 @@ async def test_a_damaged_ledger_is_set_aside_when_nobody_lives_and_the_conversat
 
 
 @pytest.mark.parametrize("what", DAMAGE)
+@pytest.mark.promise("P9")
 async def test_a_damaged_ledger_is_refused_while_anybody_lives(state: Path, processes: Troupe, what: str) -> None:
     await used(state)
     living = await processes.start(state)
@@ -153,6 +154,7 @@ async def test_processes_may_open_a_damaged_state_at_the_same_moment(tmp_path: P
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
+@pytest.mark.promise("P1")
 async def test_a_ledger_replaced_under_a_process_stops_it(state: Path, how: str) -> None:
     await used(state)
     ledger = state / "ledger.sqlite3"
@@ -280,6 +282,7 @@ async def test_a_file_in_place_of_the_state_is_refused(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.promise("I12")
 async def test_folder_and_files_are_for_their_owner_only_whatever_the_umask(state: Path) -> None:
     before = os.umask(0)
     try:

@@ -75,12 +75,14 @@ def all_commands(state: Path) -> None:
     assert "hi there" in told[5]
 
 
+@pytest.mark.promise("P5")
 async def test_commands_change_nothing_in_a_state_that_nobody_uses(state: Path) -> None:
     await talk(state)
     assert not (state / "ledger.sqlite3-wal").exists()
     all_commands(state)
 
 
+@pytest.mark.promise("P5")
 async def test_commands_change_nothing_beside_a_process_that_lives(state: Path) -> None:
     async with holdfast.open(state):
         await talk(state)
@@ -90,6 +92,7 @@ async def test_commands_change_nothing_beside_a_process_that_lives(state: Path) 
 
 
 @pytest.mark.parametrize("lost", ["", "-shm"])
+@pytest.mark.promise("P5")
 def test_commands_change_nothing_after_a_process_was_killed(state: Path, lost: str) -> None:
     """What it had committed is in its log; the shared memory may have been removed since."""
     code = (

@@ -109,6 +109,7 @@ async def test_a_disk_too_small_for_a_state_is_refused_in_words(disk: SmallDisk)
             pass
 
 
+@pytest.mark.promise("P3")
 async def test_nothing_is_acknowledged_on_a_full_disk_and_life_goes_on_when_it_is_freed(disk: SmallDisk) -> None:
     disk.mount("2m")
     state = disk.place / "state"
@@ -128,6 +129,7 @@ async def test_nothing_is_acknowledged_on_a_full_disk_and_life_goes_on_when_it_i
         assert len(await hf.inputs()) == stored + 1
 
 
+@pytest.mark.promise("I2")
 async def test_a_line_that_does_not_fit_leaves_nothing_behind_and_the_turn_goes_on_when_it_does(
     disk: SmallDisk,
 ) -> None:
@@ -151,6 +153,7 @@ async def test_a_line_that_does_not_fit_leaves_nothing_behind_and_the_turn_goes_
     checks.check(disk.place / "state", accepted={input_id: "question"})
 
 
+@pytest.mark.promise("P2", "I5")
 async def test_a_turn_that_the_full_disk_ends_is_explained_with_the_help_of_the_reserve(disk: SmallDisk) -> None:
     disk.mount("2m")
     async with holdfast.open(disk.place / "state", disk_patience_s=0.1) as hf:
@@ -232,6 +235,7 @@ async def test_an_append_that_cannot_succeed_is_not_tried_again(state: Path) -> 
     assert passed.points.count("append.after_intent") == 1
 
 
+@pytest.mark.promise("P3", "I7")
 async def test_a_failed_sync_is_final_even_for_a_reason_that_may_pass(state: Path) -> None:
     once = fail_at("transcript.before_sync", error=lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     async with holdfast.open(state, faults=once) as hf:

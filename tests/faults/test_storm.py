@@ -32,6 +32,7 @@ def storm(folder: Path, seconds: float, *more: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.promise("P1", "P2", "P3", "P4", "P5", "I1", "I2", "I3", "I5", "I6", "I7", "I8", "I9", "I11")
 def test_every_promise_holds_while_processes_are_killed_and_stopped_and_outsiders_edit(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -156,6 +157,7 @@ DAMAGE: list[tuple[Callable[[Scene], None], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "promise"), DAMAGE, ids=lambda one: getattr(one, "__name__", one))
+@pytest.mark.promise("I13")
 def test_the_judge_sees(calm_scene: Path, tmp_path: Path, damage: Callable[[Scene], None], promise: str) -> None:
     scene = Scene(tmp_path / "scene", 1)
     shutil.copytree(calm_scene, scene.root)
@@ -165,6 +167,7 @@ def test_the_judge_sees(calm_scene: Path, tmp_path: Path, damage: Callable[[Scen
     assert any(one.startswith(promise) for one in broken), broken
 
 
+@pytest.mark.promise("I13")
 def test_a_storm_that_planted_too_little_fails(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "holdfast.testing.storm", "--seconds", "1", "--folder", str(tmp_path)]
     quiet = [*command, "--kills-per-s", "0", "--gateways", "0"]

@@ -31,6 +31,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.promise("P3", "I7")
 def test_each_kind_of_turn_costs_exactly_its_syncs(state: Path, tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("not run: strace")

@@ -154,6 +154,7 @@ async def test_a_window_in_which_nothing_happens_is_unchanged(state: Path) -> No
         await goes_on(one, parent=leaf)
 
 
+@pytest.mark.promise("P5")
 async def test_own_entries_written_inside_the_window_are_advanced(state: Path) -> None:
     async with scene(state) as one:
         async with one.turn.prompt_window() as window:
@@ -164,6 +165,7 @@ async def test_own_entries_written_inside_the_window_are_advanced(state: Path) -
 
 
 @pytest.mark.parametrize("kind", ["mirror", "label", "session_info", "model_change", "thinking", "custom"])
+@pytest.mark.promise("P5")
 async def test_metadata_by_another_holdfast_process_is_advanced(state: Path, processes: Troupe, kind: str) -> None:
     async with scene(state) as one:
         other = await processes.start(state)
@@ -180,6 +182,7 @@ ADOPTABLE = ["mirror", "label", "session_info", "model_change", "thinking_level_
 
 
 @pytest.mark.parametrize("kind", ADOPTABLE)
+@pytest.mark.promise("P5")
 async def test_an_unrecorded_line_that_is_no_conversation_is_adopted(state: Path, kind: str) -> None:
     async with scene(state) as one:
         leaf = one.ours()[-1]["id"]
@@ -238,6 +241,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.promise("P6")
 async def test_unrecorded_conversation_is_a_foreign_turn(state: Path, what: str) -> None:
     async with scene(state) as one:
         with pytest.raises(SessionTakeoverError) as lost:
@@ -302,6 +306,7 @@ NOT_A_FILE = {
 
 @pytest.mark.parametrize("mode", ["strict", "warn"])
 @pytest.mark.parametrize("what", TAMPERED)
+@pytest.mark.promise("P6")
 async def test_damage_is_tampering_whatever_the_mode(state: Path, what: str, mode: str) -> None:
     async with scene(state, fence_mode=mode) as one:
         with pytest.raises(SessionTakeoverError) as lost:
@@ -311,6 +316,7 @@ async def test_damage_is_tampering_whatever_the_mode(state: Path, what: str, mod
 
 
 @pytest.mark.parametrize("what", NOT_A_FILE)
+@pytest.mark.promise("P6")
 async def test_a_transcript_that_is_no_file_any_more_is_tampering(state: Path, what: str) -> None:
     async with scene(state) as one:
         with pytest.raises(SessionTakeoverError) as lost:
@@ -379,6 +385,7 @@ LAUNDRY: dict[str, tuple[list[tuple[Any, ...]], str]] = {
 
 @pytest.mark.parametrize("writers", [1, 3])
 @pytest.mark.parametrize("what", LAUNDRY)
+@pytest.mark.promise("P6")
 async def test_a_metadata_writer_launders_nothing(state: Path, processes: Troupe, what: str, writers: int) -> None:
     acts, kind = LAUNDRY[what]
     async with scene(state) as one:
@@ -447,6 +454,7 @@ async def test_metadata_is_written_to_a_session_that_nobody_owns_after_an_outsid
 # ── the record is not there, or not of this time ─────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P5")
 async def test_a_record_that_vanishes_within_a_window_takes_nothing_away(state: Path) -> None:
     async with scene(state) as one:
         leaf = one.ours()[-1]["id"]
@@ -483,6 +491,7 @@ async def test_a_damaged_record_takes_nothing_away(state: Path, damage: bytes | 
 
 
 @pytest.mark.parametrize("what", ["a user message", "a compaction"])
+@pytest.mark.promise("P6")
 async def test_a_vanished_record_hides_no_foreign_turn(state: Path, what: str) -> None:
     async with scene(state) as one:
         with pytest.raises(SessionTakeoverError) as lost:
@@ -491,6 +500,7 @@ async def test_a_vanished_record_hides_no_foreign_turn(state: Path, what: str) -
         await next_turn_works(one.hf)
 
 
+@pytest.mark.promise("P6")
 async def test_a_vanished_record_hides_no_edit_in_place(state: Path) -> None:
     async with scene(state) as one:
         with pytest.raises(SessionTakeoverError) as lost:
@@ -544,6 +554,7 @@ async def test_a_vanished_record_hides_no_damage_to_what_others_had_recorded_sin
         await next_turn_works(one.hf)
 
 
+@pytest.mark.promise("P2", "I4")
 async def test_a_ledger_older_than_the_transcript_gives_no_old_epoch_and_answers_nothing_twice(
     state: Path, tmp_path: Path
 ) -> None:
@@ -618,6 +629,7 @@ LARGE = {"touch": {}, "append": {"kind": "label"}}
 
 
 @pytest.mark.parametrize("act", LARGE)
+@pytest.mark.promise("P6", "P10")
 async def test_a_large_file_is_chained_in_the_background_and_then_judged_like_any_other(state: Path, act: str) -> None:
     write_foreign_transcript(await place_of(state), 100, line_bytes=30_000)
     async with scene(state) as one:

@@ -72,6 +72,7 @@ async def raises_half_an_emoji(_turn: Turn, _view: InputView) -> None:
 
 
 @pytest.mark.parametrize("run", [raises_cancelled, raises_a_bug, waits_for_itself, raises_half_an_emoji])
+@pytest.mark.promise("P2", "I5")
 async def test_a_turn_that_breaks_from_within_fails_once_and_is_explained(
     state: Path, run: Callable[[Turn, InputView], Awaitable[None]]
 ) -> None:
@@ -172,6 +173,7 @@ async def test_a_tool_of_a_turn_that_is_asked_to_stop_does_not_hold_it() -> None
         await task
 
 
+@pytest.mark.promise("P1", "I3")
 async def test_an_ended_turn_writes_nothing_more(state: Path) -> None:
     async with holdfast.open(state) as hf:
         async with hf.turn(KEY) as turn:
@@ -215,6 +217,7 @@ async def test_an_answer_that_waits_for_the_lock_when_its_turn_is_cancelled_is_n
         assert [entry.message["role"] for entry in await hf.session(KEY).entries()] == ["user"]
 
 
+@pytest.mark.promise("P2")
 async def test_an_answer_that_has_landed_when_its_turn_is_cancelled_counts(state: Path) -> None:
     """The cancellation meets the append between its write and its return."""
 

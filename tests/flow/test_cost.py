@@ -6,6 +6,8 @@ import re
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 import holdfast
 from holdfast.inbound.event import Accepted, InboundEvent, Route
 
@@ -14,6 +16,7 @@ GROWS = ("inputs", "i", "turns", "u", "events", "outbox", "o")
 """Tables, and their names in joins, that have a row or more for each input there ever was."""
 
 
+@pytest.mark.promise("P10")
 async def test_no_statement_reads_through_a_table_that_grows(state: Path) -> None:
     asked: set[str] = set()
     async with holdfast.open(state) as hf:

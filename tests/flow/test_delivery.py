@@ -84,6 +84,7 @@ async def test_a_permanent_refusal_fails_at_once_and_the_next_message_goes_on(tm
         assert states[False][0] == "sent"
 
 
+@pytest.mark.promise("I8")
 async def test_a_target_gets_its_messages_in_order_and_does_not_hold_up_another(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         world.channel.refuse()
@@ -124,6 +125,7 @@ async def test_a_clock_that_is_set_back_does_not_hold_an_answer_back(tmp_path: P
 # ── unknown ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P4")
 async def test_a_lost_confirmation_leads_to_a_labelled_copy_once_the_request_can_no_longer_be_under_way(
     tmp_path: Path,
 ) -> None:
@@ -137,6 +139,7 @@ async def test_a_lost_confirmation_leads_to_a_labelled_copy_once_the_request_can
         assert [one.label for one in await world.saw("re: hello", times=2)] == [None, POSSIBLE_DUPLICATE]
 
 
+@pytest.mark.promise("P4")
 async def test_where_a_copy_is_not_wanted_the_doubt_is_reported_instead(tmp_path: Path) -> None:
     async with World(tmp_path, channel=FakeChannel(traits=traits(on_unknown="report"))) as world:
         world.channel.lose_request()
@@ -148,6 +151,7 @@ async def test_where_a_copy_is_not_wanted_the_doubt_is_reported_instead(tmp_path
         assert len(world.channel.attempts) == 1
 
 
+@pytest.mark.promise("P4", "I6")
 async def test_a_platform_that_can_be_asked_has_it_so_it_is_not_sent_again(tmp_path: Path) -> None:
     async with reconciling(tmp_path) as world:
         world.channel.lose_confirmation()
@@ -216,6 +220,7 @@ async def test_an_error_nobody_expected_of_an_adapter_is_doubt_and_not_a_refusal
 # ── dead and stopped senders ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P4")
 async def test_a_send_that_a_living_process_has_begun_is_left_to_it(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         world.channel.hold()
@@ -236,6 +241,7 @@ async def test_a_send_that_a_living_process_has_begun_is_left_to_it(tmp_path: Pa
         await world.saw("re: hello", times=1)
 
 
+@pytest.mark.promise("P4")
 async def test_of_two_processes_that_saw_the_same_row_one_gets_to_send_it(tmp_path: Path) -> None:
     async with World(tmp_path, channel=FakeChannel("other")) as world, holdfast.open(world.state) as hf:
         event = holdfast.InboundEvent(SESSION, {"content": "hello"}, route=holdfast.Route("test", "user"))
@@ -249,6 +255,7 @@ async def test_of_two_processes_that_saw_the_same_row_one_gets_to_send_it(tmp_pa
         assert await world.hf.store.move_delivery(taken, "confirm") is not None  # the row as it is may be moved on
 
 
+@pytest.mark.promise("P4")
 async def test_a_kill_before_the_send_leads_to_a_labelled_copy_where_the_platform_cannot_be_asked(
     tmp_path: Path,
 ) -> None:
@@ -261,6 +268,7 @@ async def test_a_kill_before_the_send_leads_to_a_labelled_copy_where_the_platfor
 
 
 @pytest.mark.parametrize("point", ["delivery.after_started", "delivery.after_send"])
+@pytest.mark.promise("P4", "I6")
 async def test_a_kill_around_the_send_leaves_one_copy_where_the_platform_can_be_asked(
     tmp_path: Path, point: Point
 ) -> None:
@@ -283,6 +291,7 @@ async def begun_elsewhere(world: World, sender: holdfast.Holdfast) -> OpenDelive
 
 
 @pytest.mark.parametrize("on_unknown", ["resend_labelled", "report"])
+@pytest.mark.promise("P4", "I9")
 async def test_a_sender_that_stands_still_holds_its_target_up_for_two_minutes_and_no_longer(
     tmp_path: Path, on_unknown: Any
 ) -> None:
@@ -357,6 +366,7 @@ async def test_a_send_that_is_cut_off_by_the_end_of_its_process_is_unknown_and_n
         assert only.label == POSSIBLE_DUPLICATE
 
 
+@pytest.mark.promise("P3", "I9")
 async def test_what_was_pending_at_the_end_of_a_process_is_delivered_by_the_next(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         world.channel.refuse()
@@ -369,6 +379,7 @@ async def test_what_was_pending_at_the_end_of_a_process_is_delivered_by_the_next
         assert only.label is None
 
 
+@pytest.mark.promise("P4")
 async def test_a_confirmation_that_the_disk_refuses_is_recorded_later_and_nothing_is_sent_twice(tmp_path: Path) -> None:
     class FullDisk:
         is_full = False
@@ -422,6 +433,7 @@ async def test_a_text_too_long_for_one_message_goes_out_in_pieces_with_keys_of_t
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.promise("P4", "I6")
 async def test_a_kill_between_two_pieces_neither_repeats_nor_drops_one(tmp_path: Path, nth: int) -> None:
     async with in_pieces(tmp_path) as world:
         await world.crash_at("delivery.after_send", long_message, nth=nth, make=in_pieces)

@@ -31,6 +31,7 @@ async def lost_and_taken(first: Holdfast, second: Holdfast) -> tuple[Turn, Turn]
     return lost, taken
 
 
+@pytest.mark.promise("P2")
 async def test_a_kept_answer_is_delivered_with_its_note_if_all_later_attempts_fail(state: Path) -> None:
     async with holdfast.open(state) as first, holdfast.open(state, beat_term_s=0.2) as second:
         _, taken = await lost_and_taken(first, second)
@@ -44,6 +45,7 @@ async def test_a_kept_answer_is_delivered_with_its_note_if_all_later_attempts_fa
         assert delivery.body == f"the kept answer\n\n{MOVED_ON_NOTE}"
 
 
+@pytest.mark.promise("P4", "I6")
 async def test_a_kept_answer_gives_way_to_the_answer_of_a_later_attempt(state: Path) -> None:
     async with holdfast.open(state) as first, holdfast.open(state, beat_term_s=0.2) as second:
         _, taken = await lost_and_taken(first, second)

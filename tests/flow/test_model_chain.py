@@ -113,6 +113,7 @@ async def test_an_error_of_ours_is_never_its_own_cause(chain: Chain) -> None:
     assert chain.stub.requests == []
 
 
+@pytest.mark.promise("I12")
 async def test_no_key_is_told_in_errors_or_log_lines(chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         chain.stub.play(json_scene({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 401))

@@ -77,6 +77,7 @@ async def count(hf: Holdfast, counter: Path, times: int) -> None:
             counter.write_text(str(number + 1))
 
 
+@pytest.mark.promise("P1", "I3")
 async def test_tasks_threads_and_processes_never_own_a_session_at_once(
     state: Path, tmp_path: Path, processes: Troupe
 ) -> None:
@@ -183,6 +184,7 @@ async def frozen(state: Path, processes: Troupe) -> Remote:
     return holder
 
 
+@pytest.mark.promise("P1", "I3", "I5")
 async def test_a_stopped_holder_loses_its_turn_after_the_term_and_nothing_else(state: Path, frozen: Remote) -> None:
     async with holdfast.open(state, **SHORT) as hf:
         first = await claimed(hf)
@@ -219,6 +221,7 @@ async def test_a_stopped_holder_loses_its_turn_after_the_term_and_nothing_else(s
         await works(hf)
 
 
+@pytest.mark.promise("P1")
 async def test_a_stopped_holder_that_was_taken_over_is_told_by_whom(state: Path, frozen: Remote) -> None:
     async with holdfast.open(state, **SHORT) as hf:
         turn = await claimed(hf)
@@ -254,6 +257,7 @@ async def test_an_untaken_turn_of_a_stopped_holder_is_still_good(state: Path, fr
         await works(hf)
 
 
+@pytest.mark.promise("P1", "I3")
 async def test_a_former_owner_cannot_write_after_the_record_vanished(state: Path, frozen: Remote) -> None:
     """Its own record file, still open, calls it the owner; the ledger knows better."""
     async with holdfast.open(state, **SHORT) as hf:
@@ -303,6 +307,7 @@ async def test_a_call_that_no_thread_can_interrupt_loses_nothing_if_it_is_shorte
         await hf.close_turn(await waiter, None)
 
 
+@pytest.mark.promise("P5")
 async def test_a_live_owner_keeps_its_turn_when_the_fence_folder_vanishes(state: Path, processes: Troupe) -> None:
     """A process that opens the new, empty record sees no beat unless the owner makes the file again."""
     holder = await processes.start(state, **SHORT)
@@ -320,6 +325,7 @@ async def test_a_live_owner_keeps_its_turn_when_the_fence_folder_vanishes(state:
 # ── inside the write lock ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("I9")
 async def test_a_process_stopped_inside_the_write_lock_blocks_others_only_for_the_bounded_wait(
     state: Path, processes: Troupe
 ) -> None:
@@ -349,6 +355,7 @@ async def test_a_process_stopped_inside_the_write_lock_blocks_others_only_for_th
         assert names == ["before", "after"]
 
 
+@pytest.mark.promise("I9")
 async def test_a_process_killed_inside_the_write_lock_blocks_nobody(state: Path, processes: Troupe) -> None:
     holder = await processes.start(state)
     await holder.call("claim", turn="t", session=KEY, wait_s=5)
@@ -370,6 +377,7 @@ async def test_a_process_killed_inside_the_write_lock_blocks_nobody(state: Path,
 # ── forks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P1")
 async def test_a_forked_child_owns_nothing_and_hides_no_death(state: Path, processes: Troupe) -> None:
     holder = await processes.start(state)
     await holder.call("claim", turn="t", session=KEY, wait_s=5)
@@ -407,6 +415,7 @@ async def test_a_turn_that_would_wait_for_itself_is_refused_at_once(state: Path)
         await turn.append(holdfast.user("x"))
 
 
+@pytest.mark.promise("I9")
 async def test_two_turns_in_two_processes_that_would_wait_for_each_other_are_refused(
     state: Path, processes: Troupe
 ) -> None:
@@ -452,6 +461,7 @@ async def test_widths_count_across_processes_and_are_given_back_by_the_dead(stat
             await hf.close_turn(turn, None)
 
 
+@pytest.mark.promise("P1", "P2")
 async def test_an_input_is_run_by_one_of_many(state: Path, processes: Troupe) -> None:
     """Everybody claims the same input; one gets it, the others are told that it is taken or gone."""
     others = [await processes.start(state) for _ in range(2)]
@@ -477,6 +487,7 @@ async def test_an_input_is_run_by_one_of_many(state: Path, processes: Troupe) ->
             assert gone.why == "gone"
 
 
+@pytest.mark.promise("P9")
 async def test_whoever_meets_a_live_owner_leaves_its_transcript_alone(state: Path, processes: Troupe) -> None:
     """Without the line (its file was cleaned away) the claim itself says no, before it looks at a byte of the file."""
     holder = await processes.start(state)
@@ -544,6 +555,7 @@ async def test_the_wait_of_a_process_that_died_is_forgotten_with_its_turn(state:
 # ── kept answers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.promise("P2", "I5")
 async def test_a_kept_answer_settles_an_input_that_nobody_has_taken_again(state: Path, frozen: Remote) -> None:
     async with holdfast.open(state, **SHORT) as hf:
         await hf.close_turn(await claimed(hf), None)  # takes over, and puts the input back in its place
@@ -558,6 +570,7 @@ async def test_a_kept_answer_settles_an_input_that_nobody_has_taken_again(state:
         assert isinstance(await hf.claim(KEY, wait_s=0, input_id=view.id), Busy)
 
 
+@pytest.mark.promise("P2", "P4")
 async def test_a_kept_answer_goes_out_if_the_attempt_that_followed_fails(state: Path, frozen: Remote) -> None:
     async with holdfast.open(state, **SHORT) as hf:
         await hf.close_turn(await claimed(hf), None)

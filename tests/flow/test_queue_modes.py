@@ -213,6 +213,7 @@ async def test_a_sessions_own_settings_win_over_the_configured_ones_and_outlive_
         assert await world.hf.change_queue(SESSION, None) == QueueSettings()
 
 
+@pytest.mark.promise("P3", "I8")
 async def test_a_restart_replays_the_queue_with_its_modes_and_its_order(tmp_path: Path) -> None:
     model = ScriptedModel(otherwise=lambda _: "Yes.")
     async with World(tmp_path, model=model, queue=QueueSettings(mode="collect")) as world:
@@ -268,6 +269,7 @@ async def a_steered_turn(world: World) -> None:
 
 
 @pytest.mark.parametrize(("story", "make"), [(a_collected_turn, collecting), (a_steered_turn, steering)])
+@pytest.mark.promise("P2", "P3")
 async def test_a_kill_at_any_point_of_a_shared_turn_loses_and_repeats_nothing(
     tmp_path: Path, story: Callable[[World], Awaitable[None]], make: Callable[[Path], World]
 ) -> None:

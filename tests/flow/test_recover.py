@@ -61,6 +61,7 @@ async def test_the_turn_of_a_dead_process_is_closed_once_and_its_input_is_queued
     await asyncio.to_thread(story)
 
 
+@pytest.mark.promise("P2", "P3")
 async def test_a_final_line_is_settled_by_recovery_and_delivered_later(state: Path, processes: Troupe) -> None:
     one = await processes.start(state)
     input_id = (await one.call("accept", session=KEY, text="question"))["id"]
@@ -75,6 +76,7 @@ async def test_a_final_line_is_settled_by_recovery_and_delivered_later(state: Pa
     checks.check(state, accepted={input_id: "question"})
 
 
+@pytest.mark.promise("P9")
 async def test_a_live_owner_is_left_alone(state: Path, processes: Troupe) -> None:
     one = await processes.start(state)
     await one.call("claim", turn="t", session=KEY, wait_s=5)
@@ -88,6 +90,7 @@ async def test_a_live_owner_is_left_alone(state: Path, processes: Troupe) -> Non
     await one.call("settle", turn="t")
 
 
+@pytest.mark.promise("P9", "I10")
 async def test_of_two_who_planned_the_same_one_is_effective_and_the_other_was_not_needed(
     state: Path, processes: Troupe
 ) -> None:

@@ -64,6 +64,7 @@ async def test_a_message_survives_a_kill_at_any_named_point(tmp_path: Path, poin
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.promise("P3", "P4")
 async def test_a_message_survives_a_kill_at_every_point_on_its_way(tmp_path: Path) -> None:
     nth, died = 0, True
     while died:

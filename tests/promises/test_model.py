@@ -70,6 +70,7 @@ def test_every_step_of_the_models_is_on_the_page_and_no_other() -> None:
     assert mapped() == {name: steps_of(text) for name, text in MODELS.items()}
 
 
+@pytest.mark.promise("I13")
 def test_every_bug_that_a_model_knows_is_planted_by_a_run() -> None:
     known = {
         (name, bug)
@@ -106,6 +107,7 @@ BROKEN = "pan:1: assertion violated (silent>=5) (at depth 9)\nState-vector 60 by
         (WRONG, "pan: gcc failed: no such macro, errors: 1", False),
     ],
 )
+@pytest.mark.promise("I13")
 def test_only_a_search_that_ended_holds_and_only_a_broken_property_counts_as_found(
     run: object, said: str, ok: bool
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,7 @@ def error_of(links: list[Link]) -> BaseException:
 
 @settings(max_examples=500, deadline=None)
 @given(chains)
+@pytest.mark.promise("P7")
 def test_who_may_write_is_never_a_models_failure_unless_a_provider_says_so(links: list[Link]) -> None:
     families = {link.family for link in links}
     found = classify(error_of(links))

@@ -275,6 +275,7 @@ async def run(root: Path, steps: list[tuple[str, int]]) -> None:
 @example([("label", 0), ("metadata", 1), ("own", 0), ("mirror", 0), ("own", 0)])
 @example([("label", 0), ("window", 0), ("touch", 0), ("next", 0), ("label", 0)])
 @example([("crash", 0), ("user", 0), ("crash", 0), ("own", 0)])
+@pytest.mark.promise("P5", "P6")
 def test_no_false_and_no_missed_takeover_in_any_history(steps: list[tuple[str, int]]) -> None:
     root = Path(tempfile.mkdtemp(prefix="holdfast-"))
     try:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ def whole_pairs(text: str) -> str:
 
 @given(any_text.filter(bool))
 @settings(max_examples=1_000)
+@pytest.mark.promise("I2")
 def test_any_text_is_exactly_one_line_and_comes_back(text: str) -> None:
     data = put(entries.user(text))
     complete, tail = split_lines(data)
@@ -220,6 +222,7 @@ keys = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_s
 
 @given(keys, keys)
 @settings(max_examples=500)
+@pytest.mark.promise("I12")
 def test_two_keys_never_share_a_stem(one: str, two: str) -> None:
     stems = file_stem(one), file_stem(two)
     assert (stems[0].lower() == stems[1].lower()) == (one == two)

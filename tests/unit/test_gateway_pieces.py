@@ -158,6 +158,7 @@ def test_an_answer_that_was_given_is_repeated_for_a_while_only() -> None:
     assert not caller.may_be_repeated(101.0 + GIVEN_S)
 
 
+@pytest.mark.promise("I12")
 def test_the_memory_of_callers_is_bounded_and_forgets_the_oldest() -> None:
     callers = Callers()
     for number in range(CALLERS_MAX + 10):
@@ -184,6 +185,7 @@ def lines_of(form: str, secrets: list[str], speak: Callable[[logging.Logger], ob
 
 
 @pytest.mark.parametrize("form", log.FORMATS)
+@pytest.mark.promise("I12")
 def test_secrets_are_taken_out_wherever_they_stand(form: str) -> None:
     secret = 'sk-ca"nary-12345'
 

@@ -79,6 +79,7 @@ def test_a_stem_can_be_read_and_never_changes() -> None:
 @pytest.mark.parametrize(
     "key", ["..", ".", "../../etc/passwd", "/", "\\", "%2e%2e", "a..b", "-rf", ".hidden", "CON", "~"]
 )
+@pytest.mark.promise("I12")
 def test_a_stem_stays_inside_its_folder(key: str) -> None:
     stem = file_stem(key)
     assert STEM.fullmatch(stem)
@@ -95,6 +96,7 @@ def hostile_keys() -> list[str]:
     return [shape.format(number) for number in range(500) for shape in shapes]
 
 
+@pytest.mark.promise("I12")
 def test_ten_thousand_hostile_keys_have_distinct_harmless_stems() -> None:
     keys = hostile_keys()
     stems = {file_stem(key).lower() for key in keys}

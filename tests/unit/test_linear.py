@@ -67,6 +67,7 @@ def test_what_nobody_wrote_down_may_have_been_done_by_others(seed: int) -> None:
     assert finding(check_log(lines, kept)) == "linearizable"
 
 
+@pytest.mark.promise("I11", "I13")
 def test_a_former_owner_that_is_let_through_is_found() -> None:
     found = [finding(check_log(*session(seed, unfenced=0.05))) for seed in range(20)]
     assert found.count("not linearizable") >= 18  # in a few nobody noticed, or nobody was late
@@ -142,6 +143,7 @@ def test_a_history_that_would_take_too_long_is_never_called_fine() -> None:
     assert finding(check_log(lines, history, steps_max=50)) == "undecided"
 
 
+@pytest.mark.promise("I11")
 def test_the_general_search_agrees_with_the_one_for_logs() -> None:
     """On small histories that everybody wrote down, without knowing which pending operation fits."""
     for seed in range(40):

@@ -126,6 +126,7 @@ async def test_an_unknown_failure_moves_on_too() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
+@pytest.mark.promise("P7")
 async def test_what_is_no_models_failure_leaves_unchanged_and_uses_up_no_candidate(error: BaseException) -> None:
     watch = Watch(error)
     with pytest.raises(type(error)) as caught:
@@ -145,6 +146,7 @@ async def test_a_provider_error_that_only_wraps_a_coordination_error_leaves_too(
     assert (watch.asked, watch.decisions) == (["x/first"], [])
 
 
+@pytest.mark.promise("P7")
 async def test_a_rate_limit_caused_by_a_lock_timeout_is_still_a_rate_limit() -> None:
     wrapped = limited()
     wrapped.__cause__ = SessionWriteLockTimeoutError("a.jsonl", 1, "pid 1")

@@ -42,6 +42,7 @@ def auto(model: str = "b/2", origin: str = "a/1") -> Pin:
 USER = Pin("p2", CHAT, "u/own", "user", "chosen", NOW_MS)
 
 
+@pytest.mark.promise("P8")
 def test_a_users_choice_is_that_model_or_none_under_every_policy() -> None:
     for policy in (TURN_LOCAL, STICKY, STRICT):
         assert plan(policy=policy, pin=USER).chain == ("u/own",)
@@ -59,6 +60,7 @@ def test_an_automatic_pin_begins_with_its_model_and_keeps_the_chain() -> None:
     assert plan(pin=auto("c/3")).requested == "a/1"
 
 
+@pytest.mark.promise("P8")
 def test_every_five_minutes_the_origin_is_asked_first() -> None:
     due = plan(pin=replace(auto("c/3"), expires_at_ms=NOW_MS + 10**7), now_ms=NOW_MS + 299_000)
     assert (due.chain, due.checks_origin) == (("a/1", "c/3", "b/2"), True)
@@ -74,6 +76,7 @@ def test_every_five_minutes_the_origin_is_asked_first() -> None:
         replace(auto(), set_at_ms=NOW_MS + 2 * 24 * 3_600_000),
     ],
 )
+@pytest.mark.promise("P8")
 def test_an_automatic_pin_that_has_lost_its_reason_is_void(void: Pin) -> None:
     assert plan(pin=void) == Plan("a/1", ("a/1", "b/2", "c/3"), void=void)
 
@@ -115,6 +118,7 @@ def test_who_must_not_leave_a_pin_leaves_none() -> None:
         assert written(plan(), session=session) is None
 
 
+@pytest.mark.promise("P8")
 def test_a_pin_without_reason_or_end_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="why"):
         Pin("p", CHAT, "b/2", "user", "", NOW_MS)

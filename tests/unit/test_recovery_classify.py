@@ -28,6 +28,7 @@ NOW_MS = 10_000_000
 
 
 @given(life=st.sampled_from(["alive", "dead", "unknown"]), still_s=st.floats(0, 200), is_ours=st.booleans())
+@pytest.mark.promise("P9")
 def test_only_the_dead_and_those_who_stood_still_for_the_whole_term_are_closed(
     life: Any, still_s: float, is_ours: bool
 ) -> None:
@@ -39,6 +40,7 @@ def test_only_the_dead_and_those_who_stood_still_for_the_whole_term_are_closed(
         assert plan.actions[0].kind == ("close_dead" if life == "dead" else "close_lapsed")
 
 
+@pytest.mark.promise("P9")
 def test_an_outcome_is_what_the_ledger_shows_and_not_what_was_told() -> None:
     action = Action("close_dead", OWNER, "")
     assert judge(action, closed=True, owners_now=[]) == "effective"

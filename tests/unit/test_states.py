@@ -7,6 +7,7 @@ import pytest
 from holdfast.lane.states import DELIVERY, INPUT, OUTCOME_EVENT, TERMINAL, TRANSITIONS, IllegalMoveError, move
 
 
+@pytest.mark.promise("P2")
 def test_terminal_states_are_never_reopened() -> None:
     assert not [key for key in INPUT if key[0] in TERMINAL]
 
@@ -21,6 +22,7 @@ def test_every_outcome_has_its_event() -> None:
         assert move("input", "queued", event) == state
 
 
+@pytest.mark.promise("P4")
 def test_a_sent_delivery_stays_sent() -> None:
     assert not [key for key in DELIVERY if key[0] in ("sent", "failed")]
 
