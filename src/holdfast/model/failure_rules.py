@@ -38,6 +38,7 @@ SOURCES: dict[str, str] = {
     "dashscope": "help.aliyun.com/zh/model-studio/error-code; threads in tests/cases/fresh_errors.json",
     "deepseek": "api-docs.deepseek.com/quick_start/error_codes",
     "fireworks": "docs.fireworks.ai/guides/inference-error-codes",
+    "fresh": "what several errors of tests/cases/fresh_errors.json have in common",
     "github": "Copilot's and GitHub Models' errors; threads in tests/cases/fresh_errors.json",
     "google": "ai.google.dev/gemini-api/docs/troubleshooting",
     "grpc": "cloud.google.com/apis/design/errors (google.rpc.Code)",

@@ -60,6 +60,7 @@ _OF_ALL = (
     (None, r"budget has been exceeded|exceeded budget for|crossed budget", "billing", "litellm"),
     (None, r"plans? (?:&|and) billing", "billing", "anthropic"),
     (None, _SAID + r" 402(?=$| (?:from|response|error)|[.,;])", "billing", "openclaw"),
+    (None, r"please (?:recharge|top up)|\btop up your|add (?:more )?(?:credits|funds)\b", "billing", "fresh"),
     (None, r"余额不足", "billing", "zhipu"),
     # ── quotas that fill up again ──
     (None, r"rate[ _-]?limit", "rate_limit", "openai"),
@@ -137,6 +138,13 @@ _OF_ALL = (
     (None, r"invalid model(?: name| id|[.:]| '|$)", "model_not_found", "perplexity"),
     (None, r"is not supported by any provider", "model_not_found", "huggingface"),
     (None, r"is not a valid model", "model_not_found", "openrouter"),
+    (None, r"\bmodel\b[^.\n]{0,80}\bis not (?:supported|available|found|enabled)\b", "model_not_found", "fresh"),
+    (
+        None,
+        r"\bmodel\b[^.\n]{0,80}\b(?:deprecated|retired|removed|discontinued|shut down)\b",
+        "model_not_found",
+        "fresh",
+    ),
     (None, r"no endpoints found for", "model_not_found", "openrouter"),
     (None, r"has been decommissioned", "model_not_found", "groq"),
     (None, r"model identifier is invalid", "model_not_found", "bedrock"),
