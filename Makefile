@@ -15,6 +15,7 @@ UV      := $(BIN)/uv --quiet
 WORKERS ?= 2
 SEEDS   ?= 500
 FROM    ?= 0
+SECONDS ?= 7200
 ARGS    ?=
 
 ifeq ($(OS),Windows_NT)
@@ -29,7 +30,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases model bench heart sim docs lock clean
+.PHONY: help up test test-all check format cases model bench heart sim torture docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +73,11 @@ sim: $(VENV)/.dev ## SEEDS simulated installations (default 500) under faults, f
 	$(BIN)/python -m holdfast.testing.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS) $(ARGS)
 
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
+
+torture: $(VENV)/.dev ## storms, every disk fault, the models and the simulation for SECONDS (default 7200)
+	$(BIN)/python tests/torture/torture.py --seconds $(SECONDS)
+
+docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states)
 	$(BIN)/python scripts/pages.py
 
 lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requirements/

@@ -25,6 +25,7 @@ COMMANDS = {
     "recover": "recover",
     "classify": "classify",
     "incidents": "incidents",
+    "prove": "prove",
     "config": "config",
 }
 """Command and the module of this package that holds a click command of that name, in the order of a newcomer's day."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from holdfast.testing.disk import enumerate as loops
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--workload", choices=list(WORKLOADS), action="append")
     parser.add_argument("--stride", type=int, default=1, help="of pairs: only every so manieth")
     parser.add_argument("--folder", type=Path, default=None, help="where a fresh folder is made [the system's own]")
+    parser.add_argument("--seconds", type=float, default=None, help="begin nothing more after that long")
     options = parser.parse_args()
     why = shim.missing()
     if why is not None:
@@ -33,12 +35,13 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "holdfast.testing.disk", *sys.argv[1:]], shim.environment())
     root = Path(tempfile.mkdtemp(prefix="holdfast-disk-", dir=options.folder))
     broken = False
+    until = time.monotonic() + (options.seconds or float("inf"))
     try:
         for part in options.part or PARTS:
             for name in options.workload or WORKLOADS:
-                if part == "pairs" and not name.startswith("recovery"):
+                if (part == "pairs" and not name.startswith("recovery")) or time.monotonic() > until:
                     continue
-                found = run(part, root, name, options.stride)
+                found = run(part, root, name, options.stride, until)
                 broken = broken or bool(found.broken)
                 sys.stdout.write(
                     json.dumps({"part": part, "workload": name, "runs": found.runs, "broken": found.broken}) + "\n"
@@ -49,8 +52,8 @@ def main() -> int:
     return int(broken)
 
 
-def run(part: str, root: Path, name: str, stride: int) -> loops.Found:
-    """One part over one workload."""
+def run(part: str, root: Path, name: str, stride: int, until: float) -> loops.Found:
+    """One part over one workload, as far as it gets until then."""
     if part == "pairs":
         return loops.recovery_killed_in_recovery(root, name, stride)
     faults = {
@@ -61,7 +64,7 @@ def run(part: str, root: Path, name: str, stride: int) -> loops.Found:
     }[part]
     found = loops.Found()
     for fault in faults:
-        one = loops.every_call(root, name, fault)
+        one = loops.every_call(root, name, fault, until)
         found.runs += one.runs
         found.broken += one.broken
     return found

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -264,10 +266,10 @@ def try_one(root: Path, name: str, faults: list[tuple[Act, Fault, int]]) -> tupl
         shutil.rmtree(place.root, ignore_errors=True)
 
 
-def every_call(root: Path, name: str, fault: Fault) -> Found:
-    """The fault at each call in turn, until a run ends without it."""
+def every_call(root: Path, name: str, fault: Fault, until_mono: float = math.inf) -> Found:
+    """The fault at each call in turn, until a run ends without it, or the time is up."""
     found, nth, act = Found(), 0, WORKLOADS[name][1]
-    while len(found.broken) < FAILURES_MAX:
+    while len(found.broken) < FAILURES_MAX and time.monotonic() < until_mono:
         nth += 1
         wrong, reached = try_one(root, name, [(act, fault, nth)])
         if wrong is not None:

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from holdfast.testing.storm.weather import Counts, Forecast, Storm, new_seed
 
-TOO_LITTLE = 0.6
-"""A storm that planted less than this part of its faults proves too little and fails."""
-
 
 def main() -> int:
     """Exit code 1: a promise broke, or too few faults were planted. The folder is then kept."""
@@ -52,15 +49,10 @@ def too_little(found: dict[str, object], forecast: Forecast) -> list[str]:
     """What was planted and seen too seldom for the storm to prove anything."""
     counts: dict[str, float] = found["counts"]  # pyright: ignore[reportAssignmentType]
     seen: dict[str, int] = found["seen"]  # pyright: ignore[reportAssignmentType]
-    wanted = {
-        "kills": forecast.kills_per_s * forecast.seconds * TOO_LITTLE,
-        "stops": forecast.stops_per_s * forecast.seconds * TOO_LITTLE,
-        "edits": forecast.edits_per_s * forecast.seconds * TOO_LITTLE / 2,
-    }
     missing = [
-        f"planted only {counts[name]} {name} of {max(least, 1):.0f}"
-        for name, least in wanted.items()
-        if counts[name] < max(least, 1)
+        f"planted only {counts[name]} {name} of {least:.0f}"
+        for name, least in forecast.least().items()
+        if counts[name] < least
     ]
     needed = ("input answered", "op take", "op append", "arrived", "turn died")
     return missing + [f"never seen: {name}" for name in needed if not seen.get(name)]

@@ -41,6 +41,10 @@ WORKERS_SHARE = 0.25
 STOPPED_MAX = 3
 """So many processes stand still at once at most: somebody has to get on."""
 CALM_S_MAX = 90.0
+PLANTED_PART, EDITS_PART = 0.85, 0.5
+"""A storm that planted less than this part of its faults proves too little. Not every edit finds a transcript."""
+PATIENCE = 2.0
+"""On a machine that is too slow for its rates a storm goes on, up to so many times as long."""
 FAULTS_MAX = 20
 """After so many processes that ended by themselves there is nothing more to be learnt."""
 CAST = {"user": 7, "worker": 3, "sender": 2, "gateway": 1}
@@ -55,6 +59,11 @@ class Forecast:
     stops_per_s: float = 10.0
     edits_per_s: float = 4.0
     cast: dict[str, int] = field(default_factory=lambda: dict(CAST))
+
+    def least(self) -> dict[str, float]:
+        """What has to be planted at least, of each kind of fault."""
+        rates = {"kills": self.kills_per_s, "stops": self.stops_per_s, "edits": self.edits_per_s * EDITS_PART}
+        return {name: max(1.0, rate * self.seconds * PLANTED_PART) for name, rate in rates.items()}
 
 
 @dataclass(slots=True)
@@ -136,7 +145,10 @@ class Storm:
             "kill": self._forecast.kills_per_s, "stop": self._forecast.stops_per_s, "edit": self._forecast.edits_per_s,
             "tell": 1.0,
         }  # fmt: skip
-        while (now := time.monotonic()) < end and len(self.faults) < FAULTS_MAX:
+        while len(self.faults) < FAULTS_MAX:
+            now = time.monotonic()
+            if now >= end and (self._has_planted_enough() or now >= began + PATIENCE * self._forecast.seconds):
+                break
             self._reap()
             for slot in self._slots:
                 if slot.stopped_until and now >= slot.stopped_until:
@@ -148,6 +160,10 @@ class Storm:
                     act[name]()
             time.sleep(0.002)
         self.counts.seconds = round(time.monotonic() - began, 1)
+
+    def _has_planted_enough(self) -> bool:
+        wanted = self._forecast.least()
+        return all(getattr(self.counts, name) >= least for name, least in wanted.items())
 
     def _tell(self) -> None:
         self._on_progress(self.counts)
