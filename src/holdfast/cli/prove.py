@@ -29,7 +29,7 @@ SHOWN_MAX = 5
 def prove(settings: Settings, seconds: float, keep: bool) -> int:
     """Try to break the promises on this machine: its disk, its file system, its locks.
 
-    Works in a fresh folder on the disk of --state (beside it if that is a state, which is never touched), and removes it
+    Works in a fresh folder on the disk of --state (beside it if that is a state, which is never touched), removed
     afterwards. First the file system is asked whether it can keep what the promises stand on; then processes
     are killed at each disk call, and each call fails once; then a storm of kills, stops and foreign edits comes down on
     thirteen processes that share a state. Exit code 1: a promise broke, or cannot hold here.
