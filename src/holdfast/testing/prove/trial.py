@@ -34,6 +34,7 @@ DISK_SHARE = 0.4
 """Of the time, for the faults at each disk call."""
 FREE_BYTES_MIN = 256 * 1024 * 1024
 STORM_S_MIN = 5.0
+TOO_LITTLE = ("planted only", "never seen")
 Progress = Callable[[str, float, str], None]
 """Told the phase ("ground", "disk calls", "storm"), how much of it is done (0 to 1), and what was counted, in words."""
 
@@ -201,7 +202,14 @@ class Trial:
         found = json.loads(said)
         for promise, words in found["tried"].items():
             by_name[promise].tried.append(words)
+        result.counts |= found["counts"]
+        if not result.counts["kills"]:
+            raise ResourceError("the storm killed nobody, so it proves nothing; give it more time with --seconds")
         for text in found["broken"]:
+            if text.startswith(TOO_LITTLE):
+                result.remarks.append(
+                    f"{text}: this machine was too slow for the whole storm; more --seconds prove more"
+                )
+                continue
             promise = text[:2] if text[:2] in by_name else "P9" if text.startswith(("I9", "I10")) else "P3"
             by_name[promise].broken.append(text)
-        result.counts |= found["counts"]

@@ -41,7 +41,7 @@ WORKERS_SHARE = 0.25
 STOPPED_MAX = 3
 """So many processes stand still at once at most: somebody has to get on."""
 CALM_S_MAX = 90.0
-PLANTED_PART, EDITS_PART = 0.85, 0.5
+PLANTED_PART, EDITS_PART = 0.85, 0.4
 """A storm that planted less than this part of its faults proves too little. Not every edit finds a transcript."""
 PATIENCE = 2.0
 """On a machine that is too slow for its rates a storm goes on, up to so many times as long."""
