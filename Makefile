@@ -72,12 +72,10 @@ heart: $(VENV)/.dev ## the main job with processes dying under it: 200 messages 
 sim: $(VENV)/.dev ## SEEDS simulated installations (default 500) under faults, from seed FROM (default 0)
 	$(BIN)/python -m holdfast.testing.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS) $(ARGS)
 
-docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
-
 torture: $(VENV)/.dev ## storms, every disk fault, the models and the simulation for SECONDS (default 7200)
 	$(BIN)/python tests/torture/torture.py --seconds $(SECONDS)
 
-docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states)
+docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
 	$(BIN)/python scripts/pages.py
 
 lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requirements/
