@@ -24,6 +24,8 @@ from holdfast.errors import (
 )
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, QueueSettings
+from holdfast.model import catalog
+from holdfast.model.policy import ModelsNow, Pin
 from holdfast.observe.why import build_report
 from holdfast.recovery import reaper
 from holdfast.recovery.classify import Plan
@@ -321,6 +323,41 @@ class Holdfast:
     async def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
         return await self.store.deliveries(state=state, limit=limit)
 
+    async def models(self) -> ModelsNow:
+        """What is known of models: cool-downs, pins, sessions that another model than theirs answers."""
+        return await self.store.models()
+
+    async def pin_model(
+        self, session: str, model: str, *, by: str, expires_in_s: float | None = None, credential: str = ""
+    ) -> Pin | None:
+        """A user's choice: the session's turns ask this model or none, from the next model call on. Durable.
+
+        Args:
+            by: who chose, for people.
+            expires_in_s: None: until it is taken away.
+            credential: name of the key to use and no other (`holdfast model status` tells names); empty: any.
+
+        Returns: the pin that was there before, or None.
+        """
+        validate_key(session)
+        catalog.split_ref(model)
+        now_ms = epoch_ms(self.clock.now())
+        ends_ms = None if expires_in_s is None else now_ms + int(expires_in_s * 1000)
+        pin = Pin(ids.new_id("pin"), session, model, "user", "chosen", now_ms, ends_ms, by=by, credential=credential)
+        return await self._choose_pin(session, pin)
+
+    async def unpin_model(self, session: str) -> Pin | None:
+        """Take a session's pin away, whoever set it. Returns it, or None if there was none."""
+        validate_key(session)
+        return await self._choose_pin(session, None)
+
+    async def _choose_pin(self, session: str, pin: Pin | None) -> Pin | None:
+        before = await self.store.choose_pin(session, pin)
+        for turn in self.live_turns():
+            if turn.session == session:
+                turn.pin = pin
+        return before
+
     async def why(self, target: str) -> WhyReport:
         """The chain from input to outcome, for an input, a turn, or the newest input of a session.
 
@@ -355,11 +392,13 @@ class Holdfast:
                 turn.flush_story()
             try:
                 requests = await self.store.cancel_requests() if live else {}
+                pins = await self.store.pins({turn.session for turn in live}) if live else {}
                 await self._elsewhere.look()
             except ResourceError as exc:
                 log.error("cannot look for what others have asked or done: %s", exc)
                 continue
             for turn in live:
+                turn.pin = pins.get(turn.session)
                 if turn.input_id in requests:
                     turn.cancel(requests[turn.input_id])
 

@@ -29,6 +29,7 @@ import holdfast
 from holdfast.clock import Clock
 from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.loop_thread import LoopThread
+from holdfast.model.policy import ModelsNow, Pin
 from holdfast.session import prompt_window as asynchronous_window
 from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
@@ -114,6 +115,19 @@ class Holdfast:
 
     def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
         return self._loop.run(self._hf.deliveries(state=state, limit=limit))
+
+    def models(self) -> ModelsNow:
+        return self._loop.run(self._hf.models())
+
+    def pin_model(
+        self, session: str, model: str, *, by: str, expires_in_s: float | None = None, credential: str = ""
+    ) -> Pin | None:
+        """A user's choice: the session's turns ask this model or none."""
+        chosen = self._hf.pin_model(session, model, by=by, expires_in_s=expires_in_s, credential=credential)
+        return self._loop.run(chosen)
+
+    def unpin_model(self, session: str) -> Pin | None:
+        return self._loop.run(self._hf.unpin_model(session))
 
     def why(self, target: str) -> WhyReport:
         return self._loop.run(self._hf.why(target))

@@ -355,7 +355,7 @@ async def test_a_caller_who_leaves_stops_nothing_and_may_come_back(tmp_path: Pat
 
 
 async def test_a_failed_turn_is_an_error_with_the_inputs_id_and_is_not_retried(tmp_path: Path) -> None:
-    model = ScriptedModel(ProviderError("the provider is on fire", status=500, provider="demo"))
+    model = ScriptedModel(ProviderError("the provider is on fire", status=400, provider="demo"))
     async with served(tmp_path / "state", model=model) as gateway, client_of(gateway, max_retries=2) as client:
         with pytest.raises(openai.APIStatusError) as failed:
             await client.chat.completions.create(model="holdfast", messages=said("hi"))

@@ -162,6 +162,8 @@ def test_when_all_cool_down_the_last_resort_is_asked_or_the_soonest_waited_for()
     long = Model([])
     assert long.play(begin(["a/1"], [cooling("a/1", "rate_limit", 120)])) == ["skip a/1", "exhausted"]
     assert long.soonest_s == 120
+    limited = [cooling("a/1", "rate_limit", 120, asked_ago_s=60)]
+    assert Model([None]).play(begin(["a/1"], limited)) == ["skip a/1", "probe a/1"]
 
 
 def test_a_refused_key_is_the_last_resort_of_a_chain_without_a_pause() -> None:

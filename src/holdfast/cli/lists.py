@@ -53,15 +53,30 @@ def show(
 @common_options
 @pass_settings
 def sessions(settings: Settings, prefix: str, limit: int) -> None:
-    """List the sessions: key, size, who owns it now, what waits."""
+    """List the sessions: key, size, who owns it now, what waits, which model answers if it is not the usual one."""
     views = read(settings, lambda hf: hf.sessions(prefix=prefix, limit=limit))
-    show(settings, views, ["SESSION", "BYTES", "OWNER", "WAITING", "LAST USED", "FILE"], _session, empty="no sessions")
+    show(
+        settings,
+        views,
+        ["SESSION", "BYTES", "OWNER", "WAITING", "MODEL", "LAST USED", "FILE"],
+        _session,
+        empty="no sessions",
+    )
 
 
 def _session(view: SessionView) -> list[str]:
     owner = f"{view.owner_turn} ({view.owner_lane})" if view.owner_turn else "-"
     used = local_time(view.updated_at_ms)
-    return [view.key, str(view.size_bytes), owner, str(view.queued), used, view.path or view.transcript]
+    model = _model_of(view)
+    return [view.key, str(view.size_bytes), owner, str(view.queued), model, used, view.path or view.transcript]
+
+
+def _model_of(view: SessionView) -> str:
+    if view.pin is not None and view.pin.holds:
+        return f"{view.pin.model} ({view.pin.source} pin: {view.pin.reason})"
+    if view.fallback is not None:
+        return f"{view.fallback.active} (in place of {view.fallback.selected}: {view.fallback.reason})"
+    return "-"
 
 
 @click.command()

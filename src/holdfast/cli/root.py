@@ -21,6 +21,7 @@ COMMANDS = {
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",
+    "model": "model",
     "why": "why",
     "recover": "recover",
     "classify": "classify",

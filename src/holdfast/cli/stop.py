@@ -33,10 +33,11 @@ async def _cancel(settings: Settings, target: str) -> str:
 
     log_plainly()
     async with holdfast.open(settings.existing_state(), kind="cli") as hf:
-        return await hf.cancel(target, by=f"holdfast stop ({_user()})")
+        return await hf.cancel(target, by=f"holdfast stop ({user_name()})")
 
 
-def _user() -> str:
+def user_name() -> str:
+    """The operating system's name for who runs this."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user id without a name, as in containers

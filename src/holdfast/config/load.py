@@ -16,6 +16,7 @@ from holdfast.config.model import Config, WriteLockConfig
 from holdfast.config.timers import check_timers
 from holdfast.errors import ConfigError, InputError, ProviderError
 from holdfast.model import catalog
+from holdfast.model.credentials import read_keys_file
 
 FILE_BYTES_MAX = 1 << 20
 """A megabyte of settings is a mistake, such as a log file named by --config."""
@@ -66,6 +67,7 @@ def read_config(path: Path | None, env: Mapping[str, str]) -> Loaded:
     if config is not None:
         for ref_path, ref in _model_refs(config):
             _check_ref(ref_path, ref, config, env, faults, warnings)
+        faults += _keys_file_faults(config)
         wrong, doubtful = check_timers(config)
         faults += wrong
         warnings += doubtful
@@ -166,6 +168,17 @@ def _fault(error: dict[str, Any], sources: Mapping[keys.Path, str], file: Path |
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _keys_file_faults(config: Config) -> list[str]:
+    faults: list[str] = []
+    for name, provider in config.models.providers.items():
+        try:
+            if provider.api_keys_file is not None:
+                read_keys_file(provider.api_keys_file)
+        except InputError as refused:
+            faults.append(f"models.providers.{name}.api_keys_file: {refused}")
+    return faults
 
 
 def _model_refs(config: Config) -> list[tuple[str, str]]:

@@ -28,11 +28,13 @@ from holdfast.inbound.webhook import Scheme, Template
 from holdfast.lane.policy import LaneLimits, default_widths
 from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSettings
 from holdfast.model import catalog
+from holdfast.model.walk import RETRY_TOTAL_S
 
 T = TypeVar("T")
 FrozenMap = Annotated[Mapping[str, T], AfterValidator(MappingProxyType), PlainSerializer(dict)]
 Positive = Annotated[int, Field(gt=0)]
 FenceMode = Literal["strict", "warn"]
+Failover = Literal["turn_local", "sticky_until_probe", "strict"]
 
 APIS = {
     "openai": catalog.OPENAI,
@@ -48,6 +50,13 @@ def _model_ref(ref: str) -> str:
     if not (provider and slash and model):
         raise ValueError('must be "provider/model", such as "openai/gpt-5" or "demo/demo"')
     return ref
+
+
+def _route(text: str) -> str:
+    channel, colon, target = text.partition(":")
+    if not (channel and colon and target):
+        raise ValueError('must be "channel:target", such as "console:me"')
+    return text
 
 
 def _available_lock_protocol(name: str) -> str:
@@ -239,7 +248,13 @@ class ProviderConfig(Section):
         default=None, description="Where it is. Unset: as known. An unknown provider needs one."
     )
     api_key_env: str | None = Field(
-        default=None, description="Environment variable that holds the key. Unset: the usual one of the known provider."
+        default=None,
+        description="Environment variable that holds the key; the same name with `_2` to `_9` holds more, used in turn "
+        "when one is refused or limited. Unset: the usual one of the known provider.",
+    )
+    api_keys_file: str | None = Field(
+        default=None,
+        description="File with more keys, one a line, that only its owner can read (mode 0600). Unset: none.",
     )
     api_key: SecretStr | None = Field(
         default=None, description="The key itself. Better keep it out of files and use `api_key_env`; shown as `***`."
@@ -267,6 +282,7 @@ class ProviderConfig(Section):
             base_url=self.base_url,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             api_key_env=self.api_key_env,
+            api_keys_file=self.api_keys_file,
             region=self.region,
             context_windows=self.context_windows,
             idle_timeout_s=self.idle_timeout_s,
@@ -284,6 +300,26 @@ class ModelsConfig(Section):
         default=(),
         strict=False,
         description="Models tried in this order when the first one fails. In a variable: with commas.",
+    )
+    failover: Failover = Field(
+        default="turn_local",
+        description="What a failure changes: `turn_local` this turn alone; `sticky_until_probe` the session, until its "
+        "own model, asked every 5 minutes, answers again; `strict` nothing: no other model is asked.",
+    )
+    retry_s: float = Field(
+        default=RETRY_TOTAL_S,
+        ge=0,
+        le=3600,
+        description="Seconds after a first failure in which models are asked again when no other can answer. 0: none.",
+    )
+    notices: Literal["owner", "everywhere", "off"] = Field(
+        default="owner",
+        description="Who is told, once, that another model answers: `owner` (never in groups and channels), "
+        "`everywhere` (where the message came from), `off`.",
+    )
+    notice_route: Annotated[str, AfterValidator(_route)] | None = Field(
+        default=None,
+        description="The owner's own `channel:target` for notices of all sessions. Unset: where the message came from.",
     )
     providers: FrozenMap[ProviderConfig] = Field(default_factory=dict, validate_default=True)
 
@@ -430,6 +466,7 @@ class AgentConfig(Section):
         strict=False,
         description="Its fallbacks. Unset: `models.fallbacks`, unless it names its own model. Empty: none.",
     )
+    failover: Failover | None = Field(default=None, description="Unset: `models.failover`.")
     fence_mode: FenceMode | None = Field(default=None, description="Unset: `session.fence_mode`.")
     system_prompt: str | None = Field(
         default=None, description="Text that stands before the conversation. Unset: none."
@@ -538,6 +575,7 @@ class Config(Section):
         return AgentConfig(
             model=own.model or self.models.default,
             fallbacks=inherited if own.fallbacks is None else own.fallbacks,
+            failover=own.failover or self.models.failover,
             fence_mode=own.fence_mode or self.session.fence_mode,
             system_prompt=own.system_prompt,
         )

@@ -97,7 +97,7 @@ async def open_worker(
         runner = Runner(
             hf,
             commands=hf.commands,
-            client_for=models.client_for,
+            client_for=models,
             agent_for=_agents(config),
             toolbox=Toolbox([*built_in_tools(hf.clock), *parts.tools]),
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
@@ -117,7 +117,15 @@ def _fence_modes(config: Config) -> Callable[[str], str | None]:
 def _agents(config: Config) -> Callable[[str], AgentSettings]:
     def agent_for(session: str) -> AgentSettings:
         agent = config.agent(parse_key(session).agent)
-        return AgentSettings(agent.model or config.models.default, agent.fallbacks or (), agent.system_prompt)
+        return AgentSettings(
+            agent.model or config.models.default,
+            agent.fallbacks or (),
+            agent.system_prompt,
+            agent.failover or config.models.failover,
+            config.models.retry_s,
+            config.models.notices,
+            config.models.notice_route,
+        )
 
     return agent_for
 

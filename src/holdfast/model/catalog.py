@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from holdfast.errors import InputError, ProviderError
+from holdfast.model.credentials import Credential, from_environment, gather, read_keys_file
 
 # The names of the interfaces are those that transcripts carry in `api` (formats of session files, version 3).
 OPENAI = "openai-completions"
@@ -105,7 +106,8 @@ class ProviderSettings:
         api: one of `APIS`; default: the known provider's, else OpenAI-compatible chat completions.
         base_url: where it is reached; needed for an unknown provider.
         api_key: the key itself (better: name the variable that holds it).
-        api_key_env: environment variable that holds the key.
+        api_key_env: environment variable that holds the key; others of the same name with `_2` to `_9` hold more.
+        api_keys_file: file of keys that only its owner can read, one a line.
         region: AWS region, for Bedrock.
         context_windows: tokens by model id, over the table's.
         idle_timeout_s: longest silence of a stream in seconds; None: by where the provider is (`idle_timeout_s`).
@@ -116,6 +118,7 @@ class ProviderSettings:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     api_key_env: str | None = None
+    api_keys_file: str | None = None
     region: str | None = None
     context_windows: Mapping[str, int] = field(default_factory=dict)
     idle_timeout_s: float | None = None
@@ -161,14 +164,41 @@ def provider_of(ref: str) -> str:
     return ALIASES.get(name, name)
 
 
-def resolve(
+def credentials_of(
     ref: str, providers: Mapping[str, ProviderSettings] | None = None, env: Mapping[str, str] | None = None
+) -> tuple[Credential, ...]:
+    """The keys of the provider that `ref` names, in the order in which they were found; none if it has none.
+
+    Reads the file of keys, so whoever asks often keeps the answer.
+
+    Raises:
+        InputError: not a reference, or the file of keys is refused.
+    """
+    name, _ = split_ref(ref)
+    settings = _settings(name, providers or {})
+    known = PROVIDERS.get(ALIASES.get(name, name)) or _BY_API.get(settings.api or "")
+    named = [("api_key", settings.api_key)] if settings.api_key else []
+    if not named:
+        variables = (settings.api_key_env,) if settings.api_key_env else (known.key_env if known else ())
+        named += from_environment(variables, os.environ if env is None else env)
+    if settings.api_keys_file:
+        named += read_keys_file(settings.api_keys_file)
+    return gather(named)
+
+
+def resolve(
+    ref: str,
+    providers: Mapping[str, ProviderSettings] | None = None,
+    env: Mapping[str, str] | None = None,
+    *,
+    api_key: str | None = None,
 ) -> ModelTarget:
     """Where the model `ref` is reached, from the configuration, the environment and the table of known providers.
 
     Args:
         providers: configuration by provider name.
         env: environment; None: the process's own.
+        api_key: the one of its keys to use; None: the first that is found.
 
     Raises:
         InputError: not a reference, an unknown provider without a base URL, an unknown api. Configure it.
@@ -192,7 +222,7 @@ def resolve(
         model=model,
         api=api,
         base_url=base_url,
-        api_key=_key(name, model, settings, known, env),
+        api_key=api_key or _key(ref, providers or {}, known, env),
         region=(settings.region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")) if api == BEDROCK else None,
         idle_timeout_s=idle_timeout_s(model, settings, base_url),
     )
@@ -242,16 +272,18 @@ def _settings(name: str, providers: Mapping[str, ProviderSettings]) -> ProviderS
 
 
 def _key(
-    name: str, model: str, settings: ProviderSettings, known: Provider | None, env: Mapping[str, str]
+    ref: str, providers: Mapping[str, ProviderSettings], known: Provider | None, env: Mapping[str, str]
 ) -> str | None:
-    if settings.api_key:
-        return settings.api_key
+    found = credentials_of(ref, providers, env)
+    if found:
+        return found[0].secret
+    name, model = split_ref(ref)
+    settings = _settings(name, providers)
     names = (settings.api_key_env,) if settings.api_key_env else (known.key_env if known else ())
-    key = next((env[variable] for variable in names if env.get(variable)), None)
     # A server of one's own is asked without a key unless one was named for it.
-    needed = bool(settings.api_key_env) or (known is not None and not known.keyless and settings.base_url is None)
-    if key is None and needed:
-        variables = " or ".join(names)
+    named = bool(settings.api_key_env or settings.api_keys_file)
+    if named or (known is not None and not known.keyless and settings.base_url is None):
+        variables = " or ".join(names) or "that providers.NAME.api_key_env names"
         raise ProviderError(
             f"No API key found for provider {name!r}: set the environment variable {variables}, "
             f"or providers.{name}.api_key in the configuration",
@@ -261,4 +293,4 @@ def _key(
             reason="auth",
             sent=False,
         )
-    return key
+    return None

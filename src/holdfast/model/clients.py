@@ -8,7 +8,11 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget, ProviderSettings
 from holdfast.model.client import ModelClient
+from holdfast.model.credentials import Credential
 from holdfast.model.demo import DemoModel
+
+REMEMBERED_MAX = 256
+"""References and providers whose clients and keys are at hand; callers may name any."""
 
 
 class ModelClients:
@@ -33,9 +37,14 @@ class ModelClients:
         self._instead = dict(instead or {})
         self._demo = DemoModel(clock or SystemClock())
         self._clients: dict[ModelTarget, ModelClient] = {}
+        self._by_ref: dict[tuple[str, str], ModelClient] = {}
+        self._keys: dict[str, tuple[Credential, ...]] = {}
 
-    def client_for(self, ref: str) -> ModelClient:
+    def client_for(self, ref: str, credential: str = "") -> ModelClient:
         """The client that reaches `ref`. No SDK is imported and nothing is sent before its first request.
+
+        Args:
+            credential: id of the key to use; empty: the first there is.
 
         Raises:
             InputError: `ref` names nothing that is known or configured.
@@ -44,7 +53,16 @@ class ModelClients:
         provider, _ = catalog.split_ref(ref)
         if provider in self._instead:
             return self._instead[provider]
-        target = catalog.resolve(ref, self._providers, self._env)
+        client = self._by_ref.get((ref, credential))
+        if client is None:
+            if len(self._by_ref) >= REMEMBERED_MAX:
+                self._by_ref.clear()
+            client = self._by_ref[ref, credential] = self._make(ref, credential)
+        return client
+
+    def _make(self, ref: str, credential: str) -> ModelClient:
+        key = next((one.secret for one in self.credentials(ref) if one.id == credential), None)
+        target = catalog.resolve(ref, self._providers, self._env, api_key=key)
         if target.api == catalog.DEMO:
             return self._demo
         client = self._clients.get(target)
@@ -54,13 +72,28 @@ class ModelClients:
             client = self._clients[target] = PydanticAIModel(target)
         return client
 
+    def credentials(self, ref: str) -> tuple[Credential, ...]:
+        """The keys of the provider that `ref` names; read once. None for a provider that stands in for a real one.
+
+        Raises:
+            InputError: `ref` is no reference, or its file of keys is refused.
+        """
+        provider, _ = catalog.split_ref(ref)
+        found = self._keys.get(provider)
+        if found is None:
+            if len(self._keys) >= REMEMBERED_MAX:
+                self._keys.clear()
+            instead = provider in self._instead
+            found = self._keys[provider] = () if instead else catalog.credentials_of(ref, self._providers, self._env)
+        return found
+
     def context_window(self, ref: str) -> int:
         """Tokens that `ref` can read."""
         return catalog.context_window(ref, self._providers)
 
     async def aclose(self) -> None:
         """Close every connection. Streams that still run break off with a ProviderError. May be called twice."""
-        clients, self._clients = list(self._clients.values()), {}
+        clients, self._clients, self._by_ref = list(self._clients.values()), {}, {}
         for client in clients:
             aclose = getattr(client, "aclose", None)
             if aclose is not None:

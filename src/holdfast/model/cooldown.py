@@ -20,7 +20,9 @@ FORGET_S = 24 * 3600
 DEMANDED_MAX_S = 3600
 """A provider that asks to be left alone for longer is asked again after an hour."""
 PROBE_EVERY_S, LAST_RESORT_EVERY_S = 300, 30
-"""Pauses between two probes of one cool-down, over all processes: while others can answer, and when nobody else can."""
+"""Pauses between two probes of one cool-down, over all processes: while others can answer; of a rate limit, when nobody
+else can.
+"""
 CLOCK_SKEW_MS = 5_000
 ROUTERS = frozenset({"openrouter"})
 """They move between upstreams by themselves: what one upstream said is not true of the next request."""
@@ -29,6 +31,8 @@ TRANSIENT = frozenset(
     ("rate_limit", "overloaded", "timeout", "server_error", "empty_response", "no_error_details", "unclassified")
 )
 """What passes by itself. Each concerns the model that was asked; other models of the provider may be well."""
+WORTH_A_RETRY = frozenset(("rate_limit", "overloaded", "timeout", "server_error", "empty_response"))
+"""What is asked again in the same turn after a pause. An error nobody knows is not: it may be a mistake."""
 OF_THE_KEY = frozenset(("auth", "auth_permanent", "billing"))
 OF_THE_REQUEST = frozenset(("format", "model_not_found", "context_overflow", "session_expired"))
 """What another request may not meet: the chain moves on (or ends), nobody is left alone for it."""
@@ -176,10 +180,14 @@ def is_worth_a_probe(row: Cooldown, now_ms: int) -> bool:
 
 
 def is_a_last_resort(row: Cooldown, now_ms: int) -> bool:
-    """Whether to ask now because nobody else can answer. A rate limit ends when it ends; the others may have passed."""
-    if row.demanded or row.reason in ("rate_limit", "auth_permanent"):
+    """Whether to ask now because nobody else can answer: at worst it fails again, and what was wrong may be mended. A
+    rate limit ends when it ends: a short one is waited for, a long one probed now and then.
+    """
+    if row.demanded:
         return False
-    return row.reason == "auth" or is_due(row, now_ms, every_s=LAST_RESORT_EVERY_S)
+    if row.reason != "rate_limit":
+        return True
+    return left_s(row, now_ms) > STEPS_S[0] and is_due(row, now_ms, every_s=LAST_RESORT_EVERY_S)
 
 
 def probed(row: Cooldown, turn: str, now_ms: int) -> Cooldown:

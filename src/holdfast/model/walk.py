@@ -248,7 +248,7 @@ def _bearable(row: Cooldown, now_ms: int) -> float | None:
 def _retry(this: Failed, mono: float, roll: float) -> Wait | None:
     """The pause before a failed candidate is asked again; None: it is not."""
     attempts_max = RATE_LIMIT_ATTEMPTS_MAX if this.reason == "rate_limit" else 1 + RETRIES_MAX
-    if this.reason not in cooldown.TRANSIENT or this.count >= attempts_max:
+    if this.reason not in cooldown.WORTH_A_RETRY or this.count >= attempts_max:
         return None
     seconds = pause_s(this.count, roll)
     if this.retry_after_s is not None:

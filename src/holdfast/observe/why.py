@@ -101,6 +101,7 @@ _WORDS = {
         f"turn {d['turn']} took it in {'after a step' if d['how'] == 'steer' else 'with others'}, for {d['input']}"
     ),
     "turn.joined": lambda d: f"took in {d['id']} ({d['how']})",
+    "turn.model_state": lambda d: _model_state(d),
     "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
@@ -133,12 +134,28 @@ _DELIVERY_WORDS = {
 
 
 def _fallback(data: dict[str, Any]) -> str:
-    if data["decision"] == "candidate_failed":
-        following = f"; next {data['next']}" if data.get("next") else "; no model left"
-        return f"{data['candidate']} failed ({data['reason']}: {data['detail']}){following}"
-    if data["decision"] == "candidate_succeeded":
-        return f"{data['candidate']} answered in place of {data['requested']}"
-    return f"all models failed: {data['detail']}"
+    who = data["candidate"] + (f" (key {data['key']})" if data.get("key") else "")
+    match data["decision"]:
+        case "candidate_failed":
+            following = f"; next {data['next']}" if data.get("next") else "; no model left"
+            return f"{who} failed ({data['reason']}: {data['detail']}){following}"
+        case "candidate_succeeded":
+            instead = f" in place of {data['requested']}" if data["requested"] != data["candidate"] else " after all"
+            return f"{who} answered{instead}"
+        case "candidate_skipped":
+            following = f"; next {data['next']}" if data.get("next") else ""
+            return f"{who} was passed over ({data['reason']}: {data['detail']}){following}"
+        case "candidate_waits" | "probe_cooldown_candidate":
+            return f"{who} is {data['detail']} ({data['reason']})"
+        case _:
+            return f"all models failed: {data['detail']}"
+
+
+def _model_state(data: dict[str, Any]) -> str:
+    told = f"; told to {data['told']}" if data["told"] else ""
+    if data["active"] is None:
+        return f"{data['selected']} answers this session again{told}"
+    return f"from now on {data['active']} answers in place of {data['selected']} ({data['reason']}){told}"
 
 
 def _said(payload: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.model.policy import Fallback, Pin
+
 
 @dataclass(frozen=True, slots=True)
 class InputView:
@@ -59,7 +61,9 @@ class TurnView:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """One session key and its transcript."""
+    """One session key and its transcript. `pin`: a model of its own; `fallback`: another answers in place of its model
+    (`model/policy.py`).
+    """
 
     key: str
     transcript: str
@@ -69,6 +73,8 @@ class SessionView:
     owner_lane: str | None
     queued: int
     updated_at_ms: int
+    pin: Pin | None = None
+    fallback: Fallback | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.clock import epoch_ms
@@ -15,11 +15,12 @@ from holdfast.context.plan import fit, own_lines, plan
 from holdfast.errors import ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.kernel import Holdfast
-from holdfast.model import failover
 from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
+from holdfast.model.failover import ask_along
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
+from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
 from holdfast.turn.commands import Commands
 from holdfast.turn.tools import Toolbox, ToolCall
 from holdfast.turn.turn import Turn
@@ -37,46 +38,42 @@ class TurnLimits:
     output_bytes_max: int = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    """How one agent answers. `strict`: the model chosen or none."""
-
-    model: str = "demo/demo"
-    fallbacks: tuple[str, ...] = ()
-    system: str | None = None
-    strict: bool = False
-
-
 @dataclass(slots=True)
 class _Work:
     """What one run needs at hand."""
 
     view: InputView
-    agent: AgentSettings
-    chain: list[str]
+    asking: Asking
     client_tools: dict[str, ToolSpec]
     settings: dict[str, Any]
     system: str | None
     output_bytes: int = 0
+    streamed: list[str] = field(default_factory=list)
 
 
 class Runner:
     """Runs accepted inputs.
 
     Args:
-        client_for: the model client of a reference such as "demo/demo".
+        client_for: the model client of a reference such as "demo/demo"; or `Models`, who know keys as well.
         agent_for: settings of the agent behind a session key.
         context_window: tokens a model takes.
         commands: carries out slash commands; None: they are messages.
     """
 
     def __init__(
-        self, hf: Holdfast, *, client_for: Callable[[str], ModelClient], agent_for: Callable[[str], AgentSettings],
-        toolbox: Toolbox, limits: TurnLimits | None = None, context_window: Callable[[str], int] = lambda _: 128_000,
+        self,
+        hf: Holdfast,
+        *,
+        client_for: Callable[[str], ModelClient] | Models,
+        agent_for: Callable[[str], AgentSettings],
+        toolbox: Toolbox,
+        limits: TurnLimits | None = None,
+        context_window: Callable[[str], int] = lambda _: 128_000,
         commands: Commands | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._hf = hf
-        self._client_for = client_for
+        self._models = KeylessModels(client_for) if callable(client_for) else client_for
         self._agent_for = agent_for
         self._toolbox = toolbox
         self._limits = limits or TurnLimits()
@@ -93,8 +90,16 @@ class Runner:
         await turn.raise_if_cancelled()
         if self._commands is not None and await self._commands.in_turn(turn, view):
             return
-        work = self._plan_work(view)
-        await self._begin(turn, work)
+        work = self._plan_work(turn, view)
+        answered = False
+        try:
+            await self._begin(turn, work)
+            await self._run_steps(turn, work)
+            answered = True
+        finally:
+            work.asking.close(answered=answered)
+
+    async def _run_steps(self, turn: Turn, work: _Work) -> None:
         for step in range(1, self._limits.steps_max + 1):
             await turn.raise_if_cancelled()
             answer = await self._ask(turn, work, step)
@@ -111,13 +116,26 @@ class Runner:
             await turn.take_in("steer")
         raise TurnLimitError("steps", f"stopped after {self._limits.steps_max} steps without a final answer")
 
-    def _plan_work(self, view: InputView) -> _Work:
+    def _plan_work(self, turn: Turn, view: InputView) -> _Work:
         agent = self._agent_for(view.session)
-        requested = view.model or agent.model
-        chain = failover.build_chain(requested, agent.fallbacks, agent.model, strict=agent.strict)
+
+        async def on_item(item: TextDelta | ThinkingDelta) -> None:
+            self._hand_on(turn, work, item)
+
+        asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item)
         system = "\n\n".join(text for text in (agent.system, view.payload.get("system")) if text) or None
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
-        return _Work(view, agent, chain, tools, dict(view.payload.get("settings") or {}), system)
+        work = _Work(view, asking, tools, dict(view.payload.get("settings") or {}), system)
+        return work
+
+    def _hand_on(self, turn: Turn, work: _Work, item: TextDelta | ThinkingDelta) -> None:
+        """Tell whoever watches what the model says; stop one that says too much."""
+        work.output_bytes += len(item.text.encode("utf-8", "replace"))
+        if isinstance(item, TextDelta):
+            work.streamed.append(item.text)
+        if work.output_bytes > self._limits.output_bytes_max:
+            raise TurnLimitError("output_bytes", f"stopped: more than {self._limits.output_bytes_max} bytes of answer")
+        turn.publish("turn.delta" if isinstance(item, TextDelta) else "turn.thinking", text=item.text)
 
     async def _begin(self, turn: Turn, work: _Work) -> None:
         """The input's own lines, or what an earlier attempt has left of them and of its tool calls."""
@@ -140,52 +158,40 @@ class Runner:
 
     async def _ask(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One model call, in a prompt window, with failover around it."""
-        request = await self._request(turn, work)
-        turn.note("turn.model", model=work.chain[0], step=step)
-        streamed: list[str] = []
-
-        async def on_item(item: TextDelta | ThinkingDelta) -> None:
-            work.output_bytes += len(item.text.encode("utf-8", "replace"))
-            if isinstance(item, TextDelta):
-                streamed.append(item.text)
-            if work.output_bytes > self._limits.output_bytes_max:
-                raise TurnLimitError(
-                    "output_bytes", f"stopped: more than {self._limits.output_bytes_max} bytes of answer"
-                )
-            turn.publish("turn.delta" if isinstance(item, TextDelta) else "turn.thinking", text=item.text)
-
-        def on_decision(decision: failover.Decision) -> None:
-            turn.note("turn.fallback", **asdict(decision))
-
+        walk = work.asking.begin()
+        model = walk.requested
+        request = await self._request(turn, work, model)
+        turn.note("turn.model", model=model, step=step)
+        work.streamed.clear()
         async with turn.prompt_window() as window:
             try:
-                answer = await failover.ask(
-                    work.chain, request, client_for=self._client_for, on_item=on_item, on_decision=on_decision
-                )
+                answer = await ask_along(walk, request, work.asking)
             except asyncio.CancelledError:
-                await self._keep_partial(turn, "".join(streamed), "interrupted")
+                await self._keep_partial(turn, "".join(work.streamed), "interrupted")
                 raise
             except ProviderError as failed:
-                await self._keep_partial(turn, failed.partial or "".join(streamed), failed.reason or "unclassified")
+                await self._keep_partial(
+                    turn, failed.partial or "".join(work.streamed), failed.reason or "unclassified"
+                )
                 if failed.reason == "context_overflow":
-                    raise TurnLimitError("context_overflow", _overflow_text(work.chain[0])) from failed
+                    raise TurnLimitError("context_overflow", _overflow_text(model)) from failed
                 raise
             if not answer.tool_calls:
                 window.finished(answer.message(epoch_ms(self._hf.clock.now())))
         turn.note("turn.answer", model=f"{answer.provider}/{answer.model}", finish=answer.stop_reason)
         return answer
 
-    async def _request(self, turn: Turn, work: _Work) -> ModelRequest:
+    async def _request(self, turn: Turn, work: _Work, model: str) -> ModelRequest:
         lines = await turn.branch()
         if work.view.payload.get("context") == "fresh":  # a timer's run begins without what was said before it
             lines = own_lines(lines, inputs=turn.answers, turn=turn.id)
         planned = plan(lines, inputs=turn.answers, turn=turn.id)
-        room = max(1, self._context_window(work.chain[0]) - OUTPUT_TOKENS_RESERVED)
+        room = max(1, self._context_window(model) - OUTPUT_TOKENS_RESERVED)
         fitted = fit(planned, room)
         if fitted.outcome == "trimmed":
             turn.note("turn.trimmed", dropped=fitted.dropped, tokens=fitted.tokens)
         tools = [*work.client_tools.values(), *(t for t in self._toolbox.specs() if t.name not in work.client_tools)]
-        return ModelRequest(work.chain[0], fitted.messages, work.system, tools, work.settings)
+        return ModelRequest(model, fitted.messages, work.system, tools, work.settings)
 
     async def _run_tool(self, turn: Turn, call: Mapping[str, Any]) -> None:
         """Look at the epoch again, run, write the result. The write lock is free while the tool runs."""

@@ -21,6 +21,7 @@ from holdfast.errors import (
     TurnCancelledError,
 )
 from holdfast.lane.queue import How
+from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
@@ -91,6 +92,9 @@ class Turn:
         self.joined: dict[str, InputView] = {}  # inputs that were taken in besides its own
         self._merged = 0  # how many of them before its first step
         self.outcome: Outcome | None = None
+        self.models = hf.store.models_of(owned)
+        self.pin = self.models.pin  # as it is now: a user may choose in the middle of a turn
+        self.models_after: ModelsAfter | None = None  # kept with the settlement
         self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
         self.gave_way_to: str | None = None
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
@@ -411,8 +415,9 @@ class Turn:
             else:
                 await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
         else:
+            models = self._models_found_out()  # has something to say to the story
             state = await self._hf.store.settle(
-                self._owned, outcome, how, detail, self._take_story(), joined=tuple(self.joined)
+                self._owned, outcome, how, detail, self._take_story(), joined=tuple(self.joined), models=models
             )
         settled = outcome or self._salvaged
         self._publish(
@@ -420,6 +425,15 @@ class Turn:
             result=settled.result if settled else None,
         )  # fmt: skip
         return state
+
+    def _models_found_out(self) -> ModelsAfter | None:
+        """What the settlement keeps of models; nothing, as a rule."""
+        found = self.models_after
+        if found is None or found.is_nothing:
+            return None
+        if found.fallback != found.fallback_before:
+            self.note("turn.model_state", **_told(found))
+        return found
 
     def _final(self) -> tuple[MessageEntry, str] | None:
         """The last final entry that is in the file."""
@@ -470,3 +484,13 @@ class Turn:
         """Hand the story so far to the ledger, so that `why` can tell of a turn that is still running."""
         if self._story:
             self._hf.store.note_events(self._take_story())
+
+
+def _told(found: ModelsAfter) -> dict[str, Any]:
+    """A change of who answers a session, and who was told, for the story."""
+    now, before = found.fallback, found.fallback_before
+    told = f"{found.notice[0]}:{found.notice[1]}" if found.notice is not None else None
+    if now is not None:
+        return {"selected": now.selected, "active": now.active, "reason": now.reason, "told": told}
+    assert before is not None
+    return {"selected": before.selected, "active": None, "reason": None, "told": told}

@@ -30,6 +30,9 @@ def facts(conn: sqlite3.Connection, session: str) -> ModelFacts:
 
 
 def everything(conn: sqlite3.Connection) -> ModelsNow:
+    """For people; nothing where a reader looks at a ledger that no release with these tables has opened yet."""
+    if conn.execute("select 1 from sqlite_master where name='model_fallbacks'").fetchone() is None:
+        return ModelsNow([], [], [])
     pins = [_pin(row) for row in conn.execute(f"select {_PIN} from model_pins order by session")]  # noqa: S608  # our own words
     fallbacks = [Fallback(*row) for row in conn.execute("select * from model_fallbacks order by session")]
     return ModelsNow(_cooldowns(conn), pins, fallbacks)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from holdfast.errors import ResourceError, UnknownInputError
 from holdfast.lane.policy import Waiting
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, elsewhere, inbox, outbox_rows, schema
+from holdfast.store.embedded import claims, elsewhere, inbox, model_rows, outbox_rows, schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.rows import decode, position_of, view_of_delivery, view_of_input, view_of_turn
 from holdfast.store.embedded.sentinel import Life
@@ -198,10 +198,14 @@ class Reads:
                 " where s.key>=:p and s.key<:end order by used desc, s.key limit :n",
                 {"p": prefix, "end": prefix + chr(sys.maxunicode), "n": limit},
             ).fetchall()
+            known = model_rows.everything(conn)
+            pins = {pin.session: pin for pin in known.pins}
+            fallbacks = {one.session: one for one in known.fallbacks}
             return [
                 SessionView(
                     row["key"], row["transcript"], str(state_path / row["path"]), _size(state_path / row["path"]),
-                    row["owner_turn"], row["owner_lane"], row["queued"], row["used"],
+                    row["owner_turn"], row["owner_lane"], row["queued"], row["used"], pins.get(row["key"]),
+                    fallbacks.get(row["key"]),
                 )
                 for row in rows
             ]  # fmt: skip

@@ -204,9 +204,10 @@ async def provider_error(world: World, args: Args) -> None:
     again = any(step.args.get("turn") == args["turn"] for step in world.ahead)
 
     async def failed() -> bool:
-        """Nothing more is told of the turn: whatever model it asks next answers with the same error."""
+        """Nothing more is told of the turn: what it asks next, now or after a pause, answers with the same error."""
         process = await world.owner(row)
-        await process.do("stream", turn=row["id"], order="fail", value=value)
+        if not await process.do("stream", turn=row["id"], order="fail", value=value):
+            await world.pass_time(1.0)
         now = await world.turn(args["turn"])
         return now is not None and now["state"] == "settled"
 

@@ -1,0 +1,272 @@
+"""Asking models in a turn: what the chain is now, what of it is remembered, what is told afterwards.
+
+One `Asking` serves all the model calls of a turn; it is the failover loop's `Surroundings`. What is known of models
+came with the turn's claim; what its calls find out goes to the ledger: a failure at once (nobody waits for it), the
+rest with the settlement. If the turn ends without an answer, a pin that it wrote is taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
+
+from holdfast import ids
+from holdfast.clock import Clock, epoch_ms
+from holdfast.inbound.event import Route
+from holdfast.model import policy
+from holdfast.model.client import ModelClient, TextDelta, ThinkingDelta
+from holdfast.model.cooldown import (
+    LAST_RESORT_EVERY_S,
+    PROBE_EVERY_S,
+    Cooldown,
+    ModelFailure,
+    after_failure,
+)
+from holdfast.model.credentials import Credential, in_order_for
+from holdfast.model.failover import Decision
+from holdfast.model.policy import ModelsAfter, Pin, Plan
+from holdfast.model.walk import RETRY_TOTAL_S, Ask, Try, Walk, begin
+from holdfast.store.protocol import ModelStore
+from holdfast.turn.turn import Turn
+
+log = logging.getLogger("holdfast.model")
+
+OnItem = Callable[[TextDelta | ThinkingDelta], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """How one agent answers.
+
+    Args:
+        policy: one of `policy.POLICIES`.
+        retry_s: how long after a first failure models are asked again when nobody else can answer; 0: not at all.
+        notices: "owner", "everywhere" or "off": who is told that another model answers.
+        notice_route: the owner's own "channel:target"; None: where the message came from, unless that is a group.
+    """
+
+    model: str = "demo/demo"
+    fallbacks: tuple[str, ...] = ()
+    system: str | None = None
+    policy: str = policy.TURN_LOCAL
+    retry_s: float = RETRY_TOTAL_S
+    notices: str = "owner"
+    notice_route: str | None = None
+
+
+class Models(Protocol):
+    """The clients of a process (`model/clients.py`)."""
+
+    def client_for(self, ref: str, credential: str = "", /) -> ModelClient: ...
+
+    def credentials(self, ref: str, /) -> tuple[Credential, ...]: ...
+
+
+class KeylessModels:
+    """Clients that need no keys of ours: tests, and programs that bring their own."""
+
+    def __init__(self, client_for: Callable[[str], ModelClient]) -> None:
+        self._client_for = client_for
+
+    def client_for(self, ref: str, credential: str = "", /) -> ModelClient:
+        assert not credential
+        return self._client_for(ref)
+
+    def credentials(self, _ref: str, /) -> tuple[Credential, ...]:
+        return ()
+
+
+@dataclass(slots=True)
+class Asking:
+    """The models of one turn.
+
+    Args:
+        asked: the model that the input itself names.
+        on_item: gets every delta of a call.
+    """
+
+    turn: Turn
+    store: ModelStore
+    clock: Clock
+    models: Models
+    agent: AgentSettings
+    asked: str | None
+    on_item_of: OnItem
+    plan: Plan = field(init=False)
+    _known: dict[tuple[str, str, str], Cooldown] = field(init=False)
+    _counted: set[tuple[str, str, str]] = field(default_factory=set)
+    _well: set[tuple[str, str, str]] = field(default_factory=set)
+    _written: Pin | None = None  # by this turn, and what it stands in place of
+    _written_over: Pin | None = None
+    _checked: str | None = None
+    _calls: int = 0
+
+    def __post_init__(self) -> None:
+        self._known = {row.key: row for row in self.turn.models.cooldowns}
+        self.plan = self._plan()
+
+    def begin(self) -> Walk:
+        """The walk of the next model call, by what is known and chosen now: a user's choice counts from here on."""
+        self.plan = self._plan()
+        self._calls = 0
+        tries = [one for ref in self.plan.chain for one in self._tries(ref)]
+        return begin(tries, tuple(self._known.values()), retry_total_s=self.agent.retry_s)
+
+    def _plan(self) -> Plan:
+        pin = self.turn.pin
+        if pin is not None and self._written is not None and pin.id == self._written.id:
+            pin = replace(pin, holds=True)  # our own, for as long as this turn lasts
+        return policy.plan_models(
+            asked=self.asked, primary=self.agent.model, fallbacks=self.agent.fallbacks, policy=self.agent.policy,
+            pin=pin, now_ms=self.now_ms(),
+        )  # fmt: skip
+
+    def _tries(self, ref: str) -> list[Try]:
+        keys = in_order_for(self.turn.session, self.models.credentials(ref))
+        wanted = self.plan.pin.credential if self.plan.pin is not None else ""
+        chosen = [one for one in keys if one.label == wanted]
+        several = len(keys) > 1
+        return [Try(ref, one.id, one.label if several else "") for one in chosen or keys] or [Try(ref)]
+
+    # ── for the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def client_for(self, candidate: Try) -> ModelClient:
+        return self.models.client_for(candidate.model, candidate.credential)
+
+    def now_ms(self) -> int:
+        return epoch_ms(self.clock.now())
+
+    def mono(self) -> float:
+        return self.clock.mono()
+
+    def roll(self) -> float:
+        return random.random()  # noqa: S311  # the jitter of a pause, no secret
+
+    async def pause(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
+
+    async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
+        await self.on_item_of(item)
+
+    def on_decision(self, decision: Decision) -> None:
+        self.turn.note("turn.fallback", **asdict(decision))
+
+    async def before(self, step: Ask, walk: Walk, /) -> bool:
+        """Look at the epoch before anything but the first request; claim a probe; write the pin of a fallback.
+
+        Raises:
+            SessionTakeoverError, OwnershipLostError, TurnCancelledError: nobody is asked any more.
+        """
+        self._calls += 1
+        if self._calls > 1:
+            await self.turn.check()
+        if step.probe is not None and not await self._may_probe(step.probe, is_last_resort=walk.at == len(walk.tries)):
+            return False
+        if step.candidate.model != self.plan.requested and self.asked is None:
+            await self._write_pin(step.candidate.model, _why(walk, self.plan))
+        return True
+
+    async def _may_probe(self, row: Cooldown, *, is_last_resort: bool) -> bool:
+        if is_last_resort and row.reason != "rate_limit":
+            return True
+        every_s = LAST_RESORT_EVERY_S if is_last_resort else PROBE_EVERY_S
+        return await self.store.begin_probe(row, self.turn.id, every_s=every_s)
+
+    async def after_failure(self, step: Ask, failure: ModelFailure, /) -> Cooldown | None:
+        """Count it once per turn: a model that is asked again after a pause has not failed anew for others."""
+        if self._written is not None and self._written.model == step.candidate.model:
+            self.forget_pin()
+        before = self._known.get(failure.key)
+        if failure.key in self._counted and before is not None:
+            return before
+        after = after_failure(before, failure)
+        if after is not None and after is not before:
+            self._counted.add(failure.key)
+            self._known[after.key] = after
+            self._well.discard(after.key)
+            self.store.note_model_failure(failure)
+        return after
+
+    def after_success(self, step: Ask, walk: Walk, /) -> None:
+        one, plan = step.candidate, self.plan
+        for key in ((one.provider, one.credential, ""), (one.provider, one.credential, one.model_id)):
+            row = self._known.pop(key, None)
+            if row is not None:
+                self._well.add(key)
+                if step.probe is not None:
+                    self.store.note_model_well(row)
+        if plan.checks_origin and one.model != plan.requested and plan.pin is not None:
+            self._checked = plan.pin.id
+        if self.asked is None:
+            self.turn.models_after = self._after(one.model, _why(walk, plan))
+
+    # ── pins and what is told ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _write_pin(self, model: str, reason: str) -> None:
+        pin = policy.auto_pin(
+            self.plan, pin_id=ids.new_id("pin"), session=self.turn.session, lane=self.turn.lane, turn=self.turn.id,
+            model=model, reason=reason, policy=self.agent.policy, now_ms=self.now_ms(),
+        )  # fmt: skip
+        if pin is None or (self._written is not None and self._written.model == model):
+            return
+        before = self.turn.pin
+        if await self.store.replace_pin(self.turn.session, seen=before.id if before else None, pin=pin):
+            self._written, self._written_over = pin, before
+            self.turn.pin = pin
+
+    def forget_pin(self) -> None:
+        """Take back a pin whose attempt came to nothing, if it still is that one."""
+        written, before = self._written, self._written_over
+        if written is None:
+            return
+        self._written = self._written_over = None
+        self.store.undo_pin(self.turn.session, written=written.id, before=before)
+        if self.turn.pin is not None and self.turn.pin.id == written.id:
+            self.turn.pin = before
+
+    def _after(self, active: str, reason: str) -> ModelsAfter:
+        """What the settlement keeps if this was the last call of the turn."""
+        plan, session, before = self.plan, self.turn.session, self.turn.models.fallback
+        ended = plan.void or (plan.pin if active == plan.requested and not plan.strict else None)
+        after = before
+        notice: tuple[str, str, str] | None = None
+        if not policy.is_machine(session, self.turn.lane):
+            after = policy.fallback_after(
+                before, session=session, selected=plan.requested, active=active, reason=reason, now_ms=self.now_ms()
+            )
+            text = policy.notice_of(before, after, plan.requested)
+            notice = self._notice(text) if text is not None else None
+        return ModelsAfter(
+            well=tuple(sorted(self._well)), pin_holds=self._written.id if self._written is not None else None,
+            pin_ended=ended.id if ended is not None else None, checked=self._checked, fallback_before=before,
+            fallback=after, notice=notice,
+        )  # fmt: skip
+
+    def _notice(self, text: str) -> tuple[str, str, str] | None:
+        view = self.turn.view
+        own = view.route if view is not None else None
+        to = policy.notice_route(self.turn.session, own, notices=self.agent.notices, configured=self.agent.notice_route)
+        if to is None:
+            return None
+        route = Route.parse(to)
+        return route.channel, route.target, text
+
+    def close(self, *, answered: bool) -> None:
+        """The turn ends. Unless it has answered, its pin is taken back."""
+        if not answered:
+            self.turn.models_after = None
+            self.forget_pin()
+
+
+def _why(walk: Walk, plan: Plan) -> str:
+    """Why the requested model does not answer: how it fared in this call, else what its pin says."""
+    for one in walk.failures:
+        if one.candidate.model == plan.requested:
+            return one.reason
+    for candidate, row in walk.skips:
+        if candidate.model == plan.requested:
+            return row.reason
+    return plan.pin.reason if plan.pin is not None else "unclassified"
