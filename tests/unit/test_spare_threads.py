@@ -21,7 +21,7 @@ def wait_for_spare(threads: SpareThreads, count: int) -> None:
 def test_work_that_comes_later_runs_on_the_thread_that_has_ended_its_own() -> None:
     threads, seen = SpareThreads(), SimpleQueue[int]()
     for _ in range(3):
-        threads.start(lambda: seen.put(threading.get_ident()), "test")
+        threads.start(lambda: seen.put(threading.get_ident()))
         wait_for_spare(threads, 1)
     assert seen.get() == seen.get() == seen.get()
 
@@ -37,7 +37,7 @@ def test_work_that_comes_meanwhile_runs_beside_it_and_few_threads_stay() -> None
             go.clear()
 
     for _ in range(SPARE_MAX + 4):
-        threads.start(work, "test")
+        threads.start(work)
     together.wait(PATIENCE_S)
     go.set()
     ended.wait(PATIENCE_S)
@@ -47,8 +47,8 @@ def test_work_that_comes_meanwhile_runs_beside_it_and_few_threads_stay() -> None
 
 def test_a_forked_child_hands_nothing_to_threads_it_does_not_have() -> None:
     threads, seen = SpareThreads(), SimpleQueue[int]()
-    threads.start(lambda: seen.put(1), "test")
+    threads.start(lambda: seen.put(1))
     wait_for_spare(threads, 1)
     threads.forget_after_fork()
-    threads.start(lambda: seen.put(2), "test")
+    threads.start(lambda: seen.put(2))
     assert [seen.get(timeout=PATIENCE_S), seen.get(timeout=PATIENCE_S)] == [1, 2]

@@ -48,10 +48,10 @@ class Beater:
         self._clock = clock
         self._beat_s = beat_s
         self._turns: dict[str, _Beating] = {}
-        machine = here()
+        self._machine = machine = here()
         self._mutex = machine.mutex()
         self._stop = machine.event()
-        self._thread = machine.thread(self._run, "holdfast-beat")
+        self._ended = machine.event()
         self._started = False
 
     def start(self, turn: str, record: RecordFile, nonce: str, max_s: float, still_runs: Callable[[], bool]) -> None:
@@ -61,7 +61,7 @@ class Beater:
             self._turns[turn] = _Beating(record, nonce, self._clock.mono() + max_s, still_runs)
             if not self._started:
                 self._started = True
-                self._thread.start()
+                self._machine.start(self._run, "holdfast-beat")
 
     def stop(self, turn: str) -> None:
         with self._mutex:
@@ -70,9 +70,15 @@ class Beater:
     def close(self) -> None:
         self._stop.set()
         if self._started:
-            self._thread.join(timeout=5)
+            self._ended.wait(5)
 
     def _run(self) -> None:
+        try:
+            self._renew_until_stopped()
+        finally:
+            self._ended.set()
+
+    def _renew_until_stopped(self) -> None:
         while not self._stop.wait(self._beat_s):
             now = self._clock.mono()
             with self._mutex:

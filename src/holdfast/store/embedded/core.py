@@ -74,6 +74,9 @@ FILES_MAX = 64
 with 256 (macOS) or 1,024 descriptors; opening one again costs about 0.1 ms."""
 
 
+_SESSION = "select t.id, t.path from sessions s join transcripts t on t.id=s.transcript where s.key=?"
+
+
 class StoreCore:
     """One process's hold on a state directory. All methods may be used from any task of one event loop."""
 
@@ -85,7 +88,11 @@ class StoreCore:
             self.sentinel = Sentinel(state.processes)
             if_refused.callback(self.sentinel.close)
             self.writer = LedgerWriter(
-                state.path, state.store_id, options.faults, lock_timeout_ms=options.acquire_timeout_ms
+                state.path,
+                state.store_id,
+                options.faults,
+                lock_timeout_ms=options.acquire_timeout_ms,
+                connection=state.ledger,
             )
             if_refused.callback(self.writer.close)
             self.reads = Reads(state.path)
@@ -98,6 +105,7 @@ class StoreCore:
             self._files: dict[str, TranscriptFile] = {}
             self._closed = False
             self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
+            self._paths: dict[str, str] = {}  # of transcripts just found, which are about to be opened
             self._pool = here().pool(32, "holdfast-store")
             self._register()
             if_refused.pop_all()
@@ -201,8 +209,12 @@ class StoreCore:
         if known is not None:
             return known
         validate_key(key)
-        now_ms = self.now_ms()
-        transcript = await self.writer.submit(Job(lambda conn: self.register_session(conn, key, now_ms)))
+        look = Job(lambda conn: conn.execute(_SESSION, (key,)).fetchone())
+        if self.writer.run_at_once(look) and look.result is not None:
+            transcript, self._paths[look.result[0]] = look.result
+        else:
+            now_ms = self.now_ms()
+            transcript = await self.writer.submit(Job(lambda conn: self.register_session(conn, key, now_ms)))
         self._known[key] = transcript
         return transcript
 
@@ -250,7 +262,7 @@ class StoreCore:
         """
         file = self._files.pop(transcript, None)
         if file is None:
-            relative = await self.reads.transcript_path(transcript)
+            relative = self._paths.pop(transcript, None) or await self.reads.transcript_path(transcript)
             file = self._files.pop(transcript, None)
             if file is None:
                 self._close_idle_files()

@@ -149,7 +149,7 @@ class Machine:
         costs as much as a sync. A machine with threads of its own kind makes one of these.
         """
         if type(self).thread is Machine.thread:
-            spare_threads.start(run, name)
+            spare_threads.start(run)
         else:
             self.thread(run, name).start()
 

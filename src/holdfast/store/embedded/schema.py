@@ -215,24 +215,31 @@ def _add_what_is_missing(connection: sqlite3.Connection) -> None:
     connection.execute("commit")
 
 
-def is_intact(path: Path) -> str | None:
-    """None if SQLite can read the ledger, else what it says. A small one is checked throughout, of a large one the
-    schema and the newest rows of each table; what is wrong elsewhere stops the process that comes upon it.
+def open_intact(path: Path) -> sqlite3.Connection | str:
+    """A connection if SQLite can read the ledger, else what it says. A small one is checked throughout, of a large one
+    the schema and the newest rows of each table; what is wrong elsewhere stops the process that comes upon it.
     """
     size = os.path.getsize(path)
     if size == 0:
         return "empty file"
+    connection: sqlite3.Connection | None = None
     try:
         connection = connect(path)
-        try:
-            if size <= CHECKED_BYTES_MAX:
-                fault = connection.execute("pragma quick_check(1)").fetchone()[0]
-                return None if fault == "ok" else str(fault)
-            for table in ("inputs", "events", "outbox"):
-                connection.execute(f"select * from {table} order by seq desc limit 1").fetchone()  # noqa: S608
-            connection.execute("select * from turns order by id desc limit 1").fetchone()
-            return None
-        finally:
-            connection.close()
+        fault = _fault_in(connection, size)
     except sqlite3.DatabaseError as exc:
-        return str(exc)
+        fault = str(exc)
+    if connection is not None and fault is None:
+        return connection
+    if connection is not None:
+        connection.close()
+    return fault or "unreadable"
+
+
+def _fault_in(connection: sqlite3.Connection, size: int) -> str | None:
+    if size <= CHECKED_BYTES_MAX:
+        said = connection.execute("pragma quick_check(1)").fetchone()[0]
+        return None if said == "ok" else str(said)
+    for table in ("inputs", "events", "outbox"):
+        connection.execute(f"select * from {table} order by seq desc limit 1").fetchone()  # noqa: S608
+    connection.execute("select * from turns order by id desc limit 1").fetchone()
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
@@ -30,11 +31,14 @@ SHARED_FILE_SYSTEMS = frozenset(_SHARED.split())
 
 @dataclass(frozen=True, slots=True)
 class StateDir:
-    """An opened state directory. `store_id` names it in every line it writes."""
+    """An opened state directory. `store_id` names it in every line it writes. `ledger`: the connection with which the
+    ledger was checked, for whoever opens it next: closing it first would have SQLite remove and make its log anew.
+    """
 
     path: Path
     store_id: str
     findings: tuple[str, ...] = ()
+    ledger: sqlite3.Connection | None = None
 
     @property
     def processes(self) -> Path:
@@ -115,7 +119,8 @@ def open_state_dir(path: Path) -> StateDir:
         if missing:
             durable.sync_folder(path)
         state = StateDir(path, store_id)
-        return StateDir(path, store_id, tuple(_set_damaged_ledger_aside(state)))
+        ledger, findings = _open_or_set_aside_ledger(state)
+        return StateDir(path, store_id, tuple(findings), ledger)
     except OSError as exc:
         raise unusable(path, exc) from exc
 
@@ -194,9 +199,9 @@ def _new_marker(path: Path, marker: Path) -> str:
 def _store_of_ledger(path: Path) -> str | None:
     """A lost marker is taken from the ledger, so that epochs and origins go on."""
     ledger = path / schema.LEDGER_NAME
-    if not ledger.exists() or schema.is_intact(ledger) is not None:
+    connection = schema.open_intact(ledger) if ledger.exists() else None
+    if connection is None or isinstance(connection, str):
         return None
-    connection = schema.connect(ledger, read_only=True)
     try:
         row = connection.execute("select value from meta where key='store'").fetchone()
         return row[0] if row else None
@@ -204,17 +209,20 @@ def _store_of_ledger(path: Path) -> str | None:
         connection.close()
 
 
-def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
-    """A ledger that is missing or damaged is set aside and rebuilt only when nobody lives here; until then: refused."""
+def _open_or_set_aside_ledger(state: StateDir) -> tuple[sqlite3.Connection | None, list[str]]:
+    """A ledger that is missing or damaged is set aside and rebuilt only when nobody lives here; until then: refused.
+
+    Returns: a connection to one that is whole, and what was found, in words for people.
+    """
     ledger = state.path / schema.LEDGER_NAME
-    transcripts = list((state.path / "sessions").glob("*/*.jsonl"))
-    used = bool(transcripts) or (state.path / schema.RESERVE_NAME).exists()  # the reserve is made after the ledger
     size = ledger.stat().st_size if ledger.exists() else -1
+    transcripts = list((state.path / "sessions").glob("*/*.jsonl")) if size <= 0 else []
+    used = bool(transcripts) or (state.path / schema.RESERVE_NAME).exists()  # the reserve is made after the ledger
     if size <= 0 and not used:
-        return []  # new, or its making was interrupted
-    fault = "missing" if size < 0 else schema.is_intact(ledger)
-    if fault is None:
-        return []
+        return None, []  # new, or its making was interrupted
+    fault = "missing" if size < 0 else schema.open_intact(ledger)
+    if not isinstance(fault, str):
+        return fault, []
     living = state.living()
     if living:
         raise ResourceError(
@@ -235,7 +243,7 @@ def _set_damaged_ledger_aside(state: StateDir) -> list[str]:
         "a new ledger was begun: conversations are kept, but which accepted inputs were still open, which keys were "
         "used and what was delivered cannot be known; senders who got no answer should send again"
     )
-    return findings
+    return None, findings
 
 
 def _refuse_shared(path: Path) -> None:

@@ -15,6 +15,7 @@ busy handler starves writers for seconds (platform notes: 3.0 s against 1.8 ms a
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import queue
@@ -81,7 +82,13 @@ class LedgerWriter:
     """The ledger's writing connection and its thread. Safe to call from any thread and loop of this process."""
 
     def __init__(
-        self, folder: Path, store_id: str, faults: Faults = no_faults, *, lock_timeout_ms: int = 60_000
+        self,
+        folder: Path,
+        store_id: str,
+        faults: Faults = no_faults,
+        *,
+        lock_timeout_ms: int = 60_000,
+        connection: sqlite3.Connection | None = None,
     ) -> None:
         self._path = folder / schema.LEDGER_NAME
         self._faults = faults
@@ -100,7 +107,7 @@ class LedgerWriter:
         self._turn = machine.mutex()  # whose thread uses the connection
         self._pool = machine.pool(16, "holdfast-sync")
         try:
-            self._connection = self._connect(store_id)
+            self._connection = self._connect(store_id, connection)
         except BaseException:
             self._lock.close()
             machine.close(self._lock_fd)
@@ -114,18 +121,28 @@ class LedgerWriter:
         self._at_work = False  # whether the thread has a batch in hand
         self._thread = machine.thread(self._run_forever, "holdfast-ledger")
 
-    def _connect(self, store_id: str) -> sqlite3.Connection:
+    def _connect(self, store_id: str, connection: sqlite3.Connection | None) -> sqlite3.Connection:
         if not self._lock.acquire(self._lock_timeout_ms / 1000):
             raise self._locked()
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            connection = schema.connect(self._path)
+            if connection is None:
+                self._make_file()
+                connection = schema.connect(self._path)
             schema.create_or_check(connection, store_id)
         except (OSError, sqlite3.DatabaseError) as exc:
             raise ResourceError(f"cannot open ledger {self._path}: {exc}") from exc
         finally:
             self._lock.release()
         return connection
+
+    def _make_file(self) -> None:
+        """With our mode, if it is not there. One that is there is left to SQLite: closing a descriptor of it would let
+        go of the locks that other connections of this process hold on it.
+        """
+        if os.path.islink(self._path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
     def _locked(self) -> ResourceError:
         return ResourceError(
