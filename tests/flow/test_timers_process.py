@@ -1,4 +1,4 @@
-"""Two gateways as processes of their own on one state: a job each second fires once, also when one of them is killed."""
+"""Two gateways as processes of their own on one state: a job each second fires once, also when one is killed."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import Any
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.comparing import Args, counted, one_of
 from holdfast.testing.incidents.scenario import Expectation, ScenarioError
+from holdfast.testing.incidents.timer_verbs import find_heartbeats, job_runs, session_key
 from holdfast.testing.incidents.transcripts import (
     branch_reaches,
     lines_of,
@@ -123,6 +124,7 @@ async def user_notice(world: World, args: Args) -> str | None:
 
 
 async def input_view(world: World, name: str) -> dict[str, Any]:
+    await find_heartbeats(world)
     input_id = world.input_id(name)
     return next(row for row in await world.ledger("inputs") if row["id"] == input_id)
 
@@ -411,6 +413,7 @@ def event_of(world: World, event: str) -> tuple[str, str]:
 
 
 TABLE: dict[str, Fact] = {
+    "job_runs": job_runs, "session_key": session_key,
     "branch_reaches": branch_reaches, "change_class": change_class, "delivery_state": delivery_state,
     "elapsed": elapsed, "error_class": error_class, "exit_code": exit_code, "fallback_attempts": fallback_attempts,
     "file_kept": file_kept, "index_matches": index_matches, "input_runs": input_runs, "input_state": input_state,

@@ -24,7 +24,9 @@ from typing import Any
 import msgspec
 
 from holdfast.errors import HoldfastError
+from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
+from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
@@ -40,6 +42,7 @@ from holdfast.store.views import InputView
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
+from holdfast.testing.incidents.timer_orders import TimerOrders
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
@@ -75,7 +78,7 @@ class Switch:
             fault(point)
 
 
-class Node:
+class Node(TimerOrders):
     """The parts of one gateway, and the orders it understands: every method without a leading underscore."""
 
     def __init__(self, spec: NodeSpec, around_store: Callable[[Store], Store] | None = None) -> None:
@@ -129,9 +132,12 @@ class Node:
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
         )
-        self._worker = Worker(self._handle, self._run_input, limits=limits)
+        self._worker = Worker(self._handle, with_announcements(self._run_input), limits=limits)
         self._courier = Courier(self._handle, [self._channel])
-        self._loops = [asyncio.create_task(one) for one in (self._worker.run(), self._courier.run(), self._watch())]
+        self._loops = [
+            asyncio.create_task(one)
+            for one in (self._worker.run(), self._courier.run(), self._watch(), Timers(self._handle).run())
+        ]
         await asyncio.sleep(0)
 
     async def stop(self, drain_s: float = 0.0) -> None:
@@ -226,14 +232,17 @@ class Node:
         return [asdict(one) for one in await self._hf.turns(limit=ROWS_MAX)]
 
     async def deliveries(self) -> list[dict[str, Any]]:
-        return [asdict(one) for one in await self._hf.deliveries(limit=ROWS_MAX)]
+        announced = await self.announcements()
+        rows = [asdict(one) for one in await self._hf.deliveries(limit=ROWS_MAX)]
+        return [{**row, "input_id": announced.get(row["input_id"], row["input_id"])} for row in rows]
 
     async def sessions(self) -> list[dict[str, Any]]:
         return [asdict(one) for one in await self._hf.sessions(limit=ROWS_MAX)]
 
     async def _input_of(self, delivery_id: str) -> str | None:
         root = delivery_id.split(".")[0]
-        return next((one.input_id for one in await self._hf.deliveries(limit=ROWS_MAX) if one.id == root), None)
+        of = next((one.input_id for one in await self._hf.deliveries(limit=ROWS_MAX) if one.id == root), None)
+        return (await self.announcements()).get(of or "", of)
 
     # ── the model, the tools, the platform ───────────────────────────────────────────────────────────────────────────
 

@@ -18,6 +18,7 @@ from typing import Any
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import ChannelRefusedError, ProviderError, SendUnknownError
+from holdfast.inbound.heartbeat import ACK_TOKEN
 from holdfast.model.catalog import split_ref
 from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ThinkingDelta, zero_usage
 from holdfast.session.entries import text_of
@@ -63,7 +64,9 @@ class PacedModel:
         self.free = False
 
     def set_free(self, free: bool) -> None:
-        """Free: every open request, and every later one, is answered at once with "re: " and the newest message."""
+        """Free: every open request, and every later one, is answered at once with "re: " and the newest message; a
+        heartbeat with its acknowledgement.
+        """
         self.free = free
         if free:
             for ask in self.open:
@@ -107,7 +110,8 @@ def _answer(ask: Ask, text: str | None) -> ModelAnswer:
     provider, model = split_ref(ask.request.model)
     calls = [{"type": "toolCall", "id": one, "name": "work", "arguments": {}} for one in ask.calls]
     if text is None and not calls:
-        text = f"re: {text_of(ask.request.messages[-1])}"
+        said = text_of(ask.request.messages[-1])
+        text = ACK_TOKEN if said.startswith("Heartbeat at") else f"re: {said}"
     content: list[dict[str, Any]] = [*ask.thinking, *([{"type": "text", "text": text}] if text else []), *calls]
     return ModelAnswer(content, "toolUse" if calls else "stop", provider, model, "paced", zero_usage())
 

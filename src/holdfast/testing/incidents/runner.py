@@ -172,6 +172,10 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
     for step in incident.setup:
         if "models" in step.args:
             world.models = models_of(step.args["models"])
+        if "heartbeat_isolated" in step.args:
+            world.heartbeat_isolated = bool(step.args["heartbeat_isolated"])
+        if "job_limit_s" in step.args:
+            world.job_limit_s = int(step.args["job_limit_s"])
         if "queue_cap" in step.args:
             world.per_session_max = int(step.args["queue_cap"])
     if any("|" in step.args.get("text", "") for step in steps if step.verb == "model_stream_end"):

@@ -36,6 +36,7 @@ from holdfast.testing.incidents.conversing import (
 )
 from holdfast.testing.incidents.foreign import append_foreign, corrupt_file, rewrite_foreign, touch
 from holdfast.testing.incidents.scenario import ScenarioError, Step
+from holdfast.testing.incidents.timer_verbs import cron_fire, find_heartbeats, heartbeat_tick
 from holdfast.testing.incidents.world import UNKNOWN_TICKS, Child, ProcessGoneError, World, WorldError
 
 Args = dict[str, Any]
@@ -375,6 +376,12 @@ async def await_idle(world: World, args: Args) -> None:
         refused = lambda row: row["state"] == "pending" and row["attempts"] > 0  # noqa: E731  # waits for its time
         return all(row["state"] in ("sent", "failed") or refused(row) for row in await world.ledger("deliveries"))
 
+    async def heartbeats_ran() -> bool:
+        await find_heartbeats(world)
+        return all(one.id is not None for one in world.inputs.values() if one.lane == "heartbeat")
+
+    await world.until(idle, "everything to be done", ticks=UNKNOWN_TICKS)
+    await world.until(heartbeats_ran, "heartbeats that were put off to run", ticks=UNKNOWN_TICKS)
     await world.until(idle, "everything to be done", ticks=UNKNOWN_TICKS)
     for process in world.processes.values():
         if process.alive and not args.get("_last"):
@@ -384,6 +391,7 @@ async def await_idle(world: World, args: Args) -> None:
 TABLE: dict[str, Verb] = {
     "abort": abort, "accept": accept, "ack_inbound": ack_inbound, "advance_clock": advance_clock,
     "await_idle": await_idle, "block_loop": block_loop, "configure": configure, "corrupt": corrupt,
+    "cron_fire": cron_fire, "heartbeat_tick": heartbeat_tick,
     "deliver_begin": deliver_begin, "deliver_fail": deliver_fail, "deliver_ok": deliver_ok,
     "deliver_unknown": deliver_unknown,
     "foreign_append": foreign_append, "foreign_rewrite": foreign_rewrite, "inbound_raw": inbound_raw,

@@ -145,6 +145,11 @@ LOG_RECORDS: dict[str, str] = {
     "stalled_session": r"session\.(stalled|stuck)",
     "delivery_failed": r"^delivery .*(refused it|failed|gave up)",
     "duplicate_input_ignored": r"^input \S+: handed over again",
+    "heartbeat_deferred": r"^heartbeat deferred",
+    "scheduler_alive": r"^timers at work|^timer \S+ fired",
+    "lane_wait_exceeded": r"^timer \S+ skipped: lane-full",
+    "lane_timeout": r"\[diagnostic\] lane task error: .*[Tt]imed? ?out",
+    "job_skipped_silently": r"^timer \S+ skipped: *$",
     "torn_tail": r"torn|partial|half line|incomplete last line",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -170,8 +175,6 @@ def word_table() -> str:
 # ── what is still to come ────────────────────────────────────────────────────────────────────────────────────────────
 
 WAITING_FOR_VERB: dict[str, str] = {
-    "heartbeat_tick": "heartbeat",
-    "cron_fire": "cron",
     "webhook_fire": "webhooks",
     "compaction": "compaction",
     "child_run_done": "child runs",
@@ -187,8 +190,6 @@ WAITING_FOR_FACT: dict[str, str] = {
     "model_pin": "model pins",
     "auth_cooldown": "cool-downs",
     "lock_owner_named": "a holder's story after its end",
-    "job_runs": "cron",
-    "session_key": "heartbeat",
     "cpu_idle": "measuring waits",
     "second_owner_refused": "a second gateway's refusal",
 }
@@ -199,15 +200,24 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
     "stale_writer_claim": "child runs",
-    "heartbeat_model": "heartbeat",
-    "heartbeat_isolated": "heartbeat",
-    "cron_concurrency": "cron",
-    "job_limit_s": "cron",
+    "heartbeat_model": "model pins",
     "state": "repair commands",
     "index_entries": "session index",
     "plugin_writes": "child runs",
 }
-CONFIGURE = frozenset({"models", "link", "target", "queue_cap", "queue_mode", "session"})
+CONFIGURE = frozenset(
+    {
+        "cron_concurrency",
+        "heartbeat_isolated",
+        "job_limit_s",
+        "models",
+        "link",
+        "target",
+        "queue_cap",
+        "queue_mode",
+        "session",
+    }
+)
 
 WAITING_FOR_LOG: dict[str, str] = {
     "stale_lock_reclaimed": 'the lock files of `lock_protocol = "openclaw"`',
@@ -217,9 +227,8 @@ WAITING_FOR_LOG: dict[str, str] = {
     "index_lock_timeout": "session index",
     "replay_repaired": "repair of refused histories",
     "waiting_for_session_lock": "a log record of a turn's wait",
-    "coordination_seen_during_provider_failure": "heartbeat",
+    "coordination_seen_during_provider_failure": "a log record of what else was found when a provider failed",
     "maintenance_deferred": "compaction",
-    "heartbeat_deferred": "heartbeat",
     "recovery_verified": "stuck-session watchdog",
     "recovery_abort": "stuck-session watchdog",
     "aborted_by_user": "stuck-session watchdog",
@@ -227,11 +236,7 @@ WAITING_FOR_LOG: dict[str, str] = {
     "session_rebound": "child runs",
     "announce_downgraded": "child runs",
     "spool_write_failed": "inbound channels",
-    "possible_duplicate": "cron",
-    "job_skipped_silently": "cron",
-    "scheduler_alive": "cron",
-    "lane_wait_exceeded": "cron",
-    "lane_timeout": "cron",
+    "possible_duplicate": "a log record of a labelled copy",
     "destination_changed": "repair commands",
 }
 

@@ -213,6 +213,8 @@ class World:
     kill_nth: int = 0
     models: tuple[str, ...] = ("primary", "second", "third")
     per_session_max: int = 200
+    heartbeat_isolated: bool = False
+    job_limit_s: int = 3600
     passed_s: float = 0.0
     processes: dict[str, Process] = field(default_factory=dict)
     exit_codes: dict[str, int] = field(default_factory=dict)
