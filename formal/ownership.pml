@@ -321,10 +321,13 @@ end_wait: do
 #if GUEST
   :: d_step { owner == 0 && guests > 0 -> guests--; m = 2 }; break
 #endif
-  /* claiming.recover_dead: closes a dead turn, claims nothing */
-  :: d_step { OWNER_DEAD && lock == 0 -> lock = me; inside++; assert(inside == 1); baseline() };
+  /* claiming._recovery_job: closes a turn that is dead, or one that lapsed whose epoch it raises; claims nothing */
+  :: d_step { OWNER_TAKEN && lock == 0 -> lock = me; inside++; assert(inside == 1); baseline() };
+     d_step { if :: !OWNER_DEAD -> take_out_of_force() :: else fi };
      d_step { v = 0;
        if :: OWNER_DEAD -> v = 1; n = b; if :: e -> o = rec_non :: else -> o = 0 fi; close_predecessor(); sync_ledger()
+          :: !OWNER_DEAD && OWNER_TAKEN -> v = 1; lapses--; nonce++; o = nonce; n = (b > num -> b : num) + 1;
+             close_predecessor(); num = n; non = o; sync_ledger()
           :: else fi };
      if :: v == 1 -> d_step { write_record(n, o, size) } :: else fi;
      unhold(); d_step { FORGET }

@@ -72,7 +72,7 @@ class Result:
 
 _POWER = "POWER=1 KILLS=0 LAPSES=0"
 RIGHT = (
-    Run("ownership", "two kills and two lapses", "KILLS=2 LAPSES=2"),
+    Run("ownership", "two kills and a lapse", "KILLS=2"),
     Run("ownership", "the record is removed", "CLEANS=1"),
     Run("ownership", "somebody cancels, somebody waits", "CANCEL=1 ASK=1"),
     Run("ownership", "inputs fail in the end", "CHARGES=1 ASK=1 FAILS=1 KILLS=2"),

@@ -469,6 +469,8 @@ class Claiming(StoreCore):
                 return 0
             if file is not None:
                 base = baseline.take_baseline(file, facts_of(row), self.clock)
+                if not is_dead:
+                    self._take_out_of_force(file)
             self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
             if not is_dead:
                 raised = claims.raise_epoch(conn, transcript, owner, base.epoch_numbers if base is not None else ())
