@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-PROMISES = {
+PROMISES_HELD = {
     "make model": ("P1", "P2", "P3", "P4", "P5", "P9", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9", "I10", "I13"),
 }
 FORMAL = Path(__file__).parent.parent / "formal"

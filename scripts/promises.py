@@ -5,7 +5,7 @@ A test says so with a mark, and a run that is no test with a constant in its mod
     @pytest.mark.promise("P3", "I1")
     async def test_…
 
-    PROMISES = {"make sim": ("P1", "P3", "I9")}
+    PROMISES_HELD = {"make sim": ("P1", "P3", "I9")}
 
 Both are read from the source (`ast`), so that nothing has to be imported or run.
 """
@@ -84,7 +84,7 @@ def holders() -> list[Holder]:
 
 def _in_file(path: Path, name: str) -> Iterator[Holder]:
     text = path.read_text(encoding="utf-8")
-    if "promise(" not in text and "PROMISES" not in text:
+    if "promise(" not in text and "PROMISES_HELD" not in text:
         return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -92,7 +92,7 @@ def _in_file(path: Path, name: str) -> Iterator[Holder]:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.promise":
                     holds = tuple(ast.literal_eval(argument) for argument in mark.args)
                     yield Holder(name, node.lineno, node.name, holds, is_test=True)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROMISES" and path != Path(__file__):
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROMISES_HELD":
             for command, holds in ast.literal_eval(node.value).items():
                 yield Holder(name, node.lineno, command, tuple(holds), is_test=False)
 
