@@ -10,7 +10,8 @@ The rules, in order:
    `custom` entries (salvaged answers too), labels, titles, model and thinking changes are not shown.
 3. What belongs to the turn, its own input first, comes after everything that others wrote meanwhile. The input is shown
    even when a compaction covers it.
-4. Calls and results are paired (`repair.py`).
+4. Calls and results are paired (`repair.py`). Thinking that a provider has refused (`holdfast:history_refused`) is
+   left out of everything before that note.
 5. A line nested as deeply as the interpreter bears may be left out; none that Holdfast writes is.
 6. Half an emoji, which no provider can be sent, is shown as U+FFFD. The transcript keeps it.
 """
@@ -27,6 +28,10 @@ from holdfast.session.lines import Line, is_mirror
 
 SUMMARY_HEAD = "Summary of the conversation before this point:\n\n"
 BRANCH_HEAD = "Summary of another branch of this conversation, left before this point:\n\n"
+
+HISTORY_TYPE = "holdfast:history_refused"
+"""customType of a line that says: a provider has refused what stands before it, thinking blocks and all."""
+HISTORY_NOTE = HISTORY_TYPE.encode()
 
 BYTES_PER_TOKEN = 3  # UTF-8; English has about 4 and Chinese 3, so the estimate errs on the safe side
 IMAGE_TOKENS = 1_600  # the most that the large providers count for an image of the usual size
@@ -72,7 +77,8 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
     moved = {id(line) for line in own}
     others = [line for line in visible if id(line) not in moved]
     head = [] if summary is None else [_user_text(SUMMARY_HEAD + summary)]
-    before, ours = _messages(others), _messages([*covered, *own])
+    refused = _refused(lines)
+    before, ours = _messages(others, refused), _messages([*covered, *own], refused)
     paired = pair_calls([*before, *ours])
     # Results may have moved to a call before the turn (tools that a client runs), so the turn begins with what cannot.
     speech = {id(message) for message in ours if message["role"] == "user"}
@@ -110,9 +116,21 @@ def _belongs(line: Line, inputs: Collection[str], turn: str | None, own_input_li
 # ── one line ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _messages(lines: Iterable[Line]) -> list[Message]:
-    messages = (_message_if_readable(line) for line in lines)
-    return [message for message in messages if message is not None]
+def _refused(lines: Sequence[Line]) -> set[int]:
+    """The lines whose thinking a provider has refused: those before the newest note of that."""
+    notes = (i for i in reversed(range(len(lines))) if lines[i].type == "custom" and HISTORY_NOTE in lines[i].raw)
+    return {id(line) for line in lines[: next(notes, 0)]}
+
+
+def _messages(lines: Iterable[Line], refused: Collection[int] = ()) -> list[Message]:
+    found = [(id(line), _message_if_readable(line)) for line in lines]
+    return [_without_thinking(one) if at in refused else one for at, one in found if one is not None]
+
+
+def _without_thinking(message: Message) -> Message:
+    if message["role"] != "assistant":
+        return message
+    return {**message, "content": [part for part in message["content"] if part["type"] != "thinking"]}
 
 
 def _message_if_readable(line: Line) -> Message | None:

@@ -54,8 +54,8 @@ class Decision:
 
     Args:
         decision: "candidate_failed", "candidate_succeeded", "candidate_skipped" (it is in a cool-down),
-            "probe_cooldown_candidate" (asked in spite of one), "candidate_waits" (asked again after a pause) or
-            "exhausted".
+            "probe_cooldown_candidate" (asked in spite of one), "candidate_waits" (asked again after a pause),
+            "history_mended" (asked again with another request) or "exhausted".
         requested: the model the turn asked for.
         candidate: the model this decision is about.
         reason: failure class, "unclassified" if none is known; None for a success.
@@ -134,6 +134,10 @@ class Surroundings(Protocol):
 
     def after_success(self, step: Ask, walk: Walk, /) -> None: ...
 
+    def can_mend(self, error: ProviderError, /) -> bool:
+        """Whether the request itself will be made anew, so that no other model is to be asked with this one."""
+        ...
+
     async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
         """Gets every delta. Once it was given text, no other model is asked: the user has seen this one's words."""
         ...
@@ -166,7 +170,7 @@ async def ask_along(walk: Walk, request: ModelRequest, around: Surroundings) -> 
         AllModelsFailedError: several candidates failed or were passed over; carries a receipt of each.
         ProviderError: the only candidate's own error; or of the one that had begun to answer (`.partial` holds what
             was delivered); or a context overflow (`.reason == "context_overflow"`), which is for compaction: no other
-            model is asked, and no decision is recorded.
+            model is asked, and no decision is recorded. The same of an error that the surroundings can mend.
         Anything else that a client or the surroundings raised, unchanged.
 
     Cancelled: the stream (or pause) of the moment ends; no decision is recorded.
@@ -212,7 +216,7 @@ async def _try(candidate: Try, request: ModelRequest, around: Surroundings) -> M
             raise _coordination_in(error) from error
         error.partial = error.partial or said.text
         error.reason = error.reason or found.reason
-        if found.reason == "context_overflow" and not said.text:
+        if not said.text and (found.reason == "context_overflow" or around.can_mend(error)):
             raise
         return ProviderFailure(error, found, said.text)
 
@@ -392,3 +396,6 @@ class OnItsOwn:
 
     def after_success(self, _step: Ask, _walk: Walk, /) -> None:
         return None
+
+    def can_mend(self, _error: ProviderError, /) -> bool:
+        return False

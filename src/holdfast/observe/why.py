@@ -145,6 +145,8 @@ def _fallback(data: dict[str, Any]) -> str:
         case "candidate_skipped":
             following = f"; next {data['next']}" if data.get("next") else ""
             return f"{who} was passed over ({data['reason']}: {data['detail']}){following}"
+        case "history_mended":
+            return f"{who} did not take the history, which is shown without thinking from here on ({data['detail']})"
         case "candidate_waits" | "probe_cooldown_candidate":
             return f"{who} is {data['detail']} ({data['reason']})"
         case _:

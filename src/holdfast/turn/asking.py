@@ -15,6 +15,7 @@ from typing import Protocol
 
 from holdfast import ids
 from holdfast.clock import Clock, epoch_ms
+from holdfast.errors import ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
 from holdfast.model.client import ModelClient, TextDelta, ThinkingDelta
@@ -26,8 +27,9 @@ from holdfast.model.cooldown import (
     after_failure,
 )
 from holdfast.model.credentials import Credential, in_order_for
-from holdfast.model.failover import Decision
+from holdfast.model.failover import DETAIL_CHARS_MAX, Decision
 from holdfast.model.policy import ModelsAfter, Pin, Plan
+from holdfast.model.refused_history import refuses_history
 from holdfast.model.walk import RETRY_TOTAL_S, Ask, Try, Walk, begin
 from holdfast.store.protocol import ModelStore
 from holdfast.turn.turn import Turn
@@ -103,6 +105,7 @@ class Asking:
     _written_over: Pin | None = None
     _checked: str | None = None
     _calls: int = 0
+    mended: bool = False  # this turn has told of a history that was refused
 
     def __post_init__(self) -> None:
         self._known = {row.key: row for row in self.turn.models.cooldowns}
@@ -202,6 +205,20 @@ class Asking:
             self._checked = plan.pin.id
         if self.asked is None:
             self.turn.models_after = self._after(one.model, _why(walk, plan))
+
+    def can_mend(self, error: ProviderError, /) -> bool:
+        """Once in a turn: a provider that does not take the history is asked again without what it refuses."""
+        return not self.mended and refuses_history(error)
+
+    def mend(self, error: ProviderError, walk: Walk) -> None:
+        """The request is made anew: say so, in the log and in the turn's story."""
+        self.mended = True
+        one = walk.requested
+        detail = " ".join(str(error).split())[:DETAIL_CHARS_MAX]
+        decision = Decision("history_mended", one, f"{error.provider}/{error.model}" if error.model else one, "format",
+                            one, detail)  # fmt: skip
+        log.warning("%s", decision.line(), extra={"decision": decision})
+        self.on_decision(decision)
 
     # ── pins and what is told ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.clock import epoch_ms
-from holdfast.context.plan import fit, own_lines, plan
+from holdfast.context.plan import HISTORY_TYPE, fit, own_lines, plan
 from holdfast.errors import ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
 from holdfast.model.failover import ask_along
+from holdfast.model.walk import Walk
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
@@ -25,6 +26,7 @@ from holdfast.turn.commands import Commands
 from holdfast.turn.tools import Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 
+WHY_CHARS_MAX = 300
 OUTPUT_TOKENS_RESERVED = 16_384
 """Kept free in the window for the answer (semantics.md 2.8: reserveTokens)."""
 
@@ -165,7 +167,7 @@ class Runner:
         work.streamed.clear()
         async with turn.prompt_window() as window:
             try:
-                answer = await ask_along(walk, request, work.asking)
+                answer = await self._ask_along(turn, work, walk, request)
             except asyncio.CancelledError:
                 await self._keep_partial(turn, "".join(work.streamed), "interrupted")
                 raise
@@ -180,6 +182,17 @@ class Runner:
                 window.finished(answer.message(epoch_ms(self._hf.clock.now())))
         turn.note("turn.answer", model=f"{answer.provider}/{answer.model}", finish=answer.stop_reason)
         return answer
+
+    async def _ask_along(self, turn: Turn, work: _Work, walk: Walk, request: ModelRequest) -> ModelAnswer:
+        """A provider that does not take the history gets it once more without what it refuses; so do later turns."""
+        try:
+            return await ask_along(walk, request, work.asking)
+        except ProviderError as refused:
+            if not work.asking.can_mend(refused):
+                raise
+            work.asking.mend(refused, walk)
+            await turn.append(made.custom(HISTORY_TYPE, {"why": str(refused)[:WHY_CHARS_MAX]}))
+            return await ask_along(work.asking.begin(), await self._request(turn, work, walk.requested), work.asking)
 
     async def _request(self, turn: Turn, work: _Work, model: str) -> ModelRequest:
         lines = await turn.branch()

@@ -182,8 +182,9 @@ async def error_class(world: World, args: Args) -> str | None:
         turn, _, number = args["attempt"].partition(".")
         row = await turn_row(world, {"turn": turn})
         failed = [one for one in world.journal("event") if one["kind"] == "turn.fallback" and one["turn"] == row["id"]
-                  and one["data"]["decision"] == "candidate_failed"]  # fmt: skip
-        seen = "provider" if len(failed) >= int(number) else "none"
+                  and one["data"]["decision"] in ("candidate_failed", "history_mended")]  # fmt: skip
+        decided = failed[int(number) - 1]["data"]["decision"] if len(failed) >= int(number) else "none"
+        seen = {"candidate_failed": "provider", "history_mended": "replay_rejected"}.get(decided, decided)
         return None if seen == args["is"] else f"attempt {args['attempt']}: {seen}"
     row = await turn_row(world, args)
     decided = any(one["kind"] == "turn.fallback" and one["turn"] == row["id"] for one in world.journal("event"))

@@ -86,4 +86,14 @@ def corrupt_file(path: Path, how: str) -> bytes:
         with path.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
         return b""
+    if how == "thinking signature altered":
+        content = [
+            {"type": "thinking", "thinking": "hm", "thinkingSignature": "altered"},
+            {"type": "text", "text": "said"},
+        ]
+        line = entry(path, "assistant")
+        line["message"] = {**line["message"], "content": content}
+        with path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+        return b""
     raise ScenarioError(f"unknown damage {how!r}")

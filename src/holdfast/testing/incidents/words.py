@@ -150,6 +150,7 @@ LOG_RECORDS: dict[str, str] = {
     "lane_wait_exceeded": r"^timer \S+ skipped: lane-full",
     "lane_timeout": r"\[diagnostic\] lane task error: .*[Tt]imed? ?out",
     "job_skipped_silently": r"^timer \S+ skipped: *$",
+    "replay_repaired": r"\[model-fallback/decision\] decision=history_mended",
     "torn_tail": r"torn|partial|half line|incomplete last line",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -225,7 +226,6 @@ WAITING_FOR_LOG: dict[str, str] = {
     "stale_owner_cleared": "a log record of a cleared owner",
     "index_rebuilt": "session index",
     "index_lock_timeout": "session index",
-    "replay_repaired": "repair of refused histories",
     "waiting_for_session_lock": "a log record of a turn's wait",
     "coordination_seen_during_provider_failure": "a log record of what else was found when a provider failed",
     "maintenance_deferred": "compaction",
@@ -239,9 +239,6 @@ WAITING_FOR_LOG: dict[str, str] = {
     "possible_duplicate": "a log record of a labelled copy",
     "destination_changed": "repair commands",
 }
-
-REFUSED_HISTORIES = ("Invalid signature", "tool_use_id")
-"""What a provider says when it does not take the history; asking another model, or again, would not help."""
 
 LOCK_HOLD_MAX_S = 60.0
 """Waits for the write lock are measured on real time, so nobody here holds one for hours."""
@@ -264,8 +261,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     continue  # the only mode there is
                 if key in WAITING_FOR_CONFIGURE:
                     return WAITING_FOR_CONFIGURE[key]
-        if verb == "provider_error" and any(word in args.get("body", "") for word in REFUSED_HISTORIES):
-            return "repair of refused histories"
         if verb == "block_loop" and args.get("when") != "before last append":
             return "processes that stand still for hours"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
@@ -283,8 +278,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
             return WAITING_FOR_LOG[args["name"]]
         if args.get("is") == "silent":
             return "silent replies"
-        if args.get("is") == "replay_rejected":
-            return "repair of refused histories"
     return None
 
 
