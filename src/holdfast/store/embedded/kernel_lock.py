@@ -205,12 +205,12 @@ class KernelLock:
                     self._busy = False
                 else:
                     ticket.granted = True
+            if ticket is not None:
+                ticket.grant()
         finally:
             self._machine.close(fd)
             if gate_fd >= 0:
                 self._machine.close(gate_fd)
-        if ticket is not None:
-            ticket.grant()
 
     def _block_for(self, fd: int, gate_fd: int) -> None:
         machine = self._machine

@@ -56,6 +56,6 @@ class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering,
             self.options.faults("accept.before_commit")
             return admission
 
-        admission = await self.writer.submit(Job(run, durable=True, claim_is_next=True))
+        admission = await self.writer.submit(Job(run, durable=True))
         self.options.faults("accept.after_commit")
         return admission

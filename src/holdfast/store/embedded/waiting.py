@@ -85,6 +85,7 @@ class _Waiting:
         self._hears = False
 
     async def __aenter__(self) -> None:
+        self._store.writer.make_ready()
         parent = self._request.parent
         if parent is None:
             return

@@ -65,7 +65,6 @@ class Job:
     done: Event | None = None  # set once it is over, for a thread that waits
     waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
     when_over: Callable[[Job], object] | None = None  # on the submitter's loop, even if nobody waits any more
-    claim_is_next: bool = False  # likely: what a commit without a sync needs is made ready while the caller wakes
 
 
 @dataclass(slots=True)
@@ -251,9 +250,18 @@ class LedgerWriter:
         with self._start:
             self.raise_if_stopped()
             self._queue.put(job)
-            if not self._started:
-                self._started = True
-                self._thread.start()  # not before it is needed: opening a state waits for no thread
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        if not self._started:
+            self._started = True
+            self._thread.start()  # not before it is needed: opening a state waits for no thread
+
+    def make_ready(self) -> None:
+        """For whoever is going to wait, and will be in a hurry then: the thread is there already."""
+        with self._start:
+            if not self._closed and os.getpid() == self._pid:
+                self._start_thread()
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,18 +281,10 @@ class LedgerWriter:
                     self._stopped = exc
                     log.exception("the ledger writer failed; this process stops writing")
                 self._answer(batch)
-                if batch[-1].claim_is_next:
-                    self._make_ready_for_claim()
                 self._fold_log_if_long()
         self._connection.close()
         self._lock.close()
         self._machine.close(self._lock_fd)
-
-    def _make_ready_for_claim(self) -> None:
-        """The claim of what was just accepted commits without a sync, on another thread: 20 us less for it to do."""
-        if self._stopped is None and self._queue.empty():
-            with self._turn:
-                self._sync_commits(False)
 
     def _fold_log_if_long(self) -> None:
         """Checkpoint, on this thread and after everybody has been answered. Takes no lock that a writer needs."""
@@ -351,8 +351,6 @@ class LedgerWriter:
 
         if len(jobs) == 1:
             one(jobs[0])  # a hop would cost more than it hides
-            if jobs[0].is_hint:
-                self._sync_commits(True)  # the settlement is next
         elif jobs:
             list(self._pool.map(one, jobs))  # syncs of separate files share the journal's commit
 
