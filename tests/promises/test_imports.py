@@ -51,6 +51,7 @@ PURE = [
     "model/cooldown.py",
     "model/policy.py",
     "model/walk.py",
+    "model/words.py",
     "model/failure_texts.py",
 ]
 DOING = {"asyncio", "pathlib", "select", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}

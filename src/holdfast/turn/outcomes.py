@@ -16,6 +16,7 @@ from holdfast.errors import (
     TurnCancelledError,
 )
 from holdfast.lane.queue import INTERRUPTED_BY
+from holdfast.model.words import explain_failure
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry, MessageEntry, text_of
@@ -66,6 +67,8 @@ def explain(exc: BaseException) -> str:
         return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
     if isinstance(exc, ProviderError) and exc.partial:
         return f"The answer broke off in the middle: {exc} What had been said is kept; send the message again."
+    if isinstance(exc, ProviderError):
+        return explain_failure(exc)
     if isinstance(exc, HoldfastError):
         return f"This message could not be answered: {exc}"
     return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."

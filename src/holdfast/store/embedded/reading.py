@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
+from holdfast.model.policy import ModelsNow, Pin
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import claims, inbox, timer_rows
+from holdfast.store.embedded import claims, inbox, model_rows, timer_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -105,3 +107,10 @@ class Reading(StoreCore):
 
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
         return await self.reads.queue(self.now_ms())
+
+    async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]:
+        wanted = tuple(sessions)
+        return await self.reads.ask(lambda conn: model_rows.pins_of(conn, wanted))
+
+    async def models(self) -> ModelsNow:
+        return await self.reads.ask(model_rows.everything)

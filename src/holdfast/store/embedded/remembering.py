@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 
 from holdfast.model.cooldown import Cooldown, ModelFailure
-from holdfast.model.policy import ModelFacts, ModelsNow, Pin
+from holdfast.model.policy import ModelFacts, Pin
 from holdfast.store.embedded import model_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
@@ -42,10 +41,3 @@ class Remembering(StoreCore):
             return before
 
         return await self.writer.submit(Job(run, durable=True))
-
-    async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]:
-        wanted = tuple(sessions)
-        return await self.reads.ask(lambda conn: model_rows.pins_of(conn, wanted))
-
-    async def models(self) -> ModelsNow:
-        return await self.reads.ask(model_rows.everything)
