@@ -1,4 +1,4 @@
-"""A failure of models in words for whoever wrote the message: what was tried, why it failed, when to try again. Pure."""
+"""A failure of models in words for whoever wrote the message: what was tried, why it failed, when to try again."""
 
 from __future__ import annotations
 
