@@ -132,7 +132,7 @@ def drop_for(
 
     Returns: the input that gave way, None if there is none that may.
     """
-    waiting = [place_of(row) for row in conn.execute(_QUEUED, (transcript,))]
+    waiting = [place_of(row) for row in conn.execute(_QUEUED, (transcript,)) if _never_ran(row)]
     dropped = queue.choose_dropped(arriving, waiting)
     if dropped is None:
         return None
@@ -149,6 +149,13 @@ def drop_for(
     conn.execute("update inputs set carries=1 where id=?", (carrier,))
     _tell_of_dropped(conn, row, carrier, now_ms)
     return dropped.id
+
+
+def _never_ran(row: sqlite3.Row) -> bool:
+    """Whether the transcript can hold nothing of it: what may have been answered before a kill or a power loss is ended
+    by whoever looks, not by whoever needs room.
+    """
+    return row["attempts"] == 0 and row["first_offset"] is None
 
 
 def interrupt(conn: sqlite3.Connection, arriving: Place, transcript: str) -> str | None:
