@@ -80,6 +80,9 @@ _SESSION = "select t.id, t.path from sessions s join transcripts t on t.id=s.tra
 class StoreCore:
     """One process's hold on a state directory. All methods may be used from any task of one event loop."""
 
+    file_class = TranscriptFile  # what it is made of; a test of the tests makes one with a bug
+    writer_class = LedgerWriter
+
     def __init__(self, state: StateDir, clock: Clock, options: StoreOptions) -> None:
         self.state = state
         self.clock = clock
@@ -87,7 +90,7 @@ class StoreCore:
         with ExitStack() as if_refused:  # by the disk or a limit: nothing of this process is left behind
             self.sentinel = Sentinel(state.processes)
             if_refused.callback(self.sentinel.close)
-            self.writer = LedgerWriter(
+            self.writer = self.writer_class(
                 state.path,
                 state.store_id,
                 options.faults,
@@ -296,7 +299,7 @@ class StoreCore:
         if not path.parent.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
             durable.sync_folder(path.parent.parent)
-        file = TranscriptFile(transcript, path, self.state.fence, self.process)
+        file = self.file_class(transcript, path, self.state.fence, self.process)
         file.coarse_clock = self._coarse
         file.max_hold_ms = self.options.max_hold_ms
         file.faults = self.options.faults

@@ -69,12 +69,14 @@ class SimMachine(Machine):
         doom: after so many more calls the process is killed, in the middle of one; None: it is not.
         troubles: what the disk will refuse next, each once.
         on_kill: called when `doom` strikes.
+        ambush: after so many more calls, what happens to the process then (it is stopped), in the middle of one.
     """
 
     def __init__(self, hardware: SharedHardware, host: Host) -> None:
         self.hardware = hardware
         self.host = host
         self.doom: int | None = None
+        self.ambush: tuple[int, Callable[[], object]] | None = None
         self.troubles: list[Trouble] = []
         self.has_failed = False  # the disk has refused something
         self.on_kill: Callable[[], None] = lambda: None

@@ -67,7 +67,7 @@ class SimModel:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
         random = self._scheduler.random
-        fate, pause_s = random.random(), random.choice((0.0, 0.01, 0.2, 0.2, 1.2))
+        fate, pause_s = random.random(), random.choice((0.0, 0.01, 0.2, 0.5, 1.5))
         await asyncio.sleep(pause_s)
         self._seen.answers += 1
         number = self._seen.answers

@@ -69,6 +69,7 @@ class Parts:
     tools: tuple[Tool, ...]
     fence_mode: str
     make_store: Callable[[Path, SimClock, StoreOptions], EmbeddedStore] = EmbeddedStore.open
+    make_machine: Callable[[SharedHardware, Host], SimMachine] = SimMachine
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +94,7 @@ class SimProcess:
     def start(self) -> None:
         scheduler = self.hardware.scheduler
         self.host = Host(self.name)
-        self.machine = SimMachine(self.hardware, self.host)
+        self.machine = self.parts.make_machine(self.hardware, self.host)
         self.machine.on_kill = self.kill
         self.loop = SimLoop(scheduler, self.host)
         self.clock = SimClock(scheduler)
@@ -174,7 +175,7 @@ class SimProcess:
 
     def stop(self) -> None:
         """Ask for an orderly end."""
-        if self._stop is not None and self._context is not None:
+        if self._stop is not None and self._context is not None and not self.host.dead:
             self.loop.call_soon_threadsafe(self._stop.set, context=self._context.copy())
 
     def kill(self) -> None:

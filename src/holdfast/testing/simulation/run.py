@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,16 @@ from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Seen, Sender, 
 from holdfast.testing.simulation.process import Parts, SimProcess
 from holdfast.testing.simulation.scheduler import DeadError, Scheduler, StuckError
 
-REST_S = 90.0
-"""Virtual seconds after the last fault within which everything must have come to rest (the longest pause of a refused
-delivery is 25 s here, a beat lapses after 3)."""
+REST_S = 200.0
+"""Virtual seconds after the last fault within which everything must have come to rest: a delivery that was refused
+three times waits for 120 s, a beat lapses after 3."""
 TROUBLES: tuple[Trouble, ...] = ("refused write", "short write", "failed sync", "ledger full", "ledger broken")
+
+HARM = (
+    *["kill planned"] * 5, *["kill"] * 2, "kill all", *["stop"] * 3, *["power loss"] * 4, *["disk"] * 3, *["edit"] * 4,
+    "clock", "orderly end",
+)  # fmt: skip
+"""What the nemesis draws from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ def run_seed(
     *,
     folder: Path | None = None,
     alter: Callable[[Parts], Parts] = lambda parts: parts,
+    harm: Sequence[str] = HARM,
     keep_trace: bool = False,
 ) -> Outcome:
     """Run one seed, in a folder that is removed again.
@@ -52,10 +59,11 @@ def run_seed(
     Args:
         folder: where that folder is made; None: in memory (/dev/shm) where there is such a thing.
         alter: changes what processes are made with; the suite's own test plants bugs with it.
+        harm: kinds of faults to draw from.
     """
     trace: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place:
-        run = _Run(seed, Path(place), alter, trace.append if keep_trace else None)
+        run = _Run(seed, Path(place), alter, harm, trace.append if keep_trace else None)
         try:
             with _quiet(trace if keep_trace else None, place):
                 run.go()
@@ -104,8 +112,14 @@ class _Run:
     """Everything of one run. Read `go` first."""
 
     def __init__(
-        self, seed: int, place: Path, alter: Callable[[Parts], Parts], trace: Callable[[str], None] | None
+        self,
+        seed: int,
+        place: Path,
+        alter: Callable[[Parts], Parts],
+        harm: Sequence[str],
+        trace: Callable[[str], None] | None,
     ) -> None:
+        self.harm = harm
         self.scheduler = Scheduler(seed, trace=trace)
         random = self.scheduler.random
         self.state = place / "state"
@@ -145,6 +159,7 @@ class _Run:
         self.is_over = False
         self._error: BaseException | None = None
         self._started = 0
+        self._stops_end_at = 0.0
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +194,9 @@ class _Run:
         for _ in range(int(random.random() * 7)):
             self._wait_a_moment()
             self._do_harm()
+        self.scheduler.sleep(random.random() * 1.5)  # what is planned may still strike
+        if self.scheduler.now < self._stops_end_at:
+            self.scheduler.sleep(self._stops_end_at - self.scheduler.now)
         self._calm_down()
         if self._come_to_rest():
             self._check()
@@ -187,9 +205,14 @@ class _Run:
     def _wait_a_moment(self) -> None:
         """Some steps, or some time: faults have to meet both the middle of things and the pauses between them."""
         random = self.scheduler.random
-        if random.random() < 0.6:
-            until = self.scheduler.steps + int(3 ** (1 + random.random() * 5))
-            while self.scheduler.steps < until:
+        way = random.random()
+        if way < 0.4:
+            until = self.scheduler.now + 2.0
+            while self.scheduler.now < until and not self._busy():
+                self.scheduler.sleep(0.02)
+        if way < 0.7:
+            until_step = self.scheduler.steps + int(3 ** (1 + random.random() * (3 if way < 0.4 else 5)))
+            while self.scheduler.steps < until_step:
                 before = self.scheduler.steps
                 self.scheduler.give_way()
                 if self.scheduler.steps - before <= 1:  # nobody else could run
@@ -197,35 +220,40 @@ class _Run:
         else:
             self.scheduler.sleep(random.random() * random.choice((0.05, 0.5, 2.0)))
 
+    def _busy(self) -> list[SimProcess]:
+        """Processes with a turn under way."""
+        return [one for one in self.processes.values() if one.hf is not None and one.hf.live_turns()]
+
     # ── harm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _do_harm(self) -> None:
-        random = self.scheduler.random
         living = [one for one in self.processes.values() if not one.host.dead]
         if not living:
             return
-        victim = living[int(random.random() * len(living))]
-        kind = random.random()
-        if kind < 0.22:
+        random = self.scheduler.random
+        likely = self._busy() if random.random() < 0.7 else living
+        victim = (likely or living)[int(random.random() * len(likely or living))]
+        kind = self.harm[int(random.random() * len(self.harm))]
+        if kind == "kill planned":
             victim.machine.doom = 1 + int(2 ** (random.random() * 7))
-            self._count("kill planned")
-        elif kind < 0.30:
+            self._count(kind)
+        elif kind == "kill":
             self._kill(victim)
-        elif kind < 0.34:
+        elif kind == "kill all":
             for one in living:
                 self._kill(one)
-        elif kind < 0.46:
+        elif kind == "stop":
             self._stop_for_a_while(victim)
-        elif kind < 0.62:
+        elif kind == "power loss":
             self._lose_power()
-        elif kind < 0.76:
+        elif kind == "disk":
             victim.machine.troubles.append(TROUBLES[int(random.random() * len(TROUBLES))])
-        elif kind < 0.92:
+        elif kind == "edit":
             edit = self.outsider.edit()
             if edit is not None:
                 self._count(f"edit: {edit.kind}")
                 self.scheduler.note(f"outsider: {edit.how} in {edit.path.name}, owner {edit.owner}")
-        elif kind < 0.96:
+        elif kind == "clock":
             victim.clock.offset_s += random.choice((-7200.0, 3600.0, 1e6))
             self._count("clock set")
         else:
@@ -241,15 +269,24 @@ class _Run:
         victim.kill()
 
     def _stop_for_a_while(self, victim: SimProcess) -> None:
-        pause_s = self.scheduler.random.choice((0.1, 1.0, 5.0))
-        self.scheduler.note(f"stop {victim.name} for {pause_s} s")
-        self._count("stop")
-        victim.host.stopped = True
+        """At once, or in the middle of one of its next calls: holding a lock, or between looking and writing."""
+        random = self.scheduler.random
+        pause_s = random.choice((0.1, 1.0, 4.5 + random.random() * 3))
+
+        def stop() -> None:
+            self.scheduler.note(f"stop {victim.name} for {pause_s:.1f} s")
+            self._count("stop")
+            victim.host.stopped = True
+            self._stops_end_at = max(self._stops_end_at, self.scheduler.now + pause_s)
+            self.scheduler.call_at(self.scheduler.now + pause_s, go_on)
 
         def go_on() -> None:
             victim.host.stopped = False
 
-        self.scheduler.call_at(self.scheduler.now + pause_s, go_on)
+        if random.random() < 0.6:
+            victim.machine.ambush = (1 + int(2 ** (random.random() * 6)), stop)
+        else:
+            stop()
 
     def _lose_power(self) -> None:
         """Everybody dies at once, and the disk shows what it had."""
@@ -295,7 +332,7 @@ class _Run:
         self.channel.is_calm = True
         for one in self.processes.values():
             one.host.stopped = False
-            one.machine.doom = None
+            one.machine.doom = one.machine.ambush = None
             one.machine.troubles.clear()
         for one in list(self.processes.values()):
             if one.machine.has_failed and not one.host.dead:
@@ -345,10 +382,10 @@ class _Run:
         counts["labelled copy"] = sum(one.label is not None for one in self.seen.arrived)
 
     def _end_all(self) -> None:
-        for one in self.processes.values():
-            one.stop()
         until = self.scheduler.now + 20
         while any(not one.host.dead for one in self.processes.values()):
+            for one in self.processes.values():
+                one.stop()  # again and again: one that is only starting hears of it later
             self.scheduler.sleep(0.05)
             if self.scheduler.now > until:
                 living = [one.name for one in self.processes.values() if not one.host.dead]

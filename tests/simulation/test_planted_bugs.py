@@ -1,0 +1,26 @@
+"""The simulation finds bugs that are planted in the real code (`planted.py`), each as the promise that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from holdfast.testing.simulation import run_seed
+from tests.simulation.planted import BUGS
+
+WITHIN = 400
+"""Seeds in which each has to be found."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(name: str, record_property: Callable[[str, object], None]) -> None:
+    bug = BUGS[name]
+    told: list[str] = []
+    for seed in range(WITHIN):
+        told = [one for one in run_seed(seed, alter=bug.alter, harm=bug.harm).broken if one.startswith(bug.breaks)]
+        if told:
+            record_property("counts", f"planted bug {name!r}: found in seed {seed}: {told[0][:120]}")
+            return
+    pytest.fail(f"{name!r} was not found in {WITHIN} seeds")
