@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import sqlite3
@@ -68,23 +67,20 @@ async def answered(hf: Holdfast, answer: str) -> None:
         await turn.append(holdfast.assistant(answer, model="test/test"))
 
 
-async def test_a_settlement_makes_durable_what_was_written_behind_the_sync_that_its_answer_began(state: Path) -> None:
-    loop, first_is_synced, count = asyncio.get_running_loop(), asyncio.Event(), 0
-
-    def passed(point: str) -> None:
-        nonlocal count
-        if point == "transcript.after_sync":
-            count += 1
-            loop.call_soon_threadsafe(first_is_synced.set)
-
-    async with holdfast.open(state, faults=passed) as hf:
+async def test_a_settlement_makes_durable_what_was_written_behind_the_last_sync_of_its_turn(state: Path) -> None:
+    passed: list[str] = []
+    async with holdfast.open(state, faults=passed.append) as hf:
         async with hf.turn(KEY, input_id=await begun(hf)) as turn:
-            await turn.append(holdfast.assistant("an answer", model="test/test"))
-            await first_is_synced.wait()
+            await turn.append(holdfast.assistant("an answer", model="test/test"), durable=True)
             await turn.append(holdfast.assistant("and a better one", model="test/test"))
-        assert count == 2
+        assert passed.count("transcript.after_sync") == 2
         size = Path(turn.transcript.path).stat().st_size
         assert checks.rows(state, "select synced_end from transcripts") == [{"synced_end": size}]
+    passed.clear()
+    async with holdfast.open(state, faults=passed.append) as hf:
+        async with hf.turn(KEY, input_id=await begun(hf)) as turn:
+            await turn.append(holdfast.assistant("synced, and nothing behind it", model="test/test"), durable=True)
+        assert passed.count("transcript.after_sync") == 1
 
 
 async def test_whoever_claims_after_a_settlement_takes_the_ledgers_word_for_what_is_durable(state: Path) -> None:

@@ -49,9 +49,7 @@ class SessionStore(Protocol):
 
     def start_beating(self, owned: Any, *, still_runs: Callable[[], bool]) -> None: ...
 
-    async def append(
-        self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool, last: bool = False
-    ) -> tuple[Verdict, Any]:
+    async def append(self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool) -> tuple[Verdict, Any]:
         """Append the owner's lines in one holding. Raises SessionTakeoverError, OwnershipLostError, ResourceError."""
         ...
 

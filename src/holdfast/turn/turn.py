@@ -203,7 +203,7 @@ class Turn:
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
         try:
-            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync, last=is_final)
+            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync)
         except OwnershipLostError:
             if is_final:
                 await self.salvage(entry)

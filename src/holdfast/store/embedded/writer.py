@@ -52,7 +52,6 @@ class _JobFailedError(Exception):
 class Job:
     run: Run | None = None  # None: only the sync
     durable: bool = False
-    is_hint: bool = False  # somebody will ask for the same again: left out if there is anything else to do
     essential: bool = False  # explanations: may use the reserve when the disk is full
     sync: Callable[[], Any] | None = None
     prepare: Callable[[], Any] | None = None
@@ -208,13 +207,6 @@ class LedgerWriter:
         """Whether what is submitted now would be begun at once. Only a hint: others may submit too."""
         return not self._at_work and self._queue.empty()
 
-    def begin_sync(self, sync: Callable[[], Any]) -> None:
-        """Let a sync begin that somebody is about to ask for, who then finds it done, or failed. Not if the thread has
-        other work, which it would hold up.
-        """
-        if self.is_idle and not self.stopped:
-            self._put(Job(sync=sync, is_hint=True))
-
     def post(self, run: Run) -> None:
         """Run without telling anybody: notes for people that no promise rests on. Errors are logged."""
         if self._stopped is None and not self._closed:
@@ -314,8 +306,7 @@ class LedgerWriter:
     def _run_batch(self, batch: list[Job], *, locked: bool = False) -> None:
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
-        alone = len(batch) == 1
-        self._sync_first([job for job in batch if job.sync is not None and (alone or not job.is_hint)])
+        self._sync_first([job for job in batch if job.sync is not None])
         for job in batch:
             if job.error is None and job.prepare is not None:
                 try:

@@ -38,10 +38,9 @@ class Writing(StoreCore):
         return verdict
 
     async def append(
-        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool, last: bool = False
+        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool
     ) -> tuple[Verdict, list[Position]]:
-        """Append the owner's lines in one holding; `sync`: durable before it returns. `last`: the turn is about to be
-        settled, whose sync may begin.
+        """Append the owner's lines in one holding; `sync`: durable before it returns.
 
         A disk that refuses for a reason that may pass is asked again for up to `disk_patience_s`.
 
@@ -51,8 +50,6 @@ class Writing(StoreCore):
         done = await self._append_patiently(owned, lines)
         if sync:
             await self.sync(owned)
-        elif last:
-            self._begin_sync(owned)
         return done
 
     async def _append_patiently(
@@ -86,12 +83,6 @@ class Writing(StoreCore):
             await asyncio.shield(self.in_use(owned.file, self.writer.submit(job)))
         else:
             await self.in_thread_with(owned.file, owned.file.sync_of, owned.claim)
-
-    def _begin_sync(self, owned: OwnedTurn) -> None:
-        """Let the disk work while the turn winds up: its settlement, which waits behind this, then finds it done. What
-        fails here fails the settlement.
-        """
-        self.writer.begin_sync(lambda: owned.file.sync_of(owned.claim))
 
     async def append_metadata(self, transcript: str, entry_id: str, build: Build, *, sync: bool) -> Position:
         """Append one line that is not conversation. Needs the write lock and no turn."""
