@@ -14,9 +14,11 @@ import pytest
 from holdfast.inbound import orders
 from holdfast.inbound.beating import HeartbeatSettings
 from holdfast.inbound.cron import JobDefinition
+from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.inbound.timer import Timer, TimerRun
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
+from holdfast.opening import open as open_state
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World, echo
 
@@ -378,3 +380,40 @@ async def test_the_old_way_runs_in_the_conversation_itself(tmp_path: Path) -> No
         assert (await world.hf.input(run.input_id or "")).session == MAIN
         await world.saw("Heartbeat at")
         assert [role for role, _ in await world.said(MAIN)] == ["user", "assistant"]
+
+
+# ── all at once ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+async def test_a_long_heartbeat_messages_a_job_and_a_hook_all_end_and_nobody_takes_anything_over(
+    tmp_path: Path, isolated: bool
+) -> None:
+    """The heartbeat streams for three minutes; messages come from two handles, and a job is due."""
+    beat, job = replace(BEAT, isolated=isolated), replace(JOB, target="main", every=None, at="2026-01-01T00:01:00")
+    async with World(tmp_path, timers=with_timers(beats=[beat])) as world:
+        await timer_of(world, "heartbeat:main")
+        stream = asyncio.Event()
+        world.model.script(Reply("HEARTBEAT_OK", gate=stream))
+        await orders.wake(world.hf, "main", reason="manual")
+        await world.pass_time(3)
+        await until(lambda: asked(world), "the heartbeat to be asked")
+        await orders.add_job(world.hf, replace(job, at=world.clock.now().isoformat()[:19]))
+        inputs = [await world.inbound(MAIN, f"message {n}") for n in range(3)]
+        async with open_state(world.state, clock=world.clock) as other:
+            for lane in ("main", "hook"):
+                event = InboundEvent(MAIN, {"content": f"from elsewhere ({lane})"}, lane=lane)
+                accepted = await other.accept(event)
+                assert isinstance(accepted, Accepted)
+                inputs.append(accepted.input_id)
+        await world.pass_time(180)
+        if isolated:
+            assert (await world.hf.input(inputs[0])).state == "answered", "it holds nobody's line"
+        stream.set()
+        views = [await world.settled(one) for one in inputs]
+        assert {view.state for view in views} == {"answered"}
+        await ended(world, 1, "heartbeat:main")
+        assert (await ended(world, 1))[0].state == "ok"
+        outcomes = {turn.outcome for turn in await world.hf.turns(limit=100)}
+        assert outcomes == {"answered"}, outcomes
+        assert all(request.model == "scripted/model" for request in world.model.requests)

@@ -60,8 +60,8 @@ class DropsDeliveries(Around):
 
 
 class KnowsNoDuplicates(Around):
-    async def accept(self, event: InboundEvent) -> Any:
-        return await self.real.accept(replace(event, key=None))
+    async def accept(self, event: InboundEvent, *usual: Any, **how: Any) -> Any:
+        return await self.real.accept(replace(event, key=None), *usual, **how)
 
 
 class LosesSalvage(Around):
