@@ -20,7 +20,7 @@ from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.opening import open as open_state
 from holdfast.testing.model import Reply, ScriptedModel
-from holdfast.testing.world import World, echo
+from holdfast.testing.world import World
 
 MAIN = "agent:main:main"
 MINUTE = 60.0
@@ -57,7 +57,7 @@ async def runs_of(world: World, timer_id: str = "cron:job") -> list[TimerRun]:
 
 async def ended(world: World, count: int, timer_id: str = "cron:job") -> list[TimerRun]:
     """Runs that were run and ended, once there are so many; virtual time passes meanwhile as it must for the looks."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while True:
         runs = await runs_of(world, timer_id)
         done = [run for run in runs if run.state not in ("running", "skipped")]
@@ -146,10 +146,12 @@ async def test_failures_back_off_are_told_after_two_and_stop_the_job_after_ten(t
 
 
 async def test_a_job_that_runs_once_is_tried_again_after_what_may_pass_and_is_done(tmp_path: Path) -> None:
-    model = ScriptedModel(Reply(error=busy()), Reply(error=busy()), "done", otherwise=echo)
+    is_down = True
+    model = ScriptedModel(otherwise=lambda _: Reply(error=busy()) if is_down else "done")
     job = replace(JOB, every=None, at="20m")
     async with World(tmp_path, timers=with_timers(job), model=model) as world:
-        for n in (1, 2, 3):
+        for n in (1, 2, 3):  # a turn asks again by itself for a while, and then fails
+            is_down = n < 3
             await due(world)
             await ended(world, n)
         runs = await ended(world, 3)
@@ -414,6 +416,7 @@ async def test_a_long_heartbeat_messages_a_job_and_a_hook_all_end_and_nobody_tak
         assert {view.state for view in views} == {"answered"}
         await ended(world, 1, "heartbeat:main")
         assert (await ended(world, 1))[0].state == "ok"
+        await world.idle(passing_s=30)
         outcomes = {turn.outcome for turn in await world.hf.turns(limit=100)}
         assert outcomes == {"answered"}, outcomes
         assert all(request.model == "scripted/model" for request in world.model.requests)
