@@ -183,7 +183,7 @@ def _fence_faults(turns: list[sqlite3.Row], edits: list[Edit], fence_mode: str) 
             yield f"P5: {turn['id']} was lost to {turn['detail']!r}, and nobody had done that"
     passes = 3 if fence_mode == "warn" else 2
     for edit in edits:
-        if edit.owner is None or STRENGTH[edit.kind] <= passes or not edit.path.exists():
+        if edit.owner is None or edit.undone or STRENGTH[edit.kind] <= passes or not edit.path.exists():
             continue
         for said, line in what_lines_say(edit.path.read_bytes()).items():
             origin = line.get("holdfast") or {}

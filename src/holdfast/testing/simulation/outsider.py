@@ -24,7 +24,7 @@ WHEN = "2026-01-01T00:00:00.000Z"
 Line = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Edit:
     """One edit, with what there was: who owned the transcript and which lines it had just
     afterwards, by what they say and by their ids (an edit may change either, mending gives new ids).
@@ -32,6 +32,8 @@ class Edit:
     Args:
         kind: "adopted", "foreign_turn" or "tampered": what the owner has to find.
         destroys: whether it may have damaged lines that were there.
+        before: the file's inode and bytes. `undone`: a later edit has brought exactly these back, so that whoever did
+            not look in between has nothing to find.
     """
 
     path: Path
@@ -41,6 +43,8 @@ class Edit:
     owner: str | None
     lines: frozenset[str]
     ids: frozenset[str]
+    before: tuple[int, bytes]
+    undone: bool = False
 
 
 def transcript_paths(root: Path) -> list[Path]:
@@ -106,14 +110,20 @@ class Outsider:
         before = path.read_bytes()
         if is_locked(path) or b"\n" not in before or not before.endswith(b"\n"):
             return None
-        owner = owner_of(self._root, path)
+        owner, inode = owner_of(self._root, path), path.stat().st_ino
         how, kind, destroys, act = _EDITS[int(self._random.random() * len(_EDITS))]
         self._count += 1
         if not act(self, path, before):
             return None
         after = path.read_bytes() if path.exists() else b""
         self._make_durable(path)
-        done = Edit(path, how, kind, destroys, owner, frozenset(what_lines_say(after)), frozenset(line_ids(after)))
+        done = Edit(path, how, kind, destroys, owner, frozenset(what_lines_say(after)), frozenset(line_ids(after)),
+                    (inode, before))  # fmt: skip
+        now = (path.stat().st_ino if path.exists() else -1, after)
+        for number, one in enumerate(self.edits):
+            if one.path == path and one.before == now:
+                for undone in [*self.edits[number:], done]:
+                    undone.undone = undone.undone or undone.path == path
         self.edits.append(done)
         return done
 
