@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("turn_overhead", "prompt_window", "write_lock", "takeover", "many_sessions", "classification")
+PROGRAMS = ("turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "classification")
 OUT = Path(__file__).parent / "out"
 
 

@@ -99,7 +99,7 @@ class ProviderFailure:
     said: str
 
     def __post_init__(self) -> None:
-        if self.found.coordination:
+        if self.found.coordination or not isinstance(self.error, ProviderError):
             raise TypeError("who may write is no failure of a model")
 
     @property

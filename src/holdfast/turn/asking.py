@@ -204,7 +204,9 @@ class Asking:
         if plan.checks_origin and one.model != plan.requested and plan.pin is not None:
             self._checked = plan.pin.id
         if self.asked is None:
-            self.turn.models_after = self._after(one.model, _why(walk, plan))
+            is_usual = one.model == plan.requested and self.turn.models.fallback is None
+            is_plain = is_usual and not self._well and plan.pin is plan.void is self._written is None
+            self.turn.models_after = None if is_plain else self._after(one.model, _why(walk, plan))
 
     def can_mend(self, error: ProviderError, /) -> bool:
         """Once in a turn: a provider that does not take the history is asked again without what it refuses."""
