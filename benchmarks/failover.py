@@ -1,7 +1,7 @@
 """What failover costs beside the model it asks, in microseconds of CPU.
 
-A model that answers at once is asked directly and through the loop, in rotation in one process, with the surroundings of
-a real turn; then a chain of which three models refuse with 429. Files that are opened meanwhile are counted.
+A model that answers at once is asked directly and through the loop, in rotation in one process, with the surroundings
+of a real turn; then a chain of which three models refuse with 429. Files that are opened meanwhile are counted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ async def measure(state: Path) -> dict[str, Any]:
     after_three: list[float] = []
     request = ModelRequest("a/1", [{"role": "user", "content": "hi"}])
     async with holdfast.open(state, limits=LIMITS) as hf:
-        async with hf.turn(SESSION, input_id=await accept(hf, SESSION)) as turn:
+        input_id = await accept(hf, SESSION)
+        async with hf.turn(SESSION, input_id=input_id) as turn:
 
             def asking(*chain: str) -> Asking:
                 agent = AgentSettings(chain[0], chain[1:])
