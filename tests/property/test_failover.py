@@ -57,7 +57,8 @@ class World:
 
     # ── the model's side ──
 
-    def client_for(self, _candidate: Try) -> World:
+    def client_for(self, candidate: Try) -> World:
+        assert candidate.model in {*MODELS, "u/own"}
         return self
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
