@@ -30,7 +30,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases model bench heart sim torture docs lock clean
+.PHONY: help up test test-all check format cases model bench heart sim mutations torture docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,7 @@ test: check ## lint, types, then all tests but the long ones
 test-all: check ## the same, the long ones and the heart under kills
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
 	$(MAKE) heart
+	$(MAKE) mutations
 
 check: $(VENV)/.dev ## formatting, lint, types
 	$(BIN)/ruff format --quiet --check .
@@ -71,6 +72,9 @@ heart: $(VENV)/.dev ## the main job with processes dying under it: 200 messages 
 
 sim: $(VENV)/.dev ## SEEDS simulated installations (default 500) under faults, from seed FROM (default 0)
 	$(BIN)/python -m holdfast.testing.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS) $(ARGS)
+
+mutations: $(VENV)/.dev ## plant each bug of tests/mutations in a copy of the source, and see the named test find it
+	$(BIN)/python scripts/mutations.py $(ARGS)
 
 torture: $(VENV)/.dev ## storms, every disk fault, the models and the simulation for SECONDS (default 7200)
 	$(BIN)/python tests/torture/torture.py --seconds $(SECONDS)

@@ -47,7 +47,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 part, runs = found  # pyright: ignore[reportGeneralTypeIssues]  # as test_disk_faults.py records it
                 faults[part] += runs
     if faults:
-        words = {"kill": "kills", "fail": "failing calls", "pairs": "recoveries killed in recovery"}
+        words = {
+            "kill": "kills",
+            "fail": "failing calls",
+            "pairs": "recoveries killed in recovery",
+            "power": "states after a power loss",
+        }
         told = ", ".join(f"{count} {words.get(part, part)}" for part, count in faults.items())
         terminalreporter.write_line(f"counts: disk calls hindered one by one: {told}")
     reasons = {

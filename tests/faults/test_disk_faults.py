@@ -20,7 +20,7 @@ from holdfast.testing.disk import shim
 from holdfast.testing.disk.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[2]
-RUNS_MIN = 20
+RUNS_MIN = 15
 """Fewer than this means that the calls were not counted."""
 RECOVERIES = [name for name in WORKLOADS if name.startswith("recovery")]
 Record = Callable[[str, object], None]
@@ -73,6 +73,23 @@ def test_any_disk_call_may_fail_once(in_memory: Path, workload: str, record_prop
 def test_recovery_may_be_killed_and_the_recovery_after_it_too(in_memory: Path, record_property: Record) -> None:
     """Every first kill with every ninth second one, another ninth for each; all pairs in the long version."""
     run(in_memory, "pairs", "recovery of a final line", record_property, "--stride", "9")
+
+
+@pytest.mark.promise("P3", "I1", "I2", "I7")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_whatever_a_power_loss_leaves_keeps_every_promise(
+    in_memory: Path, workload: str, record_property: Record
+) -> None:
+    """States that POSIX allows after a loss at moments spread over the recorded calls; more in the long version."""
+    run(in_memory, "power", workload, record_property, "--states", "30")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_whatever_a_power_loss_leaves_of_many_states(in_memory: Path, workload: str, record_property: Record) -> None:
+    run(in_memory, "power", workload, record_property, "--states", "2000", "--seed", "2")
 
 
 @pytest.mark.long

@@ -109,7 +109,7 @@ class Torture:
     def disk(self, seconds: float) -> None:
         """The longest pieces last, each only if it may begin in time."""
         until = time.monotonic() + seconds
-        for part in ("kill", "fail", "kill-log", "pairs", "fail-all"):
+        for part in ("kill", "fail", "power", "kill-log", "pairs", "fail-all"):
             if time.monotonic() > until or self.broken:
                 self.not_run.append(f"disk faults: {part}")
                 continue

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from holdfast.clock import SystemClock
 from holdfast.session.fence import Epoch, Fingerprint, Record
-from holdfast.store.embedded.beats import Beater
+from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.record_file import RecordFile, boot_id
 
 OURS, THEIRS = "aa" * 16, "bb" * 16
@@ -42,3 +43,31 @@ def test_a_superseded_turn_beats_no_more_and_does_not_hide_that_the_new_owner_st
         beater.close()
         lost.close()
         kept.close()
+
+
+class SetClock:
+    """A clock whose wall is set while its monotonic time stands still."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+        self.mono_s = 100.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + self.ahead
+
+    def mono(self) -> float:
+        return self.mono_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.mono_s += seconds
+
+
+def test_a_wall_clock_that_is_set_takes_nobodys_turn() -> None:
+    clock = SetClock()
+    watch = BeatWatch(clock, 5.0)
+    epoch = Epoch(1, OURS)
+    assert not watch.has_lapsed("t", epoch, b"beat")
+    clock.ahead = timedelta(seconds=6)
+    assert not watch.has_lapsed("t", epoch, b"beat")
+    clock.mono_s += 6
+    assert watch.has_lapsed("t", epoch, b"beat")

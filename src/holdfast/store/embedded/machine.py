@@ -207,9 +207,18 @@ def _boot_id() -> str:
     raise RuntimeError("no boot id on this platform; Linux and macOS are supported")
 
 
-_current: ContextVar[Machine] = ContextVar("holdfast_machine", default=Machine())  # noqa: B039  # it has no state
+_current: ContextVar[Machine | None] = ContextVar("holdfast_machine", default=None)
+_of_process = Machine()
 
 
 def here() -> Machine:
     """The machine on which this code runs."""
-    return _current.get()
+    return _current.get() or _of_process
+
+
+def stand_on(machine: Machine) -> None:
+    """From now on this process with all its threads stands on another machine, where none was entered: as after a
+    restart, for tests of what a power loss leaves.
+    """
+    global _of_process
+    _of_process = machine

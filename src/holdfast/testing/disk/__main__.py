@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from holdfast.testing.disk import enumerate as loops
-from holdfast.testing.disk import shim
+from holdfast.testing.disk import power, shim
 from holdfast.testing.disk.workloads import WORKLOADS
 
-PARTS = ("kill", "kill-log", "fail", "fail-all", "pairs")
+PARTS = ("kill", "kill-log", "power", "fail", "fail-all", "pairs")
 
 
 def main() -> int:
@@ -25,6 +25,8 @@ def main() -> int:
     parser.add_argument("--workload", choices=list(WORKLOADS), action="append")
     parser.add_argument("--stride", type=int, default=1, help="of pairs: only every so manieth")
     parser.add_argument("--folder", type=Path, default=None, help="where a fresh folder is made [the system's own]")
+    parser.add_argument("--states", type=int, default=100, help="of power: so many states per workload")
+    parser.add_argument("--seed", type=int, default=1, help="of power")
     parser.add_argument("--seconds", type=float, default=None, help="begin nothing more after that long")
     options = parser.parse_args()
     why = shim.missing()
@@ -41,7 +43,7 @@ def main() -> int:
             for name in options.workload or WORKLOADS:
                 if (part == "pairs" and not name.startswith("recovery")) or time.monotonic() > until:
                     continue
-                found = run(part, root, name, options.stride, until)
+                found = run(part, root, name, options, until)
                 broken = broken or bool(found.broken)
                 sys.stdout.write(
                     json.dumps({"part": part, "workload": name, "runs": found.runs, "broken": found.broken}) + "\n"
@@ -52,10 +54,12 @@ def main() -> int:
     return int(broken)
 
 
-def run(part: str, root: Path, name: str, stride: int, until: float) -> loops.Found:
+def run(part: str, root: Path, name: str, options: argparse.Namespace, until: float) -> loops.Found:
     """One part over one workload, as far as it gets until then."""
     if part == "pairs":
-        return loops.recovery_killed_in_recovery(root, name, stride)
+        return loops.recovery_killed_in_recovery(root, name, options.stride)
+    if part == "power":
+        return power.every_state(root, name, states=options.states, seed=options.seed)
     faults = {
         "kill": loops.KILLS,
         "kill-log": (loops.KILL_IN_LOG,),

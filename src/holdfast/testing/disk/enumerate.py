@@ -221,7 +221,12 @@ async def _finish(place: Place) -> None:
         await hf.store.recover_dead()
         work = place.work(hf, void_tell)
         for view in reversed(await hf.inputs(state="queued")):
-            turn = await work.claim(view.id)
+            try:
+                turn = await work.claim(view.id)
+            except holdfast.SessionBusyError:
+                if (await hf.input(view.id)).settled:  # the claim has found its final line in the file
+                    continue
+                raise
             for call in await turn.pending_calls():
                 await turn.append_interrupted(call.call)
             await work.answer(turn, f"answer to {view.payload['content']}")

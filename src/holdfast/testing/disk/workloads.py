@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 import holdfast
-from holdfast.channel.channel import ChannelTraits
+from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
 from holdfast.kernel import Holdfast
 from holdfast.outbox.delivery import Courier
-from holdfast.testing.channel import FakeChannel
+from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.storm import outsider
 from holdfast.turn.turn import Turn
 
@@ -23,6 +25,25 @@ KEY = "agent:main:main"
 LONGEST_REQUEST_S = 0.2
 Tell = Callable[[str, str, str], None]
 """kind ("accepted", "answered", "appended", "delivered"), name, text."""
+
+
+class TellingChannel(FakeChannel):
+    """Tells what has arrived, in its place between the promises."""
+
+    def __init__(self, tell: Tell, *, traits: ChannelTraits, platform: Path) -> None:
+        super().__init__(traits=traits, platform=platform)
+        self._tell_arrival = tell
+
+    async def send(self, request: SendRequest) -> Sent:
+        sent = await super().send(request)
+        self._tell_arrival("arrived", request.delivery_id, platform_line(request).decode())
+        return sent
+
+
+def platform_line(request: SendRequest) -> bytes:
+    """One line of the receiving side's file."""
+    one = Received(request.delivery_id, request.target, request.text, request.label)
+    return msgspec.json.encode(one)
 
 
 @dataclass
@@ -76,7 +97,7 @@ class Work:
 
     def channel(self) -> FakeChannel:
         traits = ChannelTraits(reconciles=True, longest_request_s=LONGEST_REQUEST_S, text_max=100_000)
-        return FakeChannel(traits=traits, platform=self.platform)
+        return TellingChannel(self.tell, traits=traits, platform=self.platform)
 
     async def deliver(self) -> None:
         """Until nothing is on its way."""
