@@ -90,6 +90,20 @@ async def test_why_tells_of_this_session_only(tmp_path: Path) -> None:
         assert await told(world, f"/why {other}") == f"{other!r} is not of this session"
 
 
+async def test_a_model_is_chosen_and_given_back(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as world:
+        assert await told(world, "/model") == "model: scripted/model"
+        assert await told(world, "/model scripted/other") == "model: scripted/other (user: chosen)"
+        await world.settled(await world.inbound(SESSION, "hello"))
+        assert world.model.requests[-1].model == "scripted/other"
+        assert "scripted/other" in await told(world, "/status")
+        await told(world, "/new")
+        assert await told(world, "/model") == "model: scripted/other (user: chosen)"
+        assert await told(world, "/model default") == "model: scripted/model"
+        assert "takes one model" in await told(world, "/model a/b c/d")
+        assert "provider/model" in await told(world, "/model nonsense")
+
+
 async def test_new_begins_a_conversation_behind_which_the_model_sees_nothing(tmp_path: Path) -> None:
     async with commanding(tmp_path) as world:
         await world.settled(await world.inbound(SESSION, "before"))

@@ -93,7 +93,9 @@ async def open_worker(
     """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it."""
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
-        hf.commands = Commands(hf, model_of=lambda session: _agents(config)(session).model)
+        hf.commands = Commands(
+            hf, model_of=lambda session: _agents(config)(session).model, check_model=models.client_for
+        )
         runner = Runner(
             hf,
             commands=hf.commands,

@@ -36,11 +36,15 @@ class Commands:
     Args:
         model_of: the model that answers in a session as configured; the demo model has commands of its own, so what we
             do not know is left to it.
+        check_model: raises an InputError or ProviderError for a reference that leads to no model.
     """
 
-    def __init__(self, hf: Holdfast, *, model_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, hf: Holdfast, *, model_of: Callable[[str], str], check_model: Callable[[str], object] = catalog.split_ref
+    ) -> None:
         self._hf = hf
         self._model_of = model_of
+        self._check_model = check_model
 
     def find(self, session: str, lane: str, payload: dict[str, object]) -> Command | None:
         """The command that an input is for us to carry out; None: it is for the model."""
@@ -71,6 +75,8 @@ class Commands:
             return False
         if not command.acts_at_once:
             await turn.begin_anew(by=f"/{command.name}")
+            if turn.pin is not None and turn.pin.source == "auto":  # a user's own choice stays
+                await self._hf.unpin_model(view.session)
             turn.outcome = _told("A new conversation begins here. What was said before stays in the transcript.")
         else:
             turn.outcome = _told(await self._say(view.session, command, view.id))
@@ -83,13 +89,14 @@ class Commands:
             "stop": self._stop,
             "why": self._why,
             "compact": self._compact,
+            "model": self._model,
         }.get(command.name)
         if act is None:
             return explain_unknown(command.name)
         try:
             return await act(session, command.words, input_id)
         except HoldfastError as exc:
-            if exc.fault != "caller":
+            if exc.fault not in ("caller", "provider"):
                 raise
             return str(exc)
 
@@ -109,7 +116,7 @@ class Commands:
                 f"session {session}",
                 f"doing: {doing}",
                 f"waiting: {len(waiting)}",
-                f"model: {self._model_of(session)}",
+                f"model: {await self._model_now(session)}",
                 f"queue: {queue.in_words(settings)}",
             ]
         )
@@ -145,6 +152,23 @@ class Commands:
             report = await self._hf.why(others[0].id)
         lines = [f"{report.id}: {report.state}", *(line.text for line in report.lines[-WHY_LINES_MAX:])]
         return "\n".join(lines)
+
+    async def _model_now(self, session: str) -> str:
+        pin = (await self._hf.store.pins([session])).get(session)
+        return self._model_of(session) if pin is None else f"{pin.model} ({pin.source}: {pin.reason})"
+
+    async def _model(self, session: str, words: tuple[str, ...], input_id: str) -> str:
+        if not words:
+            return f"model: {await self._model_now(session)}"
+        wanted, *more = words
+        if more:
+            raise InputError("/model takes one model, such as openai/gpt-5, or `default`")
+        if wanted in DEFAULT_WORDS:
+            await self._hf.unpin_model(session)
+        else:
+            self._check_model(wanted)
+            await self._hf.pin_model(session, wanted, by=f"/model ({input_id})")
+        return f"model: {await self._model_now(session)}"
 
     async def _compact(self, _session: str, _words: tuple[str, ...], _input_id: str) -> str:
         return "This release cannot shorten a conversation yet; /new begins a new one."
