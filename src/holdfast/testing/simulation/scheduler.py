@@ -68,8 +68,6 @@ class Scheduler:
         self._ready: list[SimThread] = []
         self._alarms: list[tuple[float, int, Callable[[], object]]] = []
         self._order = 0
-        self.at_step: Callable[[], object] = lambda: None
-        """Called between two steps; the nemesis looks on here."""
 
     # ── the record ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,7 +119,9 @@ class Scheduler:
 
     def _step(self) -> bool:
         """One thread goes on, or time jumps. False: neither can happen."""
-        runnable = [thread for thread in self._ready if not thread.host.stopped]
+        runnable = self._ready
+        if any(thread.host.stopped for thread in runnable):
+            runnable = [thread for thread in runnable if not thread.host.stopped]
         if not runnable:
             if not self._alarms:
                 return False
@@ -144,7 +144,6 @@ class Scheduler:
             self.current = None
             if thread.fiber.ended:
                 self._threads.remove(thread)
-        self.at_step()
         return True
 
     def _ring(self) -> None:
@@ -156,6 +155,11 @@ class Scheduler:
     def give_way(self) -> None:
         """Others may run before this returns. Raises DeadError if the host was killed meanwhile."""
         thread = self._running()
+        if not self._ready and not thread.host.stopped and self.steps < self._steps_max:
+            self.steps += 1
+            self.now += self.random.random() * STEP_S_MAX
+            if not self._alarms or self._alarms[0][0] > self.now:
+                return  # nobody else could run
         self._make_ready(thread)
         self._leave(thread)
 
