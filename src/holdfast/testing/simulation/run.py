@@ -120,7 +120,7 @@ class _Run:
         trace: Callable[[str], None] | None,
     ) -> None:
         self.harm = harm
-        self.scheduler = Scheduler(seed, trace=trace)
+        self.scheduler = Scheduler(seed, place=str(place), trace=trace)
         random = self.scheduler.random
         self.state = place / "state"
         if random.random() < 0.9:

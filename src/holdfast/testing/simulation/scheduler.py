@@ -54,7 +54,10 @@ class SimThread:
 class Scheduler:
     """Runs threads. Everything random comes from `random`, so that the seed decides it."""
 
-    def __init__(self, seed: int, *, steps_max: int = 200_000, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, place: str, steps_max: int = 200_000, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self._place = f"{place}/"  # the folder of the run, whose name is another one each time: left out of the trace
         self.random = random.Random(seed)
         self._hub = Hub()
         self.now = 0.0
@@ -74,7 +77,7 @@ class Scheduler:
     def note(self, what: str) -> None:
         """One line of the trace. The same seed gives the same lines."""
         who = self.current.name if self.current is not None else "-"
-        line = f"{self.now:.4f} {who} {what}"
+        line = f"{self.now:.4f} {who} {what}".replace(self._place, "")
         self._digest.update(line.encode("utf-8", "replace"))
         if self._trace is not None:
             self._trace(line)
