@@ -24,6 +24,7 @@ def words(broken: list[Outcome]) -> list[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.promise("P1", "P2", "P3", "P4", "P5", "P6", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10")
 def test_every_promise_holds_in_simulated_installations_under_faults(
     chunk: int, record_property: Callable[[str, object], None]
 ) -> None:

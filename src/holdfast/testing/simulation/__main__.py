@@ -13,6 +13,9 @@ from holdfast.testing.simulation.run import run_seed
 from holdfast.version import __version__
 
 COMMAND = "python -m holdfast.testing.simulation"
+PROMISES_HELD = {
+    "make sim": ("P1", "P2", "P3", "P4", "P5", "P6", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10")
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
