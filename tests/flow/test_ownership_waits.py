@@ -117,12 +117,13 @@ async def give_up(hf: Holdfast, result: Any) -> None:
 
 
 async def test_a_claim_of_a_free_session_can_be_cancelled_anywhere(state: Path) -> None:
-    """In processes that never had the session, so that each step of the way is taken anew."""
+    """Sessions that are new, in processes that never had them, so that each step of the way is taken anew."""
     for at in range(AWAITS_MAX):
+        key = f"agent:main:test:direct:{at}"
         async with holdfast.open(state) as hf:
-            was_cut, result = await cut_off(lambda hf=hf: hf.claim(KEY, wait_s=5), at)
+            was_cut, result = await cut_off(lambda hf=hf, key=key: hf.claim(key, wait_s=5), at)
             await give_up(hf, result)
-            await claims_at_once(hf)
+            await claims_at_once(hf, key)
             await leaves_no_trace(hf)
         if not was_cut:
             assert at > 1
