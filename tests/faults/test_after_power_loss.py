@@ -128,3 +128,26 @@ async def test_a_header_whose_sync_failed_is_not_built_upon(tmp_path: Path) -> N
         async with holdfast.open(tmp_path) as other, other.turn(SESSION) as turn:
             await turn.append(holdfast.user("hello"))
         assert [line.kind for line in await hf.session(SESSION).lines()] == ["header", "entry"]
+
+
+async def test_lines_whose_sync_failed_in_a_takeover_are_written_again_by_the_next_owner(tmp_path: Path) -> None:
+    """The one before had written them again, which changed the file's times, and its sync failed."""
+
+    class Watching(Machine):
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+
+        def pwrite(self, fd: int, data: bytes, at: int) -> int:
+            self.written.append(data)
+            return super().pwrite(fd, data, at)
+
+    async with holdfast.open(tmp_path) as first:
+        async with first.turn(SESSION) as turn:
+            await turn.append(holdfast.user("hello"))
+        [path] = (tmp_path / "sessions").glob("*/*.jsonl")
+        path.touch()
+        machine = Watching()
+        with machine.entered():
+            async with holdfast.open(tmp_path) as second, second.turn(SESSION):
+                pass
+    assert any(b'"hello"' in data for data in machine.written)

@@ -221,7 +221,7 @@ def _damaged(file: TranscriptFile, rec: Record, now: Fingerprint, numbers: tuple
     """What stands behind the synced end is not what was written there. None of it was ever acknowledged."""
     findings = [f"damage: bytes {rec.synced} to {rec.end} are not what was written there"]
     now = _close_torn_tail(file, now, findings)
-    fresh = _synced(file, _chained(file, now, last_leaf(file.fd, now.size), rec))
+    fresh = _synced(file, _chained(file, now, last_leaf(file.fd, now.size), rec), rec.synced)
     return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
 
 
@@ -244,7 +244,8 @@ def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, number
             findings.append(f"between turns: {found.detail}")
     now = _close_torn_tail(file, now, findings)
     leaf = rec.leaf if keep_leaf else last_leaf(file.fd, now.size)
-    fresh = replace(_synced(file, _chained(file, now, leaf, rec)), adopted=adopted)
+    synced_before = rec.synced if now.same_file(rec.fingerprint) else now.size
+    fresh = replace(_synced(file, _chained(file, now, leaf, rec), synced_before), adopted=adopted)
     return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
 
 
@@ -264,7 +265,8 @@ def _without_record(
     else:
         record = _chained(file, now, leaf, blank)
         findings += _differences_from_ledger(file, ledger, now)
-    record = _synced(file, record)
+    is_ours = ledger.synced_end > 0 or now.size <= CHAIN_AT_ONCE_BYTES  # a large file that is new to us is not written
+    record = _synced(file, record, max(record.synced, ledger.synced_end) if is_ours else now.size)
     return Baseline(record, findings, (*numbers, in_file), needs_background_chain=not record.has_chain())
 
 
@@ -308,10 +310,14 @@ def _chained(file: TranscriptFile, now: Fingerprint, leaf: str | None, rec: Reco
     )  # fmt: skip
 
 
-def _synced(file: TranscriptFile, rec: Record) -> Record:
-    """Nothing that others have written is built upon before it is durable."""
+def _synced(file: TranscriptFile, rec: Record, synced_before: int) -> Record:
+    """Nothing that others have written is built upon before it is durable. What stands past the end that was durable
+    before is written again: if somebody's sync of it has failed, the system shows it and will never write it.
+    """
+    file.write_again(synced_before, rec.end)
     file.sync()
-    return replace(rec, synced=rec.end, synced_link=rec.link, writer=file.process)
+    now = file.fingerprint()
+    return replace(rec, fingerprint=now, synced=rec.end, synced_link=rec.link, writer=file.process)
 
 
 def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]) -> Fingerprint:

@@ -431,14 +431,22 @@ class TranscriptFile(LockedFile):
             link = fence_link(link, raw)
         if link != rec.link:
             return None
-        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # without O_APPEND
-        try:
-            self.machine.pwrite(fd, data, rec.synced)
-        finally:
-            os.close(fd)
+        self.write_again(rec.synced, rec.end)
         self.sync()
         fingerprint = self.fingerprint()
         return replace(rec, synced=rec.end, synced_link=rec.link, writer=self.process, fingerprint=fingerprint)
+
+    def write_again(self, start: int, end: int) -> None:
+        """Make what stands there dirty, so that the next sync writes it whatever became of earlier ones. Lock held."""
+        if start >= end:
+            return
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # without O_APPEND
+        try:
+            for block in iter_blocks(self.fd, start, end):
+                self.machine.pwrite(fd, block, start)
+                start += len(block)
+        finally:
+            os.close(fd)
 
     def prove(self, rec: Record) -> Proof:
         """Hash the prefix, outside the lock: one sweep to the anchor, then link by link. 0.7 to 2.2 s per GB.
