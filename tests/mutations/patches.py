@@ -52,8 +52,8 @@ MUTATIONS = (
     Mutation(
         "acknowledged before it is durable",
         "store/embedded/store.py",
-        "        admission = await self.writer.submit(Job(run, durable=True, claim_is_next=True))\n",
-        "        admission = await self.writer.submit(Job(run, claim_is_next=True))\n",
+        "        admission = await self.writer.submit(Job(run, durable=True))\n",
+        "        admission = await self.writer.submit(Job(run))\n",
         "faults/test_syncs.py",
     ),
     Mutation(
