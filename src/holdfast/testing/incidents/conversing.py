@@ -190,7 +190,8 @@ async def gone(world: World, name: str) -> None:
 
 async def provider_error(world: World, args: Args) -> None:
     if "turn" not in args:
-        raise ScenarioError("a provider error outside a turn needs a provider of its own")
+        await model_breaks(world, args)
+        return
     value = {"status": args.get("status"), "body": args.get("body", "")}
     row = await ask_open(world, args["turn"])
     asks = len([one for one in world.journal("ask") if one["turn"] == row["id"]])
@@ -215,6 +216,24 @@ async def provider_error(world: World, args: Args) -> None:
         await world.until(failed, f"{args['turn']} to fail")
         return
     await world.until(went_on, f"{args['turn']} to go on after the provider's error")
+
+
+async def model_breaks(world: World, args: Args) -> None:
+    """A model fails from now on, until the processes are started anew; another conversation is the first to meet it."""
+    name = args["model"]
+    value = {"status": args.get("status"), "body": args.get("body", "")}
+    for process in world.processes.values():
+        await process.do("break_model", provider=name, value=value)
+    if name != world.models[0]:
+        return
+    await start_turn(world, {"as": f"meets {name}", "session": "elsewhere", "lane": "chat"})
+    await model_stream_end(world, {"turn": f"meets {name}", "text": "from another model"})
+
+
+async def switch_model(world: World, args: Args) -> None:
+    """A user chooses a session's model."""
+    model = f"{args['to']}/model"
+    await world.process().do("pin_model", session=world.key(args["session"]), model=model, by=args["by"])
 
 
 async def tool_begin(world: World, args: Args) -> None:

@@ -225,6 +225,21 @@ async def model_used(world: World, args: Args) -> str | None:
     return None if seen == args["is"] else f"{args['turn']} was answered by {seen}"
 
 
+async def model_pin(world: World, args: Args) -> str | None:
+    """The pin that is in force, by its provider's name; one whose attempt came to nothing is none."""
+    key = world.key(args["session"])
+    pins = [row for row in await world.ledger("pins") if row["session"] == key and row["holds"]]
+    seen = pins[0]["model"].split("/")[0] if pins else "none"
+    if seen != args["is"] or ("source" in args and pins[0]["source"] != args["source"]):
+        return f"pin of {args['session']}: {pins or 'none'}"
+    return None
+
+
+async def auth_cooldown(world: World, args: Args) -> str | None:
+    rows = [row for row in await world.ledger("cooldowns") if row["provider"] == args["provider"]]
+    return None if (args["is"] == "none") == (not rows) else f"cool-downs of {args['provider']}: {rows}"
+
+
 async def owner_count(world: World, args: Args) -> str | None:
     """Turns of one transcript at the same time: overlapping requests at the provider, or lines between each other's."""
     session = args.get("session") or args["file"]
@@ -414,7 +429,7 @@ def event_of(world: World, event: str) -> tuple[str, str]:
 
 
 TABLE: dict[str, Fact] = {
-    "job_runs": job_runs, "session_key": session_key,
+    "auth_cooldown": auth_cooldown, "model_pin": model_pin, "job_runs": job_runs, "session_key": session_key,
     "branch_reaches": branch_reaches, "change_class": change_class, "delivery_state": delivery_state,
     "elapsed": elapsed, "error_class": error_class, "exit_code": exit_code, "fallback_attempts": fallback_attempts,
     "file_kept": file_kept, "index_matches": index_matches, "input_runs": input_runs, "input_state": input_state,

@@ -239,6 +239,19 @@ class Node(TimerOrders):
     async def sessions(self) -> list[dict[str, Any]]:
         return [asdict(one) for one in await self._hf.sessions(limit=ROWS_MAX)]
 
+    async def pins(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in (await self._hf.models()).pins]
+
+    async def cooldowns(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in (await self._hf.models()).cooldowns]
+
+    async def pin_model(self, session: str, model: str, by: str) -> None:
+        await self._hf.pin_model(session, model, by=by)
+
+    def break_model(self, provider: str, value: dict[str, Any]) -> None:
+        """From now on this provider fails at once, until the process ends."""
+        self._model.broken[provider] = value
+
     async def _input_of(self, delivery_id: str) -> str | None:
         root = delivery_id.split(".")[0]
         of = next((one.input_id for one in await self._hf.deliveries(limit=ROWS_MAX) if one.id == root), None)

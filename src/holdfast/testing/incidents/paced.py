@@ -61,6 +61,7 @@ class PacedModel:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.open: list[Ask] = []
+        self.broken: dict[str, dict[str, Any]] = {}  # providers that fail at once, and how
         self.free = False
 
     def set_free(self, free: bool) -> None:
@@ -76,7 +77,10 @@ class PacedModel:
         ask = Ask(current_turn.get(), request)
         self.open.append(ask)
         self._journal.write(what="ask", turn=ask.turn, model=request.model, messages=request.messages, number=id(ask))
-        if self.free:
+        provider, _ = split_ref(request.model)
+        if provider in self.broken:
+            ask.orders.put_nowait(("fail", self.broken[provider]))
+        elif self.free:
             ask.orders.put_nowait(("end", None))
         try:
             while True:

@@ -31,6 +31,7 @@ from holdfast.testing.incidents.conversing import (
     provider_error,
     redeliver,
     start_turn,
+    switch_model,
     tool_begin,
     tool_end,
 )
@@ -402,5 +403,6 @@ TABLE: dict[str, Verb] = {
     "model_stream_stall": model_stream_stall, "owned_append": owned_append, "owned_rewrite": owned_rewrite,
     "process_start": process_start, "provider_error": provider_error, "read_only_access": read_only_access,
     "redeliver": redeliver, "restart": restart, "start_turn": start_turn, "stop_graceful": stop_graceful,
+    "switch_model": switch_model,
     "tool_begin": tool_begin, "tool_end": tool_end,
 }  # fmt: skip

@@ -180,7 +180,6 @@ WAITING_FOR_VERB: dict[str, str] = {
     "compaction": "compaction",
     "child_run_done": "child runs",
     "reset_session": "session reset",
-    "switch_model": "model pins",
     "watchdog_scan": "stuck-session watchdog",
     "repair_command": "repair commands",
     "store_write": "session index",
@@ -188,8 +187,6 @@ WAITING_FOR_VERB: dict[str, str] = {
 }
 
 WAITING_FOR_FACT: dict[str, str] = {
-    "model_pin": "model pins",
-    "auth_cooldown": "cool-downs",
     "lock_owner_named": "a holder's story after its end",
     "cpu_idle": "measuring waits",
     "second_owner_refused": "a second gateway's refusal",
@@ -201,7 +198,7 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
     "stale_writer_claim": "child runs",
-    "heartbeat_model": "model pins",
+    "heartbeat_model": "a heartbeat's own model in scenarios",
     "state": "repair commands",
     "index_entries": "session index",
     "plugin_writes": "child runs",
