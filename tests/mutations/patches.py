@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "bytes of the dead are not written again",
         "store/embedded/holding.py",
-        "            self.machine.pwrite(fd, data, rec.synced)\n",
-        "            data = bytes(data)\n",
+        "                self.machine.pwrite(fd, block, start)\n",
+        "",
         "faults/test_crash_table.py::"
         "test_recovery_writes_the_bytes_of_the_dead_again_and_makes_them_durable_before_it_settles_by_them",
     ),
