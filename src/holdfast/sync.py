@@ -28,8 +28,11 @@ from typing import Any, ParamSpec
 import holdfast
 from holdfast.clock import Clock
 from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.lane.queue import QueueSettings
 from holdfast.loop_thread import LoopThread
 from holdfast.model.policy import ModelsNow, Pin
+from holdfast.recovery.classify import Plan
+from holdfast.recovery.reaper import Report
 from holdfast.session import prompt_window as asynchronous_window
 from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
@@ -115,6 +118,18 @@ class Holdfast:
 
     def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
         return self._loop.run(self._hf.deliveries(state=state, limit=limit))
+
+    def queue_settings(self, session: str) -> QueueSettings:
+        return self._loop.run(self._hf.queue_settings(session))
+
+    def change_queue(self, session: str, change: dict[str, Any] | None) -> QueueSettings:
+        return self._loop.run(self._hf.change_queue(session, change))
+
+    def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0) -> Plan:
+        return self._loop.run(self._hf.plan_recovery(session, beat_term_s=beat_term_s))
+
+    def recover(self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0) -> Report:
+        return self._loop.run(self._hf.recover(session, wait_s=wait_s, beat_term_s=beat_term_s))
 
     def models(self) -> ModelsNow:
         return self._loop.run(self._hf.models())

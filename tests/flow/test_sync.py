@@ -36,9 +36,11 @@ def texts(hf: holdfast.sync.Holdfast, key: str = MAIN) -> list[str]:
 
 
 ONLY_ASYNC = {
-    "Holdfast": {"start", "close", "claim", "close_turn", "live_turns"},  # `with` and `turn` do these
+    "Holdfast": {"start", "close", "claim", "close_turn", "live_turns"}  # `with` and `turn` do these
+    | {"hear_of_others"},  # for watchers, which are asynchronous
     "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
-    | {"append_interrupted", "branch_before_input", "pending_calls"},  # for runners, which are asynchronous
+    | {"append_interrupted", "branch_before_input", "pending_calls"}  # for runners, which are asynchronous
+    | {"answers", "append_dropped", "begin_anew", "gives_way", "take_in"},
     "Session": set[str](),
     "PromptWindow": {"meet"},
 }

@@ -26,6 +26,7 @@ from holdfast.text import on_one_line
 from holdfast.turn.outcomes import failed_with
 from holdfast.turn.turn import Turn, current_turn
 
+TOLD_MAX = 500
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
 LINE_WAIT_S = 60.0
@@ -62,6 +63,7 @@ class Worker:
         self._hears = False
         self._pause_s = LOOK_S
         self._tell_mono = 0.0
+        self._seen_mono: dict[str, float] = {}  # since when we have seen which input wait
 
     async def run(self) -> None:
         """Start what may start, whenever something may have changed, until `stop`."""
@@ -126,11 +128,15 @@ class Worker:
         self._hears = lane_is_full
 
     async def _tell_of_waiting(self, waiting: list[Waiting]) -> None:
-        """Once a second at most; what needs no telling costs no look at the store."""
+        """By how long we have seen an input wait, not by wall clocks, which jump. Once a second at most; what needs no
+        telling costs no look at the store.
+        """
         now = self._hf.clock.mono()
-        if now >= self._tell_mono and any(one.waited_s >= WAITED_S for one in waiting):
+        self._seen_mono = {one.id: self._seen_mono.get(one.id, now) for one in waiting}
+        long = [input_id for input_id, since in self._seen_mono.items() if now - since >= WAITED_S]
+        if long and now >= self._tell_mono:
             self._tell_mono = now + LOOK_S
-            if await self._hf.store.tell_of_waiting():
+            if await self._hf.store.tell_of_waiting(long[:TOLD_MAX]):
                 self._hf.answers_arrived.set()
 
     def _begin(self, one: Waiting, wait_s: float) -> None:

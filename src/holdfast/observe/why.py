@@ -109,7 +109,7 @@ _WORDS = {
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
     "delivery": lambda d: (
-        f"delivery to {d['channel']}:{d['target']}, part {d['part'] + 1}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
+        f"delivery to {d['channel']}:{d['target']}, {_part(d['part'])}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
         + (f" ({d['detail']})" if d["detail"] else "")
     ),
 }
@@ -172,4 +172,8 @@ def _said(payload: dict[str, Any]) -> str:
 
 def _delivered(delivery: DeliveryView) -> str:
     detail = f" ({delivery.detail})" if delivery.detail else ""
-    return f"delivery to {delivery.route}, part {delivery.part + 1}: {delivery.state}{detail}"
+    return f"delivery to {delivery.route}, {_part(delivery.part)}: {delivery.state}{detail}"
+
+
+def _part(part: int) -> str:
+    return f"part {part + 1}" if part >= 0 else "a notice"

@@ -157,7 +157,9 @@ class LaneStore(Protocol):
 
     async def change_queue(self, session: str, change: dict[str, Any] | None) -> None: ...
 
-    async def tell_of_waiting(self) -> int: ...
+    async def tell_of_waiting(self, waiting: Sequence[str]) -> int:
+        """Tell the senders of these inputs that they wait, once for each turn they wait behind; how many were told."""
+        ...
 
 
 class OutboxStore(Protocol):

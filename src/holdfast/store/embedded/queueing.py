@@ -21,6 +21,8 @@ from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, P
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
 
+WAITING_PART, DROPPED_PART = -1, -2
+"""Parts of an answer count from 0; a notice beside it is none of them."""
 _QUEUED = """
 select i.* from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running')
  and i.state='queued' and i.transcript=? and (i.joined is null or i.joined is not t.owner_turn) order by i.seq"""
@@ -227,15 +229,15 @@ def settle_joined(
 # ── telling the sender ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def untold(conn: sqlite3.Connection, now_ms: int) -> list[sqlite3.Row]:
-    """Who waits and has not been told, one row for each place answers go to."""
-    rows = conn.execute(
-        "select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,"
+def untold(conn: sqlite3.Connection, waiting: Sequence[str]) -> list[sqlite3.Row]:
+    """Of these inputs who waits and has not been told, one row for each place answers go to."""
+    rows = conn.execute(  # only question marks are put in
+        "select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,"  # noqa: S608
         " coalesce(t.owner_turn, i.id) as behind from inputs i join transcripts t on t.id=i.transcript"
         " where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0"
-        " and i.accepted_at_ms<=? and (i.joined is null or i.joined is not t.owner_turn)"
-        " group by i.transcript, i.route_channel, i.route_target",
-        (now_ms - int(queue.WAITED_S * 1000),),
+        " and (i.joined is null or i.joined is not t.owner_turn) group by i.transcript, i.route_channel, i.route_target"
+        f" having max(i.id in ({','.join('?' * len(waiting))}))",
+        tuple(waiting),
     ).fetchall()
     known = "select 1 from outbox where id=?"
     return [
@@ -243,12 +245,13 @@ def untold(conn: sqlite3.Connection, now_ms: int) -> list[sqlite3.Row]:
     ]
 
 
-def tell_of_waiting(conn: sqlite3.Connection, now_ms: int) -> int:
+def tell_of_waiting(conn: sqlite3.Connection, waiting: Sequence[str], now_ms: int) -> int:
     """Tell senders that their messages wait, once for each turn they wait behind. Returns how many were told now."""
-    rows = untold(conn, now_ms)
+    rows = untold(conn, waiting)
     for row in rows:
         some = "1 message waits" if row["waiting"] == 1 else f"{row['waiting']} messages wait"
-        _notice(conn, row, ("waiting", row["behind"]), f"(Still busy with something earlier; {some}.)", now_ms)
+        text = f"(Still busy with something earlier; {some}.)"
+        _notice(conn, row, WAITING_PART, ("waiting", row["behind"]), text, now_ms)
     return len(rows)
 
 
@@ -261,18 +264,20 @@ def _tell_of_dropped(conn: sqlite3.Connection, row: sqlite3.Row, carrier: str, n
     what = "1 message was" if count == 1 else f"{count} messages were"
     text = f"(Too many messages are waiting: {what} dropped, the oldest first.)"
     owner = conn.execute("select owner_turn from transcripts where id=?", (row["transcript"],)).fetchone()[0]
-    _notice(conn, row, ("dropped", owner or carrier), text, now_ms)
+    _notice(conn, row, DROPPED_PART, ("dropped", owner or carrier), text, now_ms)
 
 
 def _notice_id(row: sqlite3.Row, about: Sequence[str]) -> str:
     return "n_" + ids.derived_id("notice", *about, row["route_channel"], row["route_target"])
 
 
-def _notice(conn: sqlite3.Connection, row: sqlite3.Row, about: Sequence[str], text: str, now_ms: int) -> None:
+def _notice(
+    conn: sqlite3.Connection, row: sqlite3.Row, part: int, about: Sequence[str], text: str, now_ms: int
+) -> None:
     """One message to where an input's answer goes; said again while the first has not gone out, it replaces it."""
     conn.execute(
         "insert into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
-        " values(?,?,?,?,0,?,'pending',?,?) on conflict(id) do update set body=excluded.body"
+        " values(?,?,?,?,?,?,'pending',?,?) on conflict(id) do update set body=excluded.body"
         " where state='pending' and attempts=0 and sent_chars=0 and body<>excluded.body",
-        (_notice_id(row, about), row["id"], row["route_channel"], row["route_target"], text, now_ms, now_ms),
+        (_notice_id(row, about), row["id"], row["route_channel"], row["route_target"], part, text, now_ms, now_ms),
     )

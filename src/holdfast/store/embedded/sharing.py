@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from holdfast.lane.queue import How, QueueSettings, summary_text
@@ -57,9 +58,9 @@ class Sharing(StoreCore):
         """Lay a change (`lane/queue.py`) over a session's own settings; None: forget them. Durable when it returns."""
         await self.writer.submit(Job(lambda conn: queueing.change_settings(conn, session, change), durable=True))
 
-    async def tell_of_waiting(self) -> int:
-        """Tell senders whose messages have waited for two seconds, once for each turn they wait behind."""
+    async def tell_of_waiting(self, waiting: Sequence[str]) -> int:
+        """Tell the senders of these inputs that they wait, once for each turn they wait behind."""
         now_ms = self.now_ms()
-        if not await self.reads.ask(lambda conn: queueing.untold(conn, now_ms)):
+        if not await self.reads.ask(lambda conn: queueing.untold(conn, waiting)):
             return 0
-        return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, now_ms)))
+        return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, waiting, now_ms)))
