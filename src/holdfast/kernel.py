@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
@@ -35,7 +36,7 @@ from holdfast.session.key import validate_key
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
-from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView, WhyReport
+from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
@@ -297,11 +298,21 @@ class Holdfast:
         plan = await self.plan_recovery(session, beat_term_s=beat_term_s)
         if wait_s > 0:
             plan = await reaper.watch(self.store, self.clock, session=session, beat_term_s=beat_term_s, wait_s=wait_s)
-        report = await reaper.act(self.store, plan)
+        report = replace(await reaper.act(self.store, plan), hold=await self.store.held())
         if report.done:
             self.work_arrived.set()
             self.answers_arrived.set()
         return report
+
+    async def held(self) -> Hold | None:
+        """Whether work is held back after a crash loop of gateways, and why. Inputs are still accepted."""
+        return await self.store.held()
+
+    async def release(self) -> Hold | None:
+        """Let held work go on; the hold that was there, or None."""
+        hold = await self.store.release_hold()
+        self.work_arrived.set()
+        return hold
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -37,7 +37,7 @@ from holdfast.session import prompt_window as asynchronous_window
 from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
-from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView, WhyReport
+from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
 from holdfast.turn.turn import Turn as AsyncTurn
 from holdfast.turn.turn import Where, current_turn
 
@@ -124,6 +124,13 @@ class Holdfast:
 
     def change_queue(self, session: str, change: dict[str, Any] | None) -> QueueSettings:
         return self._loop.run(self._hf.change_queue(session, change))
+
+    def held(self) -> Hold | None:
+        return self._loop.run(self._hf.held())
+
+    def release(self) -> Hold | None:
+        """Let held work go on; the hold that was there, or None."""
+        return self._loop.run(self._hf.release())
 
     def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0) -> Plan:
         return self._loop.run(self._hf.plan_recovery(session, beat_term_s=beat_term_s))

@@ -163,7 +163,8 @@ class Run:
                 self.model,
             ]
         log = (self.state / f"log-{name}").open("ab")
-        self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        env = {**os.environ, "HOLDFAST_GATEWAY_UNCLEAN_BOOTS_MAX": "0"}  # killing gateways is what this is for
+        self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
 
     def wait_ready(self) -> None:
         until = time.monotonic() + 30

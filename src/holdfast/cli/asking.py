@@ -86,6 +86,9 @@ async def _ask_here(
                 )
             if not wait:
                 return _shown(await hf.input(admission.input_id))
+            hold = await hf.held()
+            if hold is not None:
+                raise TryAgainError(f"input {admission.input_id} is stored, and work is held back: {hold.way_out}")
             telling = asyncio.create_task(_tell(events, admission.input_id, on_event))
             try:
                 left_s = max(0.0, until_mono - time.monotonic())

@@ -93,6 +93,12 @@ class GatewayConfig(Section):
         ge=0,
         description="Seconds that running turns get after SIGTERM before they are queued again. 0: none.",
     )
+    unclean_boots_max: int = Field(
+        default=3,
+        ge=0,
+        description="Gateways of a state that may die within five minutes before work is held back until "
+        "`holdfast recover --release`. 0: never.",
+    )
 
     @property
     def is_loopback(self) -> bool:

@@ -188,11 +188,11 @@ class _Api:
         return json_response({"status": "ok", "store_id": self._hf.store.store_id})
 
     async def readiness(self) -> Response:
-        """New input is accepted and the ledger can be read."""
+        """New input is accepted and the ledger can be read. If work is held back all the same, `held` says why."""
         if self._hf.draining:
             raise DrainingError(RETRY_AFTER_S)
-        await self._hf.inputs(limit=1)
-        return json_response({"status": "ready"})
+        hold = await self._hf.held()
+        return json_response({"status": "ready"} if hold is None else {"status": "ready", "held": hold.way_out})
 
 
 def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: Collection[str]) -> InboundEvent:

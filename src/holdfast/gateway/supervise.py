@@ -25,6 +25,7 @@ from holdfast.gateway import address, log
 from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.connection import BoundedHttp
 from holdfast.model import catalog
+from holdfast.recovery.restart import booted
 
 if TYPE_CHECKING:
     from holdfast.config import Config
@@ -100,6 +101,7 @@ async def _serve(
             token, is_new = address.load_token(token_file)
             log.configure(sys.stderr, form=log_format, secrets=[token, *_api_keys(config, parts)])
             async with (
+                booted(hf.store, unclean_max=config.gateway.unclean_boots_max) as hold,
                 build_gateway(config, hf, token=token, host=host, parts=parts) as gateway,
                 Server(gateway, listener) as server,
             ):
@@ -107,6 +109,8 @@ async def _serve(
                 address.write_address(state, here)
                 try:
                     _greet(say, here, state, token_file, token if is_new else None)
+                    if hold is not None:
+                        say(f"Work is held back: {hold.way_out}.")
                     return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)
                 finally:
                     address.remove_address(state, here)

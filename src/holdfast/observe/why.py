@@ -44,6 +44,9 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
     if view.state == "queued":
         where = f"{view.position} before it" if view.position else "next on its session"
         lines.append(WhyLine(view.accepted_at_ms, f"waiting: {where}", f"inputs:{view.id}"))
+        hold = await store.held()
+        if hold is not None:
+            lines.append(WhyLine(hold.since_ms, f"work is held back: {hold.way_out}", "holds"))
     if view.settled and view.settled_at_ms is not None:
         because = f" ({view.detail})" if view.detail else ""
         attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""

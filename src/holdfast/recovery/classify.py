@@ -174,7 +174,9 @@ kills them, and starting once more would do it again. Source: semantics.md 2.10.
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """A gateway that was started. `life` by its sentinel; `clean`: it ended in order."""
+    """A gateway that was started. `life` by its sentinel, which may have been tidied away when it was dead; `clean`: it
+    ended in order.
+    """
 
     process: str
     at_ms: int
@@ -185,7 +187,7 @@ class Boot:
 def unclean_boots(boots: Sequence[Boot], now_ms: int) -> list[Boot]:
     """Those that count: within the window (a clock that was set back counts as within), over, and not in order."""
     since_ms = now_ms - int(BOOT_WINDOW_S * 1000)
-    return [boot for boot in boots if boot.at_ms >= since_ms and boot.life == "dead" and not boot.clean]
+    return [boot for boot in boots if boot.at_ms >= since_ms and boot.life != "alive" and not boot.clean]
 
 
 def is_crash_loop(boots: Sequence[Boot], now_ms: int, unclean_max: int = UNCLEAN_BOOTS_MAX) -> bool:

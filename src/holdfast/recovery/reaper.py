@@ -9,6 +9,7 @@ from holdfast.clock import Clock
 from holdfast.errors import CoordinationError, ResourceError
 from holdfast.recovery.classify import Action, LeftAlone, Outcome, Owner, Plan, judge, plan_recovery
 from holdfast.store.protocol import LaneStore
+from holdfast.store.views import Hold
 
 LOOK_S = 1.0
 log = logging.getLogger("holdfast.recovery")
@@ -25,10 +26,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What recovery did. `outcome`: "ineffective" if any action was, "effective" if any was, else "not_needed"."""
+    """What recovery did. `outcome`: "ineffective" if any action was, "effective" if any was, else "not_needed".
+    `hold`: why work is held back, if it is.
+    """
 
     done: tuple[Done, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
+    hold: Hold | None = None
 
     @property
     def outcome(self) -> Outcome:

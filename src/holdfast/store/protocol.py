@@ -22,7 +22,7 @@ from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
+from holdfast.store.views import Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
 
 Build = Callable[[str | None], bytes]
 """Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
@@ -125,6 +125,22 @@ class LaneStore(Protocol):
 
     async def owners(self) -> list[Owner]:
         """Every claim, with what is known of its process. Reads only."""
+        ...
+
+    async def begin_boot(self, unclean_max: int) -> Hold | None:
+        """Note that this process is a gateway that starts. Returns the hold on work, if there is one or one was put on:
+        `unclean_max` gateways have died within minutes (0: never).
+        """
+        ...
+
+    async def end_boot(self) -> None:
+        """It ends in order."""
+        ...
+
+    async def held(self) -> Hold | None: ...
+
+    async def release_hold(self) -> Hold | None:
+        """Let work go on. Returns the hold that was there."""
         ...
 
     async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:

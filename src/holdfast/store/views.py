@@ -95,6 +95,19 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Work is held back: inputs are taken in and nothing is run, until somebody releases it."""
+
+    since_ms: int
+    reason: str
+
+    @property
+    def way_out(self) -> str:
+        """What it is and how it ends, in a sentence for people."""
+        return f"{self.reason}; mend the cause, then run `holdfast recover --release`"
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """How much of the story of a state somebody has heard.
 

@@ -23,7 +23,7 @@ from holdfast.recovery.classify import Owner
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import baseline, claims, inbox, queueing, waiting
+from holdfast.store.embedded import baseline, boots, claims, inbox, queueing, waiting
 from holdfast.store.embedded.baseline import LedgerFacts
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
 from holdfast.store.embedded.core import StoreCore
@@ -32,6 +32,7 @@ from holdfast.store.embedded.mending import Pen, mend
 from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of, first_offsets
 from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
+from holdfast.store.views import Hold
 
 log = logging.getLogger("holdfast.store")
 
@@ -418,6 +419,22 @@ class Claiming(StoreCore):
         if closed:
             self.tell_of_free_slot()
         return closed
+
+    async def begin_boot(self, unclean_max: int) -> Hold | None:
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> Hold | None:
+            return boots.begin(conn, self.process, now_ms, unclean_max, lambda one: self.life_in(conn, one))
+
+        return await self.writer.submit(Job(run, durable=True))
+
+    async def end_boot(self) -> None:
+        await self.writer.submit(Job(lambda conn: boots.end(conn, self.process), durable=True))
+
+    async def release_hold(self) -> Hold | None:
+        return await self.writer.submit(
+            Job(lambda conn: boots.release(conn, lambda one: self.life_in(conn, one)), durable=True)
+        )
 
     async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
         file = await self.file_of(owner.transcript)

@@ -26,6 +26,7 @@ from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.sentinel import Life, life_by_boot, probe
 from holdfast.store.embedded.state_dir import look_at_state_dir
+from holdfast.store.views import Hold
 
 
 class ReadOnlyStore(Reading):
@@ -53,6 +54,12 @@ class ReadOnlyStore(Reading):
     def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
         life = probe(self.state.processes, process)
         return life if life != "unknown" else life_by_boot(conn, process)
+
+    async def held(self) -> Hold | None:
+        try:
+            return await super().held()
+        except ResourceError:  # a ledger from before there were holds, which only readers have met since
+            return None
 
     @property
     def stopped(self) -> bool:

@@ -11,12 +11,12 @@ from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import claims, inbox, model_rows, timer_rows
+from holdfast.store.embedded import boots, claims, inbox, model_rows, timer_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_file
-from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
+from holdfast.store.views import Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
@@ -60,6 +60,9 @@ class Reading(StoreCore):
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
+
+    async def held(self) -> Hold | None:
+        return await self.reads.ask(boots.held)
 
     async def owners(self) -> list[Owner]:
         return await self.reads.ask(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from holdfast.errors import ResourceError, UnknownInputError
 from holdfast.lane.policy import Waiting
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, elsewhere, inbox, model_rows, outbox_rows, schema
+from holdfast.store.embedded import boots, claims, elsewhere, inbox, model_rows, outbox_rows, schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.rows import decode, position_of, view_of_delivery, view_of_input, view_of_turn
 from holdfast.store.embedded.sentinel import Life
@@ -100,14 +100,17 @@ class Reads:
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def queue(self, now_ms: int) -> tuple[list[Waiting], dict[str, int], bool]:
-        """Waiting inputs, running turns per lane, and whether an input that is re-run alone is running."""
+        """Waiting inputs (none while work is held back), running turns per lane, and whether an input that is re-run
+        alone is running.
+        """
 
         def question(conn: sqlite3.Connection) -> tuple[list[Waiting], dict[str, int], bool]:
             rows = conn.execute(
                 "select owner_lane, count(*) from transcripts where owner_turn is not null and owner_lent=0 group by 1"
             )
             running = {row[0]: row[1] for row in rows}
-            return inbox.waiting(conn, now_ms), running, claims.is_solo_running(conn)
+            waiting = inbox.waiting(conn, now_ms) if boots.held(conn) is None else []
+            return waiting, running, claims.is_solo_running(conn)
 
         return await self.ask(question)
 

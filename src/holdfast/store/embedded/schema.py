@@ -138,6 +138,12 @@ create table if not exists timer_wakes(
 create table if not exists yields(
   input text primary key, at_ms integer not null, times integer not null
 ) strict, without rowid;
+
+-- Gateways that were started, and whether they ended in order (recovery/restart.py).
+create table if not exists boots(process text primary key, at_ms integer not null, ended integer not null) strict;
+
+-- Work that is held back until somebody releases it: one row, while it is.
+create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """
 """Tables that came later. They are made where they are missing and leave the version as it is: an older release does
 not know of them and runs on beside them.

@@ -200,7 +200,10 @@ class Storm:
         try:
             return subprocess.Popen(
                 [sys.executable, "-m", "holdfast", "--state", str(self.scene.state), "up", "--port", str(self._port)],
-                env={**os.environ, "HOLDFAST_MODELS_DEFAULT": "demo/fast", "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    **os.environ, "HOLDFAST_MODELS_DEFAULT": "demo/fast", "HOLDFAST_GATEWAY_UNCLEAN_BOOTS_MAX": "0",
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
                 cwd=self.scene.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         finally:
