@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -103,14 +104,20 @@ class LoopThread:
             self._holding.discard(task)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Ctrl-C may come at any instruction in here: `work` is then ended by the loop, if it has got it already."""
+        handed_over = False
         try:
             if os.getpid() != self._pid:
                 raise OwnershipLostError("this process was forked from the one that opened the handle; open another")
             if self._loop is None or self._closed:
                 raise InputError("this handle is not open; use it inside `with holdfast.sync.open(state) as hf`")
+            handed_over = True
             return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except BaseException:
-            work.close()
+        except BaseException as exc:
+            if handed_over and not isinstance(exc, RuntimeError):  # that is a loop that has ended
+                self._post(lambda: _end(work))
+            else:
+                work.close()
             raise
 
     def _post(self, act: Callable[[], None]) -> None:
@@ -144,6 +151,15 @@ class _Holding(Generic[T]):
                 self.ready.set_exception(exc)
             elif exc is not self.failure:  # its own thread goes on raising that one
                 raise
+
+
+def _end(work: Coroutine[Any, Any, Any]) -> None:
+    """End a coroutine that nobody waits for, on its loop."""
+    tasks = [task for task in asyncio.all_tasks() if task.get_coro() is work]
+    for task in tasks:
+        task.cancel()
+    if not tasks and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
 
 
 def _result_of(future: concurrent.futures.Future[T]) -> T:
