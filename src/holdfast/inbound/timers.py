@@ -85,7 +85,7 @@ class Timers:
         """
         await self._guarded(self.begin)
         while not self._stopping.is_set():
-            pause_s = LOOK_S
+            pause_s, began_mono = LOOK_S, self._hf.clock.mono()
             try:
                 pause_s = await self.look()
             except DrainingError:
@@ -94,7 +94,7 @@ class Timers:
                 log.error("cannot look at the timers: %s", exc)
                 if self._hf.store.stopped:
                     raise
-            await self._pause(pause_s)
+            await self._pause(max(0.0, began_mono + pause_s - self._hf.clock.mono()))  # a look may have taken long
 
     def stop(self) -> None:
         """Fire nothing more. What has been fired goes on."""

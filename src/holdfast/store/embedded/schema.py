@@ -159,8 +159,11 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """One connection, to be used by one thread. WAL, no implicit transactions, short busy wait (the flock does
     waiting).
     """
+    # A reader never makes the file: where the ledger has gone, an empty one in its place would hide that.
+    where = f"{path.absolute().as_uri()}?mode=rw" if read_only else path
     connection = sqlite3.connect(
-        path,
+        where,
+        uri=read_only,
         isolation_level=None,
         check_same_thread=False,
         timeout=5.0,

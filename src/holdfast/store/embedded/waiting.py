@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
-from holdfast.errors import SessionBusyError, WaitRingError
+from holdfast.errors import ResourceError, SessionBusyError, WaitRingError
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import claims
 from holdfast.store.embedded.claims import OwnedTurn
@@ -156,7 +156,11 @@ class _Waiting:
         nobody owns the transcript although its line is kept (by a process that was stopped and lost its turn).
         """
         transcript, now = self._request.transcript, self._store.clock.mono()
-        owner = await self._store.reads.owner(transcript)
+        try:
+            owner = await self._store.reads.owner(transcript)
+        except ResourceError:
+            await self._store.writer.submit(Job(lambda _: None))  # says so if the ledger itself has gone
+            raise
         if owner is not None:
             self._free_since = None
             beat = self._file.record.read_beat()
