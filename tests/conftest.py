@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.remote import Troupe, troupe
+from tests.incidents.summary import write_summary as write_incidents
 
 NOT_RUN = "not run: "
 
@@ -55,6 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         }
         told = ", ".join(f"{count} {words.get(part, part)}" for part, count in faults.items())
         terminalreporter.write_line(f"counts: disk calls hindered one by one: {told}")
+    write_incidents(terminalreporter)
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.getreports("skipped")

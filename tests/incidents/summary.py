@@ -1,4 +1,6 @@
-"""After the incidents: passed, failed and waiting, per family."""
+"""After the incidents: passed, failed and waiting, per family. Called by `tests/conftest.py`: with several workers the
+process that writes the summary loads no `conftest.py` of a folder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from holdfast.cli.incidents import family_table
 from tests.incidents.scenarios import INCIDENTS, KNOWN_TO_FAIL, why_not_run
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def write_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Counts of what was really run; a scenario known to fail counts as failed."""
     counts: Counter[tuple[str, str]] = Counter()
     ran = {
