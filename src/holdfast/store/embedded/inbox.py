@@ -100,14 +100,15 @@ def store(
     )  # fmt: skip
 
 
-def depths(conn: sqlite3.Connection, transcript: str, lane: str) -> tuple[int, int]:
-    """How many inputs of the transcript are open, and how many of the lane wait."""
-    ahead, lane_depth = conn.execute(
-        "select count(*) filter (where transcript=?1), count(*) filter (where lane=?2 and state='queued')"
+def depths(conn: sqlite3.Connection, transcript: str, lane: str) -> tuple[int, int, int]:
+    """How many inputs of the transcript are open, how many of them are of this lane, how many of the lane wait."""
+    ahead, alike, lane_depth = conn.execute(
+        "select count(*) filter (where transcript=?1), count(*) filter (where transcript=?1 and lane=?2),"
+        " count(*) filter (where lane=?2 and state='queued')"
         " from inputs where state in ('queued', 'running')",
         (transcript, lane),
     ).fetchone()
-    return ahead, lane_depth
+    return ahead, alike, lane_depth
 
 
 def route_of(row: sqlite3.Row) -> Route | None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from holdfast import ids
 from holdfast.inbound.event import Accepted, Admission, InboundEvent, LaneFull
 from holdfast.lane import queue
-from holdfast.lane.policy import LaneLimits
+from holdfast.lane.policy import RANK, LaneLimits
 from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, Place, QueueSettings
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
@@ -67,7 +67,9 @@ def accept(
     duplicate = inbox.find_duplicate(conn, event, digest)
     if duplicate is not None:
         return duplicate
-    ahead, lane_depth = inbox.depths(conn, transcript, event.lane)
+    ahead, alike, lane_depth = inbox.depths(conn, transcript, event.lane)
+    is_machine = event.lane in RANK and event.lane != USER_LANE
+    taken = ahead if is_machine else alike  # a flood of machines takes no place of a user's
     if lane_depth >= limits.depth_max:
         return LaneFull(event.lane, lane_depth, limits.depth_max)
     settings = settings_of(conn, event.session, usual) if ahead else usual
@@ -77,9 +79,9 @@ def accept(
     # Only somebody who can be told, and does not stand there waiting, may find that an older message gave way.
     may_drop = settings.drop != "new" and arriving.channel is not None and not event.waits and event.lane == USER_LANE
     limit = min(settings.cap, limits.per_session_max) if arriving.channel is not None else limits.per_session_max
-    dropped = drop_for(conn, arriving, transcript, settings, now_ms) if may_drop and ahead > limit else None
-    if ahead > limit and dropped is None:
-        return LaneFull(event.lane, ahead, limit)
+    dropped = drop_for(conn, arriving, transcript, settings, now_ms) if may_drop and taken > limit else None
+    if taken > limit and dropped is None:
+        return LaneFull(event.lane, taken, limit)
     interrupts = interrupt(conn, arriving, transcript) if arrival.mode == "interrupt" and ahead else None
     inbox.store(conn, event, transcript, arrival, arriving.id, now_ms, digest)
     if dropped is not None:
@@ -107,7 +109,7 @@ def accept_command(
     duplicate = inbox.find_duplicate(conn, event, digest)
     if duplicate is not None:
         return duplicate
-    ahead, _ = inbox.depths(conn, transcript, event.lane)
+    ahead, _, _ = inbox.depths(conn, transcript, event.lane)
     if ahead > 2 * limits.per_session_max:
         return LaneFull(event.lane, ahead, limits.per_session_max)
     arriving = _arriving(event, "followup")

@@ -27,6 +27,19 @@ async def accept(world: World, args: Args) -> None:
             raise WorldError(f"{name} was not acknowledged: {world.errors.get(name)}")
 
 
+async def webhook_fire(world: World, args: Args) -> None:
+    """Deliveries of a hook, one after the other; the first has the name. A full queue refuses (429), which its sender
+    hears: nothing was acknowledged then.
+    """
+    for number in range(int(args.get("repeat", 1))):
+        name = args["as"] if number == 0 else f"{args['as']}#{number}"
+        one = InputName(name, args["session"], "hook", f"{args['hook']} {number}", "G", time.monotonic())
+        world.inputs[name] = one
+        await hand_over(world, one)
+        if one.id is None and "LaneFull" not in world.errors.get(name, ""):
+            raise WorldError(f"{name} was not acknowledged: {world.errors.get(name)}")
+
+
 async def hand_over(world: World, one: InputName) -> None:
     """The channel hands an input over, under its own key, and remembers whether it was acknowledged."""
     if world.kill_nth and not any(process.alive for process in world.processes.values()):

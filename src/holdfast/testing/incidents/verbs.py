@@ -34,6 +34,7 @@ from holdfast.testing.incidents.conversing import (
     switch_model,
     tool_begin,
     tool_end,
+    webhook_fire,
 )
 from holdfast.testing.incidents.foreign import append_foreign, corrupt_file, rewrite_foreign, touch
 from holdfast.testing.incidents.scenario import ScenarioError, Step
@@ -392,7 +393,7 @@ async def await_idle(world: World, args: Args) -> None:
 TABLE: dict[str, Verb] = {
     "abort": abort, "accept": accept, "ack_inbound": ack_inbound, "advance_clock": advance_clock,
     "await_idle": await_idle, "block_loop": block_loop, "configure": configure, "corrupt": corrupt,
-    "cron_fire": cron_fire, "heartbeat_tick": heartbeat_tick,
+    "webhook_fire": webhook_fire, "cron_fire": cron_fire, "heartbeat_tick": heartbeat_tick,
     "deliver_begin": deliver_begin, "deliver_fail": deliver_fail, "deliver_ok": deliver_ok,
     "deliver_unknown": deliver_unknown,
     "foreign_append": foreign_append, "foreign_rewrite": foreign_rewrite, "inbound_raw": inbound_raw,

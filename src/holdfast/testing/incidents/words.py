@@ -176,7 +176,6 @@ def word_table() -> str:
 # ── what is still to come ────────────────────────────────────────────────────────────────────────────────────────────
 
 WAITING_FOR_VERB: dict[str, str] = {
-    "webhook_fire": "webhooks",
     "compaction": "compaction",
     "child_run_done": "child runs",
     "reset_session": "session reset",
