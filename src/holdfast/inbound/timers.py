@@ -199,10 +199,10 @@ class Timers:
         already are met as duplicates.
         """
         offset_ms = self._now_ms() - self._hf.clock.mono() * 1000
-        before, self._offset_ms = self._offset_ms, offset_ms
-        if before is not None and before - offset_ms < 2000:
+        if self._offset_ms is not None and self._offset_ms - offset_ms < 2000:
+            self._offset_ms = offset_ms
             return
-        now_ms = self._now_ms()
+        now_ms, all_heard = self._now_ms(), True
         for timer in await self._hf.store.timers():
             if timer.next_at_ms is None or timer.next_at_ms <= now_ms:
                 continue
@@ -216,7 +216,10 @@ class Timers:
                 sooner = cron.moved_on(replace(timer, next_at_ms=None), now_ms)
             if sooner.next_at_ms is not None and sooner.next_at_ms < timer.next_at_ms:
                 not_before_ms = min(timer.not_before_ms, now_ms + schedule.RECURRING_BACKOFF_S[-1] * 1000)
-                await self._hf.store.change_timer(timer, replace(sooner, not_before_ms=not_before_ms))
+                changed = await self._hf.store.change_timer(timer, replace(sooner, not_before_ms=not_before_ms))
+                all_heard &= changed is not None
+        if all_heard:  # otherwise somebody changed a timer meanwhile: the next look chooses again
+            self._offset_ms = offset_ms
 
     # ── cron ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -49,6 +49,8 @@ from holdfast.turn.tools import Tool, Toolbox
 T = TypeVar("T")
 LOOK_S = 0.05
 """How often a wait looks again when nothing tells it to; real seconds."""
+CATCH_UP_S = 1.0
+"""How long, at most, passing time waits for loops that it woke to sleep again; real seconds."""
 QUIET_S = 0.01
 """Nothing has happened for so many real seconds: time may pass."""
 CHILD_MAX_S = 60.0
@@ -222,7 +224,7 @@ class World:
             asleep = self.clock.sleeping
             await self.clock.advance(min(1.0, seconds))
             seconds -= 1
-            until = time.monotonic() + LOOK_S
+            until = time.monotonic() + CATCH_UP_S
             while self.clock.sleeping < asleep and time.monotonic() < until:  # noqa: ASYNC110  # no event says "asleep"
                 await asyncio.sleep(0.0005)
 
