@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "classification")
+PROGRAMS = (
+    "turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "bursts", "classification",
+)  # fmt: skip
 OUT = Path(__file__).parent / "out"
 
 

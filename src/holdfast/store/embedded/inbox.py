@@ -103,9 +103,10 @@ def store(
 def depths(conn: sqlite3.Connection, transcript: str, lane: str) -> tuple[int, int, int]:
     """How many inputs of the transcript are open, how many of them are of this lane, how many of the lane wait."""
     ahead, alike, lane_depth = conn.execute(
-        "select count(*) filter (where transcript=?1), count(*) filter (where transcript=?1 and lane=?2),"
-        " count(*) filter (where lane=?2 and state='queued')"
-        " from inputs where state in ('queued', 'running')",
+        "select coalesce(sum(open) filter (where transcript=?1), 0),"
+        " coalesce(sum(open) filter (where transcript=?1 and lane=?2), 0),"
+        " coalesce(sum(queued) filter (where transcript=''), 0)"
+        " from depths where transcript=?1 or (transcript='' and lane=?2)",
         (transcript, lane),
     ).fetchone()
     return ahead, alike, lane_depth

@@ -54,6 +54,25 @@ create index inputs_dropped on inputs(joined) where how in ('summary', 'drop');
 create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
 create index inputs_session on inputs(session, seq);
 
+-- How many inputs are open and how many of them wait, per transcript and lane; '' stands for all transcripts. Kept by the
+-- ledger itself, so that accepting into a long queue costs what accepting into a short one does.
+create table depths(
+  transcript text not null, lane text not null, open integer not null, queued integer not null,
+  primary key(transcript, lane)
+) strict, without rowid;
+create trigger inputs_counted after insert on inputs when new.state in ('queued', 'running') begin
+  insert into depths values(new.transcript, new.lane, 1, new.state='queued'), ('', new.lane, 1, new.state='queued')
+    on conflict do update set open=open+1, queued=queued+excluded.queued
+  ; end;
+create trigger inputs_recounted after update of state on inputs when old.state<>new.state begin
+  insert into depths select place, new.lane, new.state in ('queued', 'running'), new.state='queued'
+    from (select new.transcript as place union all select '') where true
+    on conflict do update set
+      open=open+(new.state in ('queued', 'running'))-(old.state in ('queued', 'running')),
+      queued=queued+(new.state='queued')-(old.state='queued')
+  ; delete from depths where transcript=new.transcript and lane=new.lane and open=0
+  ; end;
+
 create table turns(
   id text primary key, session text not null, transcript text not null, lane text not null, input text,
   epoch_number integer not null, process text not null, parent text, state text not null,

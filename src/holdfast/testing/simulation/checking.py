@@ -19,6 +19,16 @@ from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.outsider import Edit, Line, transcript_paths, what_lines_say
 from holdfast.testing.simulation.people import Seen
 
+COUNTS_THAT_DISAGREE = """
+select transcript, lane, open, queued from depths where transcript<>'' except
+ select transcript, lane, count(*), count(*) filter (where state='queued') from inputs
+ where state in ('queued', 'running') group by 1, 2
+union all
+select '', lane, sum(open), sum(queued) from depths where transcript='' and open<>0 group by 2 except
+ select '', lane, count(*), count(*) filter (where state='queued') from inputs
+ where state in ('queued', 'running') group by 2
+"""
+
 
 def transcripts_in(root: Path) -> dict[Path, bytes]:
     """Every transcript's bytes."""
@@ -34,11 +44,13 @@ def find_broken(root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str) -
         turns = list(connection.execute("select * from turns"))
         outbox = list(connection.execute("select * from outbox"))
         paths = {row["id"]: root / row["path"] for row in connection.execute("select id, path from transcripts")}
+        counts = list(connection.execute(COUNTS_THAT_DISAGREE))
     except sqlite3.DatabaseError as exc:
         return [*seen.broken, f"P3: the ledger cannot be read: {exc}"]
     finally:
         connection.close()
     broken = list(seen.broken)
+    broken += [f"P3: the ledger's counts of open inputs are wrong: {tuple(row)}" for row in counts]
     harmed = {edit.path for edit in edits if edit.kind == "tampered"}
     finals: dict[str, list[str]] = {}
     for path, data in transcripts_in(root).items():
