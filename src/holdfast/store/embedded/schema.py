@@ -54,8 +54,8 @@ create index inputs_dropped on inputs(joined) where how in ('summary', 'drop');
 create index inputs_open on inputs(transcript, seq) where state in ('queued', 'running');
 create index inputs_session on inputs(session, seq);
 
--- How many inputs are open and how many of them wait, per transcript and lane; '' stands for all transcripts. Kept by the
--- ledger itself, so that accepting into a long queue costs what accepting into a short one does.
+-- How many inputs are open and how many of them wait, per transcript and lane; '' stands for all transcripts. Kept by
+-- the ledger itself, so that accepting into a long queue costs what accepting into a short one does.
 create table depths(
   transcript text not null, lane text not null, open integer not null, queued integer not null,
   primary key(transcript, lane)
