@@ -14,6 +14,7 @@ import pytest
 
 import holdfast
 from holdfast.cli.main import run
+from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import Served, served
 from tests.flow.test_gateway_process import START_S, started
@@ -157,3 +158,31 @@ async def test_two_gateways_a_command_and_a_program_work_on_one_state_at_once(tm
                 roles = [line.message_role for line in lines if line.type == "message"]
                 assert roles == ["user", "assistant"] * (len(roles) // 2)
                 assert len(roles) == 2 * (8 + 4 + 2)
+
+
+async def test_senders_whose_messages_wait_at_a_restart_are_told_once_unless_another_gateway_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Also the one whose turn is put back in line because it does not end in time."""
+    model, channel = ScriptedModel(otherwise=lambda _: "late"), FakeChannel()
+    model.hold()
+    async with served(tmp_path, model=model, channels=[channel]) as one:
+        await one.hf.accept(holdfast.InboundEvent(SESSION, {"content": "for nobody"}))
+        for session, target in ((SESSION, "alice"), (SESSION, "alice"), ("agent:main:other", "bob")):
+            route = holdfast.Route(channel.name, target)
+            await one.hf.accept(holdfast.InboundEvent(session, {"content": "hello"}, route=route))
+        await model.asked(2)
+        async with holdfast.open(tmp_path) as two:
+            await two.store.begin_boot(3)
+            assert await one.hf.store.tell_of_draining() == 0, "the other one answers them"
+            await two.store.end_boot()
+        await asyncio.wait_for(one.gateway.drain(0.1), START_S)
+        told = sorted((got.target, got.text) for got in channel.received)
+        assert told == [
+            ("alice", "(Restarting; 2 messages wait and will be answered afterwards.)"),
+            ("bob", "(Restarting; 1 message waits and will be answered afterwards.)"),
+        ]
+    model.release()
+    async with served(tmp_path, model=model, channels=[channel]):
+        await channel.arrived(5)
+    assert [got.text for got in channel.received].count("late") == 3

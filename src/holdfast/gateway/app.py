@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +15,7 @@ from holdfast.channel.channel import Channel
 from holdfast.channel.console import ConsoleChannel
 from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
+from holdfast.errors import ResourceError
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.cron import job_of
@@ -53,6 +55,7 @@ class Parts:
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
+log = logging.getLogger("holdfast.gateway")
 USUAL = Parts()
 COURIER_STOP_S = 5.0  # what is cut off while it is being sent may have to be sent again with a label
 
@@ -215,10 +218,11 @@ class Gateway:
 
     def __init__(
         self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], timers: Timers,
-        closing: asyncio.Event,
+        courier: Courier, closing: asyncio.Event,
     ) -> None:  # fmt: skip
         self.hf = hf
         self._timers = timers
+        self._courier = courier
         self.app = app
         self.working = working
         self.worker = worker
@@ -227,12 +231,27 @@ class Gateway:
     async def drain(self, budget_s: float) -> None:
         """Take no new input; give running turns `budget_s`, then put their inputs back in line; send callers away.
 
-        Cancelled or called again with less: the shorter time counts. The application goes on answering what it can.
+        Whose messages wait meanwhile is told, once, that they are answered after the restart. Cancelled or called again
+        with less: the shorter time counts. The application goes on answering what it can.
         """
         self.hf.drain()
         self._timers.stop()
+        told = await self._tell_of_draining()
         await self.worker.stop(budget_s)
+        told += await self._tell_of_draining()  # those that were put back
+        if told:
+            await self._courier.catch_up(COURIER_STOP_S)
         self._closing.set()
+
+    async def _tell_of_draining(self) -> int:
+        try:
+            told = await self.hf.store.tell_of_draining()
+        except ResourceError as exc:
+            log.warning("nobody was told of the restart: %s", exc)
+            return 0
+        if told:
+            self.hf.answers_arrived.set()
+        return told
 
 
 @asynccontextmanager
@@ -251,7 +270,7 @@ async def build_gateway(
     from holdfast.gateway.openai_api import Models
 
     async with (
-        run_courier(hf, parts.channels),
+        run_courier(hf, parts.channels) as courier,
         open_worker(hf, config, parts=parts) as (worker, models),
         run_timers(hf, config) as timers,
     ):
@@ -263,7 +282,7 @@ async def build_gateway(
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules)
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, timers, closing)
+            yield Gateway(hf, app, worker, working, timers, courier, closing)
         finally:
             await _end(worker, working)
 

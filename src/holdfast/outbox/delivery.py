@@ -114,6 +114,15 @@ class Courier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def catch_up(self, budget_s: float) -> None:
+        """Return when `run` has sent all that may go out now, or after `budget_s`."""
+        end_mono = self._hf.clock.mono() + budget_s
+        while not self._stopping and self._hf.clock.mono() < end_mono:
+            rows = await self._hf.store.open_deliveries(list(self._channels))
+            if not self._tasks and all(self._next_step(row) == "wait" for row in rows):
+                return
+            await self._pause()
+
     @property
     def sending(self) -> int:
         """How many targets are being served at this moment."""

@@ -177,6 +177,10 @@ class LaneStore(Protocol):
         """Tell the senders of these inputs that they wait, once for each turn they wait behind; how many were told."""
         ...
 
+    async def tell_of_draining(self) -> int:
+        """Tell the senders whose messages wait that this gateway restarts, unless another one goes on; how many."""
+        ...
+
 
 class OutboxStore(Protocol):
     """Deliveries on their way."""

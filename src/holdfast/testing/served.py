@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from holdfast.channel.channel import Channel
 from holdfast.clock import Clock
 from holdfast.config import Config
 from holdfast.gateway import address
@@ -51,6 +52,7 @@ async def served(
     config: Config | None = None,
     clock: Clock | None = None,
     env: Mapping[str, str] = MappingProxyType({}),
+    channels: Iterable[Channel] = (),
 ) -> AsyncIterator[Served]:
     """Serve a state directory until the block is left, which interrupts the turns that still run.
 
@@ -58,10 +60,11 @@ async def served(
         model: answers for every reference "demo/…", the default one among them; None: the demo model itself.
         tools: beside the built-in ones.
         env: where keys and secrets are looked up.
+        channels: besides the console.
         clock: for the handle and its worker; the sockets live in real time.
     """
     config = config or Config()
-    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env)
+    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env, channels=channels)
     async with open_handle(config, state, kind="gateway", parts=parts) as hf:
         token, _ = address.load_token(state / "token")
         listener = address.listen(LOOPBACK, 0, state)

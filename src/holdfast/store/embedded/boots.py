@@ -38,6 +38,11 @@ def end(conn: sqlite3.Connection, process: str) -> None:
     conn.execute("update boots set ended=1 where process=?", (process,))
 
 
+def gateways(conn: sqlite3.Connection) -> list[str]:
+    """Processes that started as gateways and have not ended in order."""
+    return [row[0] for row in conn.execute("select process from boots where ended=0")]
+
+
 def held(conn: sqlite3.Connection) -> Hold | None:
     """Whether work is held back, and why."""
     row = conn.execute("select since_ms, reason from holds order by since_ms limit 1").fetchone()

@@ -21,7 +21,7 @@ from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, P
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
 
-WAITING_PART, DROPPED_PART = -1, -2
+WAITING_PART, DROPPED_PART, DRAINING_PART = -1, -2, -3
 """Parts of an answer count from 0; a notice beside it is none of them."""
 _QUEUED = """
 select i.* from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running')
@@ -231,15 +231,17 @@ def settle_joined(
 # ── telling the sender ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_WHO_WAITS = """
+select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,
+ coalesce(t.owner_turn, i.id) as behind from inputs i join transcripts t on t.id=i.transcript
+ where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0
+ and (i.joined is null or i.joined is not t.owner_turn) group by i.transcript, i.route_channel, i.route_target"""
+
+
 def untold(conn: sqlite3.Connection, waiting: Sequence[str]) -> list[sqlite3.Row]:
     """Of these inputs who waits and has not been told, one row for each place answers go to."""
     rows = conn.execute(  # only question marks are put in
-        "select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,"  # noqa: S608
-        " coalesce(t.owner_turn, i.id) as behind from inputs i join transcripts t on t.id=i.transcript"
-        " where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0"
-        " and (i.joined is null or i.joined is not t.owner_turn) group by i.transcript, i.route_channel, i.route_target"
-        f" having max(i.id in ({','.join('?' * len(waiting))}))",
-        tuple(waiting),
+        f"{_WHO_WAITS} having max(i.id in ({','.join('?' * len(waiting))}))", tuple(waiting)
     ).fetchall()
     known = "select 1 from outbox where id=?"
     return [
@@ -251,10 +253,22 @@ def tell_of_waiting(conn: sqlite3.Connection, waiting: Sequence[str], now_ms: in
     """Tell senders that their messages wait, once for each turn they wait behind. Returns how many were told now."""
     rows = untold(conn, waiting)
     for row in rows:
-        some = "1 message waits" if row["waiting"] == 1 else f"{row['waiting']} messages wait"
-        text = f"(Still busy with something earlier; {some}.)"
+        text = f"(Still busy with something earlier; {_messages_wait(row['waiting'])}.)"
         _notice(conn, row, WAITING_PART, ("waiting", row["behind"]), text, now_ms)
     return len(rows)
+
+
+def tell_of_draining(conn: sqlite3.Connection, process: str, now_ms: int) -> int:
+    """Tell senders whose messages wait that they wait for a restart, each place once. Returns how many were told now."""
+    told = 0
+    for row in conn.execute(_WHO_WAITS).fetchall():
+        text = f"(Restarting; {_messages_wait(row['waiting'])} and will be answered afterwards.)"
+        told += _notice(conn, row, DRAINING_PART, ("draining", process), text, now_ms)
+    return told
+
+
+def _messages_wait(count: int) -> str:
+    return "1 message waits" if count == 1 else f"{count} messages wait"
 
 
 def _tell_of_dropped(conn: sqlite3.Connection, row: sqlite3.Row, carrier: str, now_ms: int) -> None:
@@ -273,13 +287,15 @@ def _notice_id(row: sqlite3.Row, about: Sequence[str]) -> str:
     return "n_" + ids.derived_id("notice", *about, row["route_channel"], row["route_target"])
 
 
-def _notice(
-    conn: sqlite3.Connection, row: sqlite3.Row, part: int, about: Sequence[str], text: str, now_ms: int
-) -> None:
-    """One message to where an input's answer goes; said again while the first has not gone out, it replaces it."""
-    conn.execute(
+def _notice(conn: sqlite3.Connection, row: sqlite3.Row, part: int, about: Sequence[str], text: str, now_ms: int) -> int:
+    """One message to where an input's answer goes; said again while the first has not gone out, it replaces it.
+
+    Returns: 1 if there is something new to send, else 0.
+    """
+    done = conn.execute(
         "insert into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
         " values(?,?,?,?,?,?,'pending',?,?) on conflict(id) do update set body=excluded.body"
         " where state='pending' and attempts=0 and sent_chars=0 and body<>excluded.body",
         (_notice_id(row, about), row["id"], row["route_channel"], row["route_target"], part, text, now_ms, now_ms),
     )
+    return done.rowcount

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.lane.queue import How, QueueSettings, summary_text
-from holdfast.store.embedded import queueing
+from holdfast.store.embedded import boots, queueing
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import said, view_of_input
@@ -64,3 +64,15 @@ class Sharing(StoreCore):
         if not await self.reads.ask(lambda conn: queueing.untold(conn, waiting)):
             return 0
         return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, waiting, now_ms)))
+
+    async def tell_of_draining(self) -> int:
+        """Tell the senders whose messages wait that this gateway restarts, unless another one goes on."""
+        now_ms = self.now_ms()
+
+        def others(conn: sqlite3.Connection) -> bool:
+            names = boots.gateways(conn)
+            return any(name != self.process and self.life_in(conn, name) == "alive" for name in names)
+
+        if await self.reads.ask(others):
+            return 0
+        return await self.writer.submit(Job(lambda conn: queueing.tell_of_draining(conn, self.process, now_ms)))

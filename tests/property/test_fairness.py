@@ -1,0 +1,77 @@
+"""How many later inputs an accepted one can wait behind, over whole histories of a queue.
+
+The bound: whoever has waited `AGING_S` is passed by nobody who came later, neither on its session nor in its lane. What
+passes it before then are turns of better lanes, one at a time per session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.lane.policy import AGING_S, RANK, LaneLimits, Waiting, choose
+
+LANES = ("main", "hook", "cron", "heartbeat")
+LIMITS = LaneLimits({"main": 2}, depth_max=1000, per_session_max=1000)
+STEP_S = 5.0
+Arrival = tuple[float, str, str, int]
+_arrivals = st.lists(
+    st.tuples(st.sampled_from([0.0, 1.0, 7.0, 30.0]), st.sampled_from(["a", "b", "c"]), st.sampled_from(LANES),
+              st.integers(1, 8)),
+    min_size=1, max_size=60,
+)  # fmt: skip
+
+
+@dataclass
+class Seen:
+    accepted_s: float
+    lane: str
+    transcript: str
+    steps: int
+    began_s: float | None = None
+
+
+@dataclass
+class Machine:
+    """A queue that is looked at each `STEP_S`; turns last a number of looks."""
+
+    seen: list[Seen] = field(default_factory=list)
+    running: dict[int, int] = field(default_factory=dict)
+
+    def look(self, now_s: float) -> None:
+        self.running = {seq: left - 1 for seq, left in self.running.items() if left > 1}
+        owned = {self.seen[seq].transcript for seq in self.running}
+        lanes = [self.seen[seq].lane for seq in self.running]
+        waiting = [
+            Waiting(seq, str(seq), one.transcript, one.lane, now_s - one.accepted_s, one.transcript in owned)
+            for seq, one in enumerate(self.seen)
+            if one.began_s is None and one.accepted_s <= now_s
+        ]
+        for one in choose(waiting, {lane: lanes.count(lane) for lane in lanes}, LIMITS, solo_running=False):
+            self.seen[one.seq] = replace(self.seen[one.seq], began_s=now_s)
+            self.running[one.seq] = self.seen[one.seq].steps
+
+
+@given(_arrivals)
+def test_nobody_waits_behind_later_ones_for_longer_than_the_aging_time(arrivals: list[Arrival]) -> None:
+    machine, at_s = Machine(), 0.0
+    for pause_s, transcript, lane, steps in arrivals:
+        at_s += pause_s
+        machine.seen.append(Seen(at_s, lane, transcript, steps))
+    now_s = 0.0
+    while any(one.began_s is None for one in machine.seen):
+        machine.look(now_s)
+        now_s += STEP_S
+        assert now_s < 10_000, "somebody starves"
+    for seq, mine in enumerate(machine.seen):
+        assert mine.began_s is not None
+        later = [one for one in machine.seen[seq + 1 :] if one.began_s is not None and one.began_s < mine.began_s]
+        for one in later:
+            if one.transcript == mine.transcript:
+                passed_s = one.began_s - mine.accepted_s if one.began_s is not None else 0.0
+                assert passed_s < AGING_S, "a later one of its session after it had waited long enough"
+                assert RANK[one.lane] < RANK[mine.lane] or one.began_s - one.accepted_s >= AGING_S
+        on_session = [one for one in later if one.transcript == mine.transcript]
+        assert len(on_session) <= AGING_S / STEP_S, "one at a time, and only while it was young"
