@@ -259,7 +259,7 @@ def tell_of_waiting(conn: sqlite3.Connection, waiting: Sequence[str], now_ms: in
 
 
 def tell_of_draining(conn: sqlite3.Connection, process: str, now_ms: int) -> int:
-    """Tell senders whose messages wait that they wait for a restart, each place once. Returns how many were told now."""
+    """Tell senders whose messages wait that they wait for a restart, each place once. Returns how many are new."""
     told = 0
     for row in conn.execute(_WHO_WAITS).fetchall():
         text = f"(Restarting; {_messages_wait(row['waiting'])} and will be answered afterwards.)"
