@@ -65,13 +65,10 @@ def test_nobody_waits_behind_later_ones_for_longer_than_the_aging_time(arrivals:
         machine.look(now_s)
         now_s += STEP_S
         assert now_s < 10_000, "somebody starves"
-    for seq, mine in enumerate(machine.seen):
-        assert mine.began_s is not None
-        later = [one for one in machine.seen[seq + 1 :] if one.began_s is not None and one.began_s < mine.began_s]
-        for one in later:
-            if one.transcript == mine.transcript:
-                passed_s = one.began_s - mine.accepted_s if one.began_s is not None else 0.0
-                assert passed_s < AGING_S, "a later one of its session after it had waited long enough"
-                assert RANK[one.lane] < RANK[mine.lane] or one.began_s - one.accepted_s >= AGING_S
-        on_session = [one for one in later if one.transcript == mine.transcript]
-        assert len(on_session) <= AGING_S / STEP_S, "one at a time, and only while it was young"
+    began = [(one, one.began_s) for one in machine.seen if one.began_s is not None]
+    for seq, (mine, mine_s) in enumerate(began):
+        passing = [(one, s) for one, s in began[seq + 1 :] if one.transcript == mine.transcript and s < mine_s]
+        for one, one_s in passing:
+            assert one_s - mine.accepted_s < AGING_S, "a later one of its session after it had waited long enough"
+            assert RANK[one.lane] < RANK[mine.lane] or one_s - one.accepted_s >= AGING_S
+        assert len(passing) <= AGING_S / STEP_S, "one at a time, and only while it was young"
