@@ -255,3 +255,10 @@ def test_what_could_not_hold_is_refused_at_start_all_of_it_at_once() -> None:
     for word in ("shorter than 16", "signed: has no secret", "same: its secret is the gateway's", "'agent' cannot be",
                  "no channel 'moon'", "'nobody' is not among"):  # fmt: skip
         assert word in told
+
+
+async def test_a_session_that_the_configuration_names_needs_no_prefix(tmp_path: Path) -> None:
+    mappings = {"build": {"session": "agent:main:main", "message": "x"}}
+    async with hooked(tmp_path, mappings=mappings) as (_, http, _):
+        taken = await http.post("/hooks/build", json={}, headers=BEARER)
+        assert (taken.status_code, taken.json()["session"]) == (202, "agent:main:main")

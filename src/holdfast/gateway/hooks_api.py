@@ -45,7 +45,7 @@ class Hook:
 
     Args:
         events: those that are taken; empty: all. What is not taken is answered with 200 and stored nowhere.
-        session: template of the session key; what it makes must begin with one of the allowed prefixes.
+        session: template of the session key; one that a payload has a say in must begin with an allowed prefix.
         message: template of the text; None: the payload itself, as JSON.
         trusted: the text is not quoted as data from outside.
         per_minute: deliveries that are taken within a minute.
@@ -154,7 +154,7 @@ class Hooks:
         key = webhook.delivery_key(hook.scheme, headers, body)
         if hook.wakes is not None:
             return await self._wake(hook.wakes, text, True, key)
-        session = self._session(hook.session.fill(values), is_chosen=True)
+        session = self._session(hook.session.fill(values), is_chosen=not hook.session.is_fixed)
         origin = {"hook": name, "event": happened}
         event = InboundEvent(session, {"content": text}, route=hook.route, model=hook.model, key=key, origin=origin)
         return await self._take(event, hook)

@@ -131,6 +131,11 @@ class Template:
             if not _steps(place):
                 raise InputError(f"template: {place!r} is no path; write names, dots and [numbers]")
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it says the same whatever the payload holds."""
+        return _PLACE.search(self.text) is None
+
     def fill(self, values: Mapping[str, Any]) -> str:
         """With every place filled: texts as they are, other values as JSON, what is not there as nothing."""
         filled = _PLACE.sub(lambda match: _as_text(look_up(values, match[1])), self.text)

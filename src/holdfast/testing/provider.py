@@ -158,7 +158,7 @@ class ProviderStub:
         done, pending = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(leaving, *pending, return_exceptions=True)  # a reset connection is a client that has left
         if leaving in done:
             self._gone.set()
 

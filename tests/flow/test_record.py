@@ -1,0 +1,164 @@
+"""The scenario of record: a heartbeat streams for minutes, and everybody else talks to the same conversation meanwhile.
+
+Two gateways as processes of their own on one state, a real client, a command, a webhook; the heartbeat's model is a
+server on loopback whose answer comes word by word when the test lets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import holdfast
+from holdfast.store.views import InputView
+from holdfast.testing import wire
+from holdfast.testing.provider import ProviderStub, Scene
+from tests.flow.test_gateway_process import START_S, started
+
+SESSION = "agent:main:main"
+TOKEN = "hooks-token-of-the-test"
+WORDS = 180
+CONFIG = """
+[models]
+default = "demo/fast"
+fallbacks = ["demo/backup"]
+[models.providers.stub]
+base_url = "{url}/v1"
+api_key = "any"
+[heartbeat]
+every = "10h"
+model = "stub/beat"
+isolated = {isolated}
+target = "console:alice"
+[cron.jobs.mail]
+cron = "0 0 1 1 *"
+message = "look at the mail"
+target = "main"
+to = "console:alice"
+[hooks]
+enabled = true
+[hooks.mappings.build]
+session = "{session}"
+message = "build {{{{ number }}}}"
+route = "console:alice"
+"""
+DONE = {"answered", "steered", "merged"}
+
+
+@dataclass(frozen=True)
+class Town:
+    """Both gateways, and the server that the heartbeat asks."""
+
+    addresses: tuple[str, str]
+    stub: ProviderStub
+    state: Path
+
+    async def post(self, at: int, path: str, body: dict[str, Any], *, token: str | None = None) -> dict[str, Any]:
+        token = token or (self.state / "token").read_text().strip()
+        async with httpx.AsyncClient(base_url=self.addresses[at], timeout=START_S) as http:
+            answer = await http.post(path, json=body, headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    async def say(self, at: int, session: str, text: str) -> str:
+        body = {"text": text, "route": "console:alice"}
+        return (await self.post(at, f"/api/sessions/{session}/messages", body))["id"]
+
+    async def hook(self, at: int, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self.post(at, f"/hooks/{name}", body, token=TOKEN)
+
+    async def command(self, *words: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "holdfast", "--state", str(self.state), *words,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out.decode()
+
+    async def inputs(self) -> list[InputView]:
+        """Oldest first."""
+        async with holdfast.open_reader(self.state) as hf:
+            return (await hf.inputs(limit=100))[::-1]
+
+    async def until_settled(self, count: int, *, but: str | None = None) -> list[InputView]:
+        """Wait for `count` inputs in all, each settled, with the exception of one."""
+        async with asyncio.timeout(START_S):
+            while True:
+                seen = await self.inputs()
+                if len(seen) >= count and all(one.settled for one in seen if one.id != but):
+                    return seen
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def town(tmp_path: Path, *, isolated: bool) -> AsyncIterator[Town]:
+    async with ProviderStub() as stub:
+        stub.play(Scene(wire.openai(" ".join(f"word{n}" for n in range(WORDS))), paced=True))
+        file = tmp_path / "holdfast.toml"
+        file.write_text(CONFIG.format(url=stub.url, isolated=str(isolated).lower(), session=SESSION))
+        options, env = ("--port", "0", "--config", str(file)), {"HOLDFAST_HOOKS_TOKEN": TOKEN}
+        async with started(tmp_path / "state", *options, env=env) as one:
+            first = one.told["address"]
+            async with started(tmp_path / "state", *options, env=env) as two:
+                yield Town((first, two.told["address"]), stub, tmp_path / "state")
+
+
+async def speak(stub: ProviderStub, words: int, word_s: float) -> None:
+    """Let the heartbeat's model say so many words."""
+    for _ in range(words):
+        stub.tick()
+        await asyncio.sleep(word_s)  # the pace is the scenario's own
+
+
+async def play(tmp_path: Path, *, isolated: bool, word_s: float) -> None:
+    async with town(tmp_path, isolated=isolated) as here:
+        await here.hook(1, "wake", {"text": "look around"})
+        async with asyncio.timeout(START_S):
+            await here.stub.asked(1)
+        [beat] = await here.inputs()
+        speaking = asyncio.create_task(speak(here.stub, WORDS - 20, word_s))
+        await here.hook(1, "build", {"number": 7})
+        await here.command("cron", "run", "mail")
+        users = [await here.say(n % 2, SESSION, f"message {n}") for n in range(4)]
+        if isolated:
+            seen = await here.until_settled(7, but=beat.id)
+            assert not next(one for one in seen if one.id == beat.id).settled, "nobody waited for the heartbeat"
+        await speaking
+        here.stub.tick(1000)
+        seen = await here.until_settled(8 if isolated else 7)
+        await check(here, seen, users, shared=not isolated)
+
+
+async def check(here: Town, seen: list[InputView], users: list[str], *, shared: bool) -> None:
+    assert {one.state for one in seen} <= DONE, [(one.source, one.state, one.detail) for one in seen]
+    async with holdfast.open_reader(here.state) as hf:
+        turns = [turn for one in seen for turn in await hf.store.turns_of(one.id)]
+        stories = [line.text for one in seen for line in (await hf.why(one.id)).lines]
+    assert {turn.outcome for turn in turns} == {"answered"}, turns
+    assert len({turn.id for turn in turns}) == len(turns)
+    assert not [text for text in stories if "fallback" in text or "demo/backup" in text or "taken over" in text]
+    assert len(here.stub.requests) == 1, "nobody asked the heartbeat's model again"
+    if shared:
+        began = {one.id: min(turn.started_at_ms for turn in turns if turn.input_id == one.id) for one in seen
+                 if any(turn.input_id == one.id for turn in turns)}  # fmt: skip
+        machines = [began[one.id] for one in seen if one.lane != "main" and one.source != "heartbeat"]
+        assert max(began[one] for one in users if one in began) <= min(machines), "users first"
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+async def test_a_heartbeat_that_streams_while_everybody_talks(tmp_path: Path, isolated: bool) -> None:
+    await play(tmp_path, isolated=isolated, word_s=0.03)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("isolated", [True, False])
+async def test_a_heartbeat_that_streams_for_three_minutes_while_everybody_talks(tmp_path: Path, isolated: bool) -> None:
+    await play(tmp_path, isolated=isolated, word_s=180 / WORDS)
