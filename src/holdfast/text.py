@@ -10,6 +10,15 @@ surrogates, which cannot be written.
 """
 
 
+_FOLDERS = re.compile(r"(?<![\w/:.~-])~?/(?:[^\s/'\"`,;:()]+/)+(?=[^\s/'\"`,;:()])")
+"""The folders before a file's name; addresses (`https://…`) are none."""
+
+
+def without_folders(text: str) -> str:
+    """Text for people who are not the operator: of each absolute path only the file's name is left."""
+    return _FOLDERS.sub("…/", text)
+
+
 def escape_controls(text: str) -> str:
     r"""Text that is only shown: each control character becomes its `\x1b` or `\u202e` form. Newline and tab stay."""
     return _CONTROL.sub(lambda match: _visible(ord(match[0])), text.replace("\r\n", "\n"))

@@ -21,6 +21,7 @@ from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry, MessageEntry, text_of
 from holdfast.session.lines import Line
+from holdfast.text import without_folders
 
 DETAIL_CHARS_MAX = 2000
 
@@ -64,13 +65,14 @@ def failed_with(exc: BaseException) -> Outcome:
 def explain(exc: BaseException) -> str:
     """What the user is told when a turn fails: what happened and what to do, without insides."""
     if isinstance(exc, ResourceError):
-        return f"This message could not be answered: {exc} It is kept; send it again once that is mended."
+        said = without_folders(str(exc))
+        return f"This message could not be answered: {said} It is kept; send it again once that is mended."
     if isinstance(exc, ProviderError) and exc.partial:
         return f"The answer broke off in the middle: {exc} What had been said is kept; send the message again."
     if isinstance(exc, ProviderError):
         return explain_failure(exc)
     if isinstance(exc, HoldfastError):
-        return f"This message could not be answered: {exc}"
+        return f"This message could not be answered: {without_folders(str(exc))}"
     return f"This message could not be answered because of an error inside ({type(exc).__name__}). See `holdfast why`."
 
 
