@@ -37,6 +37,7 @@ from holdfast.session.lines import Line, decode_entry, is_conversation, read_lin
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
+from holdfast.text import on_one_line
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
@@ -107,7 +108,12 @@ class Holdfast:
             raise DrainingError()
         check_event(event)
         command = self.commands.find(event.session, event.lane, event.payload) if self.commands is not None else None
-        admission = await self.store.accept(event, self.queue_for(event), is_command=command is not None)
+        try:
+            admission = await self.store.accept(event, self.queue_for(event), is_command=command is not None)
+        except ResourceError as exc:
+            log.error("an input from %s for session %s could not be stored and was not acknowledged: %s", event.source,
+                      on_one_line(event.session), exc)  # fmt: skip
+            raise
         if isinstance(admission, Accepted):
             if admission.interrupts is not None:  # a turn of another process hears of it from the ledger
                 self._cancel_live(admission.interrupts, INTERRUPTED_BY)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ class Granted:
         self.order: list[str] = []
         self._changed = threading.Condition()
 
-    def as_(self, name: str) -> object:
+    def as_(self, name: str) -> Callable[[], None]:
         def grant() -> None:
             with self._changed:
                 self.order.append(name)
@@ -90,7 +90,7 @@ def test_waiters_of_one_process_are_served_in_order(path: Path, fds: list[int]) 
     lock, granted = lock_on(path, fds), Granted()
     assert lock.try_acquire()
     for name in ("a", "b", "c"):
-        lock.request(granted.as_(name))  # type: ignore[arg-type]
+        lock.request(granted.as_(name))
     assert granted.order == []
     for count in (1, 2, 3):
         lock.release()
@@ -100,7 +100,7 @@ def test_waiters_of_one_process_are_served_in_order(path: Path, fds: list[int]) 
 def test_nobody_passes_those_who_wait(path: Path, fds: list[int]) -> None:
     lock, granted = lock_on(path, fds), Granted()
     assert lock.try_acquire()
-    lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    lock.request(granted.as_("a"))
     lock.release()
     granted.wait_for(1)
     assert not lock.try_acquire()
@@ -108,7 +108,7 @@ def test_nobody_passes_those_who_wait(path: Path, fds: list[int]) -> None:
 
 def test_a_free_lock_is_granted_at_once(path: Path, fds: list[int]) -> None:
     granted = Granted()
-    ticket = lock_on(path, fds).request(granted.as_("a"))  # type: ignore[arg-type]
+    ticket = lock_on(path, fds).request(granted.as_("a"))
     assert ticket.granted
     assert granted.order == ["a"]
 
@@ -116,8 +116,8 @@ def test_a_free_lock_is_granted_at_once(path: Path, fds: list[int]) -> None:
 def test_a_waiter_that_leaves_is_passed_over(path: Path, fds: list[int]) -> None:
     lock, granted = lock_on(path, fds), Granted()
     assert lock.try_acquire()
-    first = lock.request(granted.as_("a"))  # type: ignore[arg-type]
-    lock.request(granted.as_("b"))  # type: ignore[arg-type]
+    first = lock.request(granted.as_("a"))
+    lock.request(granted.as_("b"))
     lock.leave(first)
     lock.release()
     assert granted.wait_for(1) == ["b"]
@@ -125,7 +125,7 @@ def test_a_waiter_that_leaves_is_passed_over(path: Path, fds: list[int]) -> None
 
 def test_leaving_after_the_grant_releases(path: Path, fds: list[int]) -> None:
     lock, granted = lock_on(path, fds), Granted()
-    ticket = lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    ticket = lock.request(granted.as_("a"))
     lock.leave(ticket)
     lock.leave(ticket)  # twice does no harm
     assert lock.try_acquire()
@@ -140,6 +140,31 @@ def test_the_last_waiter_leaves_while_another_process_holds_it(path: Path, fds: 
     assert theirs.acquire(LONG_S)
     theirs.release()
     assert lock.acquire(LONG_S)
+
+
+def test_a_long_wait_is_told_of_and_keeps_its_place(path: Path, fds: list[int]) -> None:
+    holder, waiter = lock_on(path, fds), lock_on(path, fds)
+    told: list[str] = []
+    assert holder.try_acquire()
+    behind = Granted()
+
+    def tell_again() -> None:
+        told.append("again")
+        waiter.request(behind.as_("behind"))  # stands after us, although we have waited twice
+        holder.release()
+
+    granted = waiter.acquire(LONG_S, [(0.01, lambda: told.append("once")), (0.02, tell_again)])
+    assert (granted, told, behind.order) == (True, ["once", "again"], [])
+    waiter.release()
+    assert behind.wait_for(1) == ["behind"]
+
+
+def test_what_was_to_be_told_later_is_not_told_of_a_short_wait(path: Path, fds: list[int]) -> None:
+    holder, waiter = lock_on(path, fds), lock_on(path, fds)
+    assert holder.try_acquire()
+    told: list[str] = []
+    assert not waiter.acquire(0.05, [(0.01, lambda: told.append("soon")), (0.05, lambda: told.append("too late"))])
+    assert told == ["soon"]
 
 
 def test_acquire_gives_up_after_its_time_and_leaves_no_trace(path: Path, fds: list[int]) -> None:
@@ -160,7 +185,7 @@ def test_a_waiter_gets_what_another_process_releases(path: Path, fds: list[int],
     gate = path.with_suffix(".gate") if gated else None
     theirs, lock, granted = lock_on(path, fds, gate), lock_on(path, fds, gate), Granted()
     assert theirs.try_acquire()
-    lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    lock.request(granted.as_("a"))
     theirs.release()
     assert granted.wait_for(1) == ["a"]
 
@@ -169,7 +194,7 @@ def test_with_a_gate_a_waiting_process_is_not_passed_by_the_one_that_releases(pa
     gate = path.with_suffix(".gate")
     greedy, patient, granted = lock_on(path, fds, gate), lock_on(path, fds, gate), Granted()
     assert greedy.try_acquire()
-    patient.request(granted.as_("patient"))  # type: ignore[arg-type]
+    patient.request(granted.as_("patient"))
     while is_free(gate):
         os.sched_yield()  # until the waiter's thread stands in the gate
     greedy.release()
@@ -229,7 +254,7 @@ def test_a_new_file_that_somebody_else_holds_is_waited_for(path: Path, fds: list
     lock.release()
     assert not lock.try_acquire()
     granted = Granted()
-    lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    lock.request(granted.as_("a"))
     assert granted.order == []
     theirs.release()
     assert granted.wait_for(1) == ["a"]
@@ -272,7 +297,7 @@ def test_the_death_of_its_holder_frees_it(path: Path, fds: list[int]) -> None:
     assert os.read(readable, 1) == b"1"
     os.close(readable)
     lock, granted = lock_on(path, fds), Granted()
-    lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    lock.request(granted.as_("a"))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert granted.wait_for(1) == ["a"]
@@ -281,7 +306,7 @@ def test_the_death_of_its_holder_frees_it(path: Path, fds: list[int]) -> None:
 def test_after_close_nothing_is_granted_and_nothing_held(path: Path, fds: list[int]) -> None:
     lock, granted = lock_on(path, fds), Granted()
     assert lock.try_acquire()
-    ticket = lock.request(granted.as_("a"))  # type: ignore[arg-type]
+    ticket = lock.request(granted.as_("a"))
     lock.close()
     assert is_free(path)
     assert not lock.try_acquire()

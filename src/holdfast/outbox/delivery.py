@@ -225,10 +225,12 @@ class Courier:
             chars = row.piece_chars or cut_piece(row.body[row.sent_chars :], channel.traits.text_max)
             await self._start_and_send(channel, row, "start", Change(piece_chars=chars))
         elif step == "resend_labelled":
+            log.warning("delivery %s to %s:%s: a labelled copy is sent (input %s), since nobody can tell whether the "
+                        "first has arrived: %s", row.id, row.channel, row.target, row.input_id, row.detail)  # fmt: skip
             await self._start_and_send(channel, row, "resend_labelled", Change(label=POSSIBLE_DUPLICATE))
         elif step == "resend_past_stalled":
-            log.error("delivery %s to %s:%s: process %s stands still in the middle of it; a labelled copy is sent",
-                      row.id, row.channel, row.target, row.process)  # fmt: skip
+            log.error("delivery %s to %s:%s: a labelled copy is sent (input %s), since process %s stands still in the "
+                      "middle of it", row.id, row.channel, row.target, row.input_id, row.process)  # fmt: skip
             await self._start_and_send(channel, row, step, Change(label=POSSIBLE_DUPLICATE))
         elif step == "report_stalled":
             why = f"process {row.process} stands still in the middle of it: nobody can tell whether it has arrived"

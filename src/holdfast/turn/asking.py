@@ -15,7 +15,7 @@ from typing import Protocol
 
 from holdfast import ids
 from holdfast.clock import Clock, epoch_ms
-from holdfast.errors import ProviderError
+from holdfast.errors import CoordinationError, ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
 from holdfast.model.client import ModelClient, TextDelta, ThinkingDelta
@@ -32,6 +32,7 @@ from holdfast.model.policy import ModelsAfter, Pin, Plan
 from holdfast.model.refused_history import refuses_history
 from holdfast.model.walk import RETRY_TOTAL_S, Ask, Try, Walk, begin
 from holdfast.store.protocol import ModelStore
+from holdfast.text import on_one_line
 from holdfast.turn.turn import Turn
 
 log = logging.getLogger("holdfast.model")
@@ -165,12 +166,30 @@ class Asking:
         """
         self._calls += 1
         if self._calls > 1:
-            await self.turn.check()
+            await self._check(walk)
         if step.probe is not None and not await self._may_probe(step.probe, is_last_resort=walk.at == len(walk.tries)):
             return False
         if step.candidate.model != self.plan.requested and self.asked is None:
             await self._write_pin(step.candidate.model, _why(walk, self.plan))
         return True
+
+    async def _check(self, walk: Walk) -> None:
+        """Whether the turn is still ours and wanted. What else has happened in the session is no reason for what the
+        model did, and is told beside it: whoever looks for a cause sees both.
+        """
+        try:
+            seen = await self.turn.happened_meanwhile()
+        except CoordinationError as lost:
+            self._tell_meanwhile(walk, str(lost))
+            raise
+        if seen:
+            self._tell_meanwhile(walk, seen)
+        await self.turn.raise_if_cancelled()
+
+    def _tell_meanwhile(self, walk: Walk, seen: str) -> None:
+        for failure in walk.failures[-1:]:
+            log.info("[model-fallback/coordination] turn=%s candidate=%s reason=%s meanwhile=%s", self.turn.id,
+                     on_one_line(failure.candidate.model), failure.reason, on_one_line(seen))  # fmt: skip
 
     async def _may_probe(self, row: Cooldown, *, is_last_resort: bool) -> bool:
         if is_last_resort and row.reason != "rate_limit":

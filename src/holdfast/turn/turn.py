@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
 
 log = logging.getLogger("holdfast.turn")
+WAITING_TOLD_MAX = 20
 DROPPED_TYPE, RESET_TYPE = "holdfast:dropped", "holdfast:reset"
 current_turn: ContextVar[str | None] = ContextVar("holdfast_turn", default=None)
 """The id of the turn inside which code runs: a turn started there is its child (rings of waits are refused)."""
@@ -272,6 +273,15 @@ class Turn:
         """Raise unless the session is still ours and nobody asked the turn to stop. Before each tool starts."""
         await self.inspect()
         await self.raise_if_cancelled()
+
+    async def happened_meanwhile(self) -> str:
+        """What a look at the session finds besides our own turn, in words; empty: nothing. Raises: as `inspect`."""
+        verdict = await self.inspect()
+        waiting = await self._hf.inputs(session=self.session, state="queued", limit=WAITING_TOLD_MAX)
+        lanes = ", ".join(sorted({view.lane for view in waiting}))
+        found = [f"{verdict.kind}: {verdict.detail}"] if verdict.kind != "unchanged" else []
+        found += [f"{len(waiting)} inputs wait (lanes: {lanes})"] if waiting else []
+        return "; ".join(found)
 
     def prompt_window(self) -> PromptWindow:
         """The span in which the model is asked; the write lock is not held in it."""

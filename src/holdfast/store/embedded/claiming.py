@@ -33,6 +33,7 @@ from holdfast.store.embedded.scan import answered_from, find_final, find_lines_o
 from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
 from holdfast.store.views import Hold
+from holdfast.text import on_one_line
 
 log = logging.getLogger("holdfast.store")
 
@@ -399,6 +400,8 @@ class Claiming(StoreCore):
                 log.warning("input %s of %s: its turn died (%s); now %s", row["id"], row["session"], detail, state)
             died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
             inbox.note_events(conn, [died])
+        log.info("transcript %s: its stale owner was cleared: turn %s of session %s, %s", transcript, predecessor.turn,
+                 on_one_line(claims.session_of(conn, predecessor.turn) or "unknown"), detail)  # fmt: skip
         claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
         claims.forget_waits_of(conn, predecessor.turn)
         claims.release(conn, transcript, predecessor.epoch)

@@ -268,6 +268,12 @@ def predecessor_of(conn: sqlite3.Connection, row: sqlite3.Row) -> Predecessor:
     )
 
 
+def session_of(conn: sqlite3.Connection, turn: str) -> str | None:
+    """The session key that a turn was begun for, None if its row has gone."""
+    row = conn.execute("select session from turns where id=?", (turn,)).fetchone()
+    return row[0] if row is not None else None
+
+
 def end_turn(conn: sqlite3.Connection, turn: str, outcome: str, detail: str | None, now_ms: int) -> None:
     """The turn's row is closed once; a second end changes nothing."""
     conn.execute(

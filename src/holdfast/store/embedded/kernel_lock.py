@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from holdfast.store.embedded.machine import here
@@ -107,13 +107,25 @@ class KernelLock:
         if granted:
             self.release()
 
-    def acquire(self, timeout_s: float) -> bool:
-        """Block this thread (never an event loop) for at most `timeout_s`. False: not granted, no trace left."""
+    def acquire(self, timeout_s: float, told: Sequence[tuple[float, Callable[[], None]]] = ()) -> bool:
+        """Block this thread (never an event loop) for at most `timeout_s`. False: not granted, no trace left.
+
+        Args:
+            told: what to call after so many seconds of waiting, soonest first; our place in line is kept meanwhile.
+        """
         if self.try_acquire():
             return True
         ready = self._machine.event()
         ticket = self.request(ready.set)
-        if not ready.wait(timeout_s):
+        waited_s = 0.0
+        for after_s, tell in told:
+            if after_s >= timeout_s:
+                break
+            if ready.wait(after_s - waited_s):
+                return ticket.granted
+            waited_s = after_s
+            tell()
+        if not ready.wait(timeout_s - waited_s):
             self.leave_if_waiting(ticket)
         return ticket.granted
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from holdfast.store.embedded.sections import sections
 from holdfast.store.embedded.transcript_bytes import open_lock_file, open_transcript
 
 log = logging.getLogger("holdfast.store")
+WAIT_TOLD_MS = 2000
+"""A wait for the write lock is told in the log once it has lasted this long: an append takes about a millisecond."""
 
 
 class Reached(NamedTuple):
@@ -92,12 +95,17 @@ class LockedFile:
         raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
 
     def _acquire_reporting(self, timeout_ms: int) -> bool:
-        """Wait; a holder that keeps the lock for longer than `max_hold_ms` is reported meanwhile, never robbed."""
-        first_ms = min(timeout_ms, self.max_hold_ms)
-        if self.lock.acquire(first_ms / 1000):
-            return True
-        log.warning("write lock of %s: not free after %d ms, held by %s", self.path, first_ms, self.describe_holder())
-        return first_ms < timeout_ms and self.lock.acquire((timeout_ms - first_ms) / 1000)
+        """Wait; that it takes long is told, and a holder past `max_hold_ms` is reported, never robbed."""
+        marks = sorted([(WAIT_TOLD_MS, logging.INFO), (self.max_hold_ms, logging.WARNING)])
+        told = [(ms / 1000, partial(self._tell_of_wait, ms, level)) for ms, level in marks]
+        granted = self.lock.acquire(timeout_ms / 1000, told)
+        if not granted and timeout_ms <= self.max_hold_ms:
+            self._tell_of_wait(timeout_ms, logging.WARNING)
+        return granted
+
+    def _tell_of_wait(self, waited_ms: int, level: int) -> None:
+        log.log(level, "write lock of %s: not free after %d ms, held by %s", self.path, waited_ms,
+                self.describe_holder())  # fmt: skip
 
     @contextmanager
     def held(self, timeout_ms: int) -> Iterator[None]:

@@ -61,19 +61,24 @@ async def hand_over(world: World, one: InputName) -> None:
 async def inbound_raw(world: World, args: Args) -> None:
     one = InputName(args["as"], args["session"], args["lane"], args["text"], "G", time.monotonic())
     world.inputs[one.name] = one
+    world.updates[one.name] = int(args.get("update", 0))
     if not args.get("_later"):  # the disk is about to refuse: it is handed over once that is in place
         await hand_over(world, one)
 
 
 async def ack_inbound(world: World, args: Args) -> None:
     world.input_id(args["input"])  # the position moves on only past what was acknowledged
+    world.confirm(world.updates.get(args["input"], 0))
 
 
 async def redeliver(world: World, args: Args) -> None:
     one = world.inputs[args["input"]]
     if args.get("if") == "unacknowledged" and one.id is not None:
         return
+    if 0 < world.updates.get(one.name, 0) <= world.position:
+        return  # the platform was told that it has been taken
     first = one.id
+    await world.supervise()
     await hand_over(world, one)
     if first is not None and one.id != first:
         raise WorldError(f"{one.name} was taken for another input: {one.id}, before {first}")

@@ -292,6 +292,17 @@ async def lock_free(world: World, args: Args) -> str | None:
     return None if took <= args["within_s"] else f"free after {took:g} s"
 
 
+async def lock_owner_named(world: World, args: Args) -> str | None:
+    """Who had the session, told after the end: of each of its turns the run, the process and the start."""
+    rows = [row for row in await world.ledger("turns") if row["session"] == world.key(args["session"])]
+    story = {"run": "id", "process": "process", "start": "started_at_ms"}
+    unknown = [field for field in args["fields"].split(",") if field not in story]
+    if unknown:
+        raise ScenarioError(f"the story of an owner has no {', '.join(unknown)}")
+    missing = [(row["id"], field) for row in rows for field in args["fields"].split(",") if not row[story[field]]]
+    return f"not told: {missing}" if missing or not rows else None
+
+
 async def queue_depth(world: World, args: Args) -> str | None:
     if args.get("queue") == "delivery":
         seen = sum(row["state"] in ("pending", "started", "unknown") for row in await world.ledger("deliveries"))
@@ -309,6 +320,30 @@ def log_texts(world: World, name: str) -> list[str]:
     if pattern is None:
         raise ScenarioError(f"unknown log record {name!r}; there are: {', '.join(words.LOG_RECORDS)}")
     return [row["text"] for row in world.journal("log") if re.search(pattern, row["text"])]
+
+
+NAMES_WHAT_IT_IS_ABOUT = {
+    "waiting_for_session_lock", "coordination_seen_during_provider_failure", "stale_owner_cleared",
+    "possible_duplicate",
+}  # fmt: skip
+
+
+async def is_about(world: World, args: Args, text: str) -> bool:
+    """Whether a record names what the scenario asks about: the turn or input, or its session or transcript."""
+    if args["name"] not in NAMES_WHAT_IT_IS_ABOUT:
+        return True
+    names: list[str] = []
+    session = args.get("session")
+    if "turn" in args:
+        row = await turn_row(world, args)
+        names += [row["id"], row["input_id"]]
+        session = world.inputs[world.turn_name(args["turn"]).input].session
+    if "input" in args:
+        input_id = world.input_id(args["input"])
+        names += [input_id, *(row["id"] for row in await world.ledger("deliveries") if row["input_id"] == input_id)]
+    if session is not None:
+        names += [world.key(session), str(await world.transcript(session))]
+    return any(name in text for name in names)
 
 
 async def turn_ends(world: World, args: Args) -> str | None:
@@ -333,7 +368,7 @@ async def acknowledged_and_unknown(world: World) -> str | None:
 async def log_event(world: World, args: Args) -> str | None:
     if args["name"] == "turn_end":
         return await turn_ends(world, args)
-    seen = log_texts(world, args["name"])
+    seen = [text for text in log_texts(world, args["name"]) if await is_about(world, args, text)]
     wanted = {"count": args["count"]} if "count" in args else {"min": args.get("count_min", 1)}
     return counted(len(seen), wanted, f"records of {args['name']} among "
                    f"{[row['text'][:100] for row in world.journal('log')]}")  # fmt: skip
@@ -433,8 +468,8 @@ TABLE: dict[str, Fact] = {
     "branch_reaches": branch_reaches, "change_class": change_class, "delivery_state": delivery_state,
     "elapsed": elapsed, "error_class": error_class, "exit_code": exit_code, "fallback_attempts": fallback_attempts,
     "file_kept": file_kept, "index_matches": index_matches, "input_runs": input_runs, "input_state": input_state,
-    "lane_free": lane_free, "lock_free": lock_free, "log_absent": log_absent, "log_event": log_event,
-    "model_used": model_used, "no_silent_loss": no_silent_loss, "owner_count": owner_count,
+    "lane_free": lane_free, "lock_free": lock_free, "lock_owner_named": lock_owner_named, "log_absent": log_absent,
+    "log_event": log_event, "model_used": model_used, "no_silent_loss": no_silent_loss, "owner_count": owner_count,
     "process_alive": process_alive, "provider_calls": provider_calls, "queue_depth": queue_depth,
     "recovery_actions": recovery_actions, "replay_valid": replay_valid, "replies_delivered": replies_delivered,
     "transcript_has": transcript_has,

@@ -35,6 +35,7 @@ from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
+from holdfast.session.ownership import Busy
 from holdfast.store.embedded.faults import Faults
 from holdfast.store.embedded.record_file import RecordFile
 from holdfast.store.protocol import Store
@@ -214,6 +215,13 @@ class Node(TimerOrders):
     async def transcript_path(self, session: str) -> str | None:
         return await self._hf.session(session).path()
 
+    async def keep(self, session: str) -> str:
+        """Own a session for a turn of a program's own, and leave it open. The turn."""
+        turn = await self._hf.claim(session, wait_s=30.0)
+        if isinstance(turn, Busy):
+            raise HoldfastError(f"session {session} is not free: {turn.holder}")
+        return turn.id
+
     async def make_session(self, session: str) -> str | None:
         """The transcript of a session, made if needed, without any conversation."""
         await self._hf.session(session).append_metadata(made.custom("scenario:made"))
@@ -341,6 +349,10 @@ class Node(TimerOrders):
             raise OSError(number, os.strerror(number))
 
         self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
+
+    def has_stopped(self) -> bool:
+        """Whether the ledger has failed, which ends a gateway's process."""
+        return self._hf.store.stopped
 
     def prepare_slowly(self) -> None:
         """From now on what a gateway does before a turn's first step takes until `go_on`."""

@@ -174,6 +174,8 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
             world.models = models_of(step.args["models"])
         if "heartbeat_isolated" in step.args:
             world.heartbeat_isolated = bool(step.args["heartbeat_isolated"])
+        if "heartbeat_model" in step.args:
+            world.heartbeat_model = f"{step.args['heartbeat_model']}/model"
         if "job_limit_s" in step.args:
             world.job_limit_s = int(step.args["job_limit_s"])
         if "queue_cap" in step.args:

@@ -30,9 +30,9 @@ class TimerOrders:
                                    timeout_s=timeout_s)  # fmt: skip
         return await self._make_due(cron.new_timer(definition, "cli", self._now_ms()))
 
-    async def make_heartbeat_due(self, session: str, to: str, isolated: bool) -> int:
+    async def make_heartbeat_due(self, session: str, to: str, isolated: bool, model: str | None) -> int:
         """The heartbeat of the agent, for this session, is due now."""
-        settings = HeartbeatSettings("main", HALF_AN_HOUR_MS, session, isolated=isolated, target=to)
+        settings = HeartbeatSettings("main", HALF_AN_HOUR_MS, session, isolated=isolated, target=to, model=model)
         return await self._make_due(beating.new_timer(settings, "scenario", self._now_ms()))
 
     async def _make_due(self, timer: Timer) -> int:

@@ -36,7 +36,8 @@ async def heartbeat_tick(world: World, args: Args) -> None:
     conversation = heard_in(world, args)
     isolated = world.heartbeat_isolated or conversation != args["session"]
     at_ms = await world.process().do("make_heartbeat_due", session=world.key(conversation),
-                                     to=f"test:{world.key(conversation)}", isolated=isolated)  # fmt: skip
+                                     to=f"test:{world.key(conversation)}", isolated=isolated,
+                                     model=world.heartbeat_model)  # fmt: skip
 
     async def looked_at() -> bool:
         runs = await world.process().do("timer_runs", timer="heartbeat:main")

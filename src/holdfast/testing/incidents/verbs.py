@@ -113,10 +113,12 @@ REAL_PACE = 10
 
 
 async def lock_hold(world: World, args: Args) -> None:
-    """A gateway stands inside the write lock while its disk takes so long."""
+    """A process stands inside the write lock while its disk takes so long."""
     await made_transcript(world, args["session"])
+    if args["by"] not in world.processes:
+        await world.start(args["by"], apart=True)
     seconds = float(args.get("seconds", args.get("payload_delay_s", 0)))
-    process, key = world.process(args["by"]), world.key(args["session"])
+    process, key = world.process(world.home(args)), world.key(args["session"])
     world.tasks.append(asyncio.create_task(process.do("hold_lock", session=key, seconds=seconds / REAL_PACE)))
 
     async def held() -> bool:
@@ -152,6 +154,9 @@ async def corrupt(world: World, args: Args) -> None:
 async def io_error(world: World, args: Args) -> None:
     """The disk refuses at the points of the store that the operation passes."""
     op = args["op"]
+    if op == "offset_write":  # the channel's own file, outside the state
+        world.position_refuses = args["errno"]
+        return
     points = {
         "spool_write": ["ledger.before_commit"],
         "append": ["append.after_intent"],
@@ -264,6 +269,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 async def kill(world: World, args: Args) -> None:
     name = args["process"]
     number = getattr(signal, f"SIG{args['signal']}")
+    if name == KEEPER:
+        await keep_idle(world)
     process = world.processes[name]
     when = args.get("when", "")
     try:
@@ -282,6 +289,17 @@ async def kill(world: World, args: Args) -> None:
         world.died_at_point = "sweep" in args  # the very death that was waited for
     world.processes.pop(name)
     await process.kill(number)
+
+
+KEEPER = "worker"
+"""A process of no gateway's that keeps the conversation for itself between messages."""
+
+
+async def keep_idle(world: World) -> None:
+    """Start it, and let it take the newest session for a turn in which nothing happens."""
+    await world.start(KEEPER)
+    session = list(world.inputs.values())[-1].session
+    await world.processes[KEEPER].do("keep", session=world.key(session))
 
 
 async def dead_or_done(world: World, process: Any) -> bool:

@@ -152,6 +152,11 @@ LOG_RECORDS: dict[str, str] = {
     "job_skipped_silently": r"^timer \S+ skipped: *$",
     "replay_repaired": r"\[model-fallback/decision\] decision=history_mended",
     "torn_tail": r"torn|partial|half line|incomplete last line",
+    "waiting_for_session_lock": r"^write lock of .*: not free after \d+ ms, held by pid=\d+",
+    "coordination_seen_during_provider_failure": r"\[model-fallback/coordination\] .*meanwhile=\S",
+    "stale_owner_cleared": r"^transcript .*: its stale owner was cleared: turn \S+ of session \S+, process",
+    "possible_duplicate": r"^delivery .*: a labelled copy is sent \(input \S+\)",
+    "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
 
@@ -186,7 +191,6 @@ WAITING_FOR_VERB: dict[str, str] = {
 }
 
 WAITING_FOR_FACT: dict[str, str] = {
-    "lock_owner_named": "a holder's story after its end",
     "cpu_idle": "measuring waits",
     "second_owner_refused": "a second gateway's refusal",
 }
@@ -197,7 +201,6 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
     "stale_writer_claim": "child runs",
-    "heartbeat_model": "a heartbeat's own model in scenarios",
     "state": "repair commands",
     "index_entries": "session index",
     "plugin_writes": "child runs",
@@ -206,6 +209,7 @@ CONFIGURE = frozenset(
     {
         "cron_concurrency",
         "heartbeat_isolated",
+        "heartbeat_model",
         "job_limit_s",
         "models",
         "link",
@@ -219,11 +223,8 @@ CONFIGURE = frozenset(
 WAITING_FOR_LOG: dict[str, str] = {
     "stale_lock_reclaimed": 'the lock files of `lock_protocol = "openclaw"`',
     "lock_release_failed": 'the lock files of `lock_protocol = "openclaw"`',
-    "stale_owner_cleared": "a log record of a cleared owner",
     "index_rebuilt": "session index",
     "index_lock_timeout": "session index",
-    "waiting_for_session_lock": "a log record of a turn's wait",
-    "coordination_seen_during_provider_failure": "a log record of what else was found when a provider failed",
     "maintenance_deferred": "compaction",
     "recovery_verified": "stuck-session watchdog",
     "recovery_abort": "stuck-session watchdog",
@@ -231,8 +232,6 @@ WAITING_FOR_LOG: dict[str, str] = {
     "late_write_rejected": "compaction",
     "session_rebound": "child runs",
     "announce_downgraded": "child runs",
-    "spool_write_failed": "inbound channels",
-    "possible_duplicate": "a log record of a labelled copy",
     "destination_changed": "repair commands",
 }
 
@@ -261,8 +260,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
             return "processes that stand still for hours"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
             return "write locks held for hours"
-        if verb == "io_error" and args.get("op") == "offset_write":
-            return "inbound channels"
         if args.get("part") == "tool_message":
             return "messages sent by tools"
         if args.get("ghost") or args.get("shares_id_with") or args.get("approval") or args.get("keep_memory_slot"):

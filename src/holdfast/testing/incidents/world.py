@@ -214,6 +214,7 @@ class World:
     models: tuple[str, ...] = ("primary", "second", "third")
     per_session_max: int = 200
     heartbeat_isolated: bool = False
+    heartbeat_model: str | None = None
     job_limit_s: int = 3600
     passed_s: float = 0.0
     processes: dict[str, Process] = field(default_factory=dict)
@@ -229,6 +230,8 @@ class World:
     rig: Rig = field(default_factory=Rig)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     ahead: tuple[Step, ...] = ()
+    updates: dict[str, int] = field(default_factory=dict)  # inputs by their number in the channel's stream
+    position_refuses: str | None = None  # the disk of the channel's position, at its next write
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
@@ -243,8 +246,8 @@ class World:
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, name: str) -> None:
-        """Start a gateway. The default one is called G."""
+    async def start(self, name: str, *, apart: bool = False) -> None:
+        """Start a gateway. The default one is called G. `apart`: in a process of its own in any case."""
         now = START + timedelta(seconds=self.passed_s)
         state = self.folder / self.homes.get(name, "state")
         spec = NodeSpec(
@@ -252,7 +255,7 @@ class World:
             per_session_max=self.per_session_max, kill_nth=self.kill_nth,
         )  # fmt: skip
         self.processes[name] = (
-            await Child.start(spec) if self.in_processes else Here(await start_node(spec, self.rig.store))
+            await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
         )
         ids = [one.id for one in self.inputs.values() if one.id is not None and one.name in self.paced]
         if ids:
@@ -263,6 +266,13 @@ class World:
         process = self.processes.pop(name, None)
         if process is not None:
             self.exit_codes[name] = await process.stop(drain_s)
+
+    async def supervise(self) -> None:
+        """Start those again that have ended by themselves, since their ledger failed."""
+        for name, process in list(self.processes.items()):
+            if process.alive and await process.do("has_stopped"):
+                await self.stop(name)
+                await self.start(name)
 
     async def close(self) -> None:
         """End everything, whatever the scenario has left."""
@@ -380,6 +390,19 @@ class World:
         return alive[0]
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def position(self) -> int:
+        """How far the channel has confirmed its stream to the platform, as its file says."""
+        path = self.folder / "channel-position"
+        return int(path.read_text()) if path.exists() else 0
+
+    def confirm(self, update: int) -> None:
+        """The channel moves its position on, unless the disk refuses: then the platform hands it over again."""
+        if self.position_refuses is not None:
+            self.position_refuses = None
+            return
+        (self.folder / "channel-position").write_text(str(update))
 
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
         """What passed over provider, tools and platform, and what the processes said, in order."""
