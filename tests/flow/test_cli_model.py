@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import holdfast as library
-from tests.flow.test_cli import Said, elsewhere, holdfast  # noqa: F401  # fixtures
+from holdfast.cli.main import run
 
 SESSION = "agent:main:main"
+
+
+@dataclass
+class Said:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def holdfast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Said:
+        capsys.readouterr()
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call
 
 
 async def make_state(path: Path) -> None:
@@ -24,7 +52,7 @@ async def state(tmp_path: Path) -> str:
     return str(tmp_path / "state")
 
 
-def test_a_pin_is_set_shown_and_taken_away(holdfast, state: str) -> None:  # noqa: F811  # the fixture
+def test_a_pin_is_set_shown_and_taken_away(holdfast: Run, state: str) -> None:
     assert json.loads(holdfast("--state", state, "--json", "model", "status").out)["pins"] == []
     assert holdfast("--state", state, "model", "pin", SESSION, "demo/backup").out == f"{SESSION}: demo/backup\n"
     again = holdfast("--state", state, "model", "pin", SESSION, "demo/fast", "--for", "60")
@@ -38,7 +66,7 @@ def test_a_pin_is_set_shown_and_taken_away(holdfast, state: str) -> None:  # noq
     assert (gone.code, gone.out) == (1, f"{SESSION}: was not pinned\n")
 
 
-def test_a_model_that_leads_nowhere_and_a_key_that_is_not_there_are_refused(holdfast, state: str) -> None:  # noqa: F811
+def test_a_model_that_leads_nowhere_and_a_key_that_is_not_there_are_refused(holdfast: Run, state: str) -> None:
     nowhere: Said = holdfast("--state", state, "model", "pin", SESSION, "nosuch/model")
     assert (nowhere.code, "nosuch" in nowhere.err) == (1, True), nowhere
     keyless: Said = holdfast("--state", state, "model", "pin", SESSION, "demo/fast", "--key", "MINE")
@@ -47,7 +75,7 @@ def test_a_model_that_leads_nowhere_and_a_key_that_is_not_there_are_refused(hold
 
 
 def test_a_model_in_a_cool_down_is_named_with_why_and_until_when(
-    holdfast,  # noqa: F811
+    holdfast: Run,
     state: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

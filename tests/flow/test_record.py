@@ -159,6 +159,7 @@ async def test_a_heartbeat_that_streams_while_everybody_talks(tmp_path: Path, is
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("isolated", [True, False])
 async def test_a_heartbeat_that_streams_for_three_minutes_while_everybody_talks(tmp_path: Path, isolated: bool) -> None:
     await play(tmp_path, isolated=isolated, word_s=180 / WORDS)
