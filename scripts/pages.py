@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
@@ -67,8 +67,14 @@ def _table_meaning(table: tuple[str, ...]) -> str:
     model: Any = Config
     for part in table:
         model = _annotation_below(model, part)
-    is_section = isinstance(model, type) and issubclass(model, BaseModel)
+        if type(None) in get_args(model):  # a table that may be left out
+            model = next(one for one in get_args(model) if _is_section(one))
+    is_section = _is_section(model)
     return inspect.cleandoc(model.__doc__ or "") if is_section else "NAME is a name of yours."
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _annotation_below(annotation: Any, part: str) -> Any:

@@ -14,14 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
-from holdfast.clock import Clock, SystemClock, epoch_ms, iso
+from holdfast.clock import Clock, SystemClock, epoch_ms
 from holdfast.errors import (
     DrainingError,
     InputError,
     ResourceError,
     SessionBusyError,
     UnknownInputError,
-    UnknownSessionError,
 )
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, QueueSettings
@@ -31,9 +30,9 @@ from holdfast.observe.why import build_report
 from holdfast.recovery import reaper
 from holdfast.recovery.classify import Plan
 from holdfast.recovery.reaper import Report
-from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
+from holdfast.session.entries import MessageEntry, Origin, encode_line, stamped
+from holdfast.session.handle import Session
 from holdfast.session.key import validate_key
-from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
@@ -432,50 +431,6 @@ class Holdfast:
             else:
                 if gone:
                     log.info("threw away %d old rows of the ledger", gone)
-
-
-class Session:
-    """One session key, for reading and for lines that are not conversation."""
-
-    def __init__(self, hf: Holdfast, key: str) -> None:
-        self._hf = hf
-        self.key = key
-
-    async def lines(self) -> list[Line]:
-        """All lines of the transcript file, in order. An unknown session raises UnknownSessionError."""
-        transcript = await self._hf.store.find_transcript(self.key)
-        if transcript is None:
-            raise UnknownSessionError(f"no session {self.key!r}; `holdfast sessions` lists them")
-        return await self._hf.store.read_lines(transcript)
-
-    async def entries(self) -> list[Any]:
-        """All entries, decoded; lines of others that cannot be decoded come as they are (`ForeignEntry`)."""
-        lines = await self.lines()
-        return [decode_entry(line.raw) for line in lines if line.kind != "header"]
-
-    async def path(self) -> str | None:
-        views = await self._hf.store.sessions(prefix=self.key, limit=1000)
-        return next((view.path for view in views if view.key == self.key), None)
-
-    async def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
-        """Write one line that is not conversation (label, session info, model change, mirror, custom). Needs no turn.
-
-        Raises:
-            InputError: the entry is conversation; that needs a turn.
-            TranscriptUnsettledError: the end of the file is unclear and a turn owns it; try again after that turn.
-        """
-        store, now = self._hf.store, self._hf.clock.now()
-        entry_id = ids.derived_id("metadata", ids.nonce())
-        origin = Origin(store=store.store_id, turn="", epoch=0, lane="", writer="metadata")
-
-        def build(parent: str | None) -> bytes:
-            return encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))
-
-        if is_conversation(read_line(build(None))):
-            raise InputError("conversation is written by turns only: use `async with hf.turn(...)`")
-        transcript = await store.transcript_of(self.key)
-        await store.append_metadata(transcript, entry_id, build, sync=durable)
-        return entry_id
 
 
 def check_event(event: InboundEvent) -> None:

@@ -302,5 +302,11 @@ class Session:
         """Write one line that is not conversation. Needs no turn. Returns its id."""
         return self._loop.run(self._inner.append_metadata(entry, durable=durable))
 
+    def rename(self, title: str | None) -> None:
+        return self._loop.run(self._inner.rename(title))
+
+    def mark_read(self, *, by: str, upto: str | None = None) -> bool:
+        return self._loop.run(self._inner.mark_read(by=by, upto=upto))
+
 
 __all__ = ["Holdfast", "PromptWindow", "Session", "Turn", "open"]

@@ -172,7 +172,7 @@ def test_what_is_wrong_with_a_state_is_raised_on_entering(tmp_path: Path) -> Non
     before = threading.active_count()
     with pytest.raises(holdfast.HoldfastError), holdfast.sync.open(tmp_path / "file"):
         pass
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # fewer, if one of an earlier test ends only now
 
 
 def test_closing_the_handle_interrupts_a_turn_in_another_thread(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from holdfast.config import Config, load_config, read_config
 from holdfast.config.keys import ANY, all_keys
 from holdfast.config.show import as_toml, rows, without_password
 from holdfast.errors import ConfigError
+from holdfast.inbound.freshness import ResetPolicy
 
 
 @pytest.fixture
@@ -286,3 +287,37 @@ def test_every_key_says_what_it_means_and_has_its_own_variable() -> None:
     assert all(key.field.description for key in found)
     assert len({key.variable for key in found}) == len(found)
     assert ("lanes", "widths", ANY) in [key.path for key in found]
+
+
+def test_the_most_specific_table_says_when_a_conversation_begins_anew(write) -> None:
+    config = load_config(
+        write(
+            """
+[heartbeat]
+user_timezone = "Europe/Berlin"
+[session.reset]
+daily_at = "04:00"
+[session.reset.group]
+idle_minutes = 30
+[session.reset.thread]
+never = true
+[agents.coder.reset]
+never = true
+[agents.coder.reset.thread]
+idle_minutes = 5
+"""
+        ),
+        {"HOLDFAST_IDENTITIES_ALICE": "slack:U1, discord:42"},
+    )
+    assert config.reset_policy("main", "direct") == ResetPolicy("04:00", "Europe/Berlin")
+    assert config.reset_policy("main", "group") == ResetPolicy("04:00", "Europe/Berlin", 1800)
+    assert config.reset_policy("main", "thread").is_never
+    assert config.reset_policy("main", "machine").is_never
+    assert config.reset_policy("coder", "group").is_never
+    assert config.reset_policy("coder", "thread") == ResetPolicy(None, "Europe/Berlin", 300)
+    assert config.routing().identities == {"alice": ("slack:U1", "discord:42")}
+
+
+def test_bindings_that_cannot_decide_are_faults(write) -> None:
+    file = write('[bindings.one]\nagent = "nobody"\nchannel = "slack"\n[identities]\neve = []\n')
+    assert [fault.split(":")[0] for fault in faults_of(file)] == ["bindings.one.agent", "identities.eve"]

@@ -15,6 +15,7 @@ from holdfast.config.environment import overlay
 from holdfast.config.model import Config, WriteLockConfig
 from holdfast.config.timers import check_timers
 from holdfast.errors import ConfigError, InputError, ProviderError
+from holdfast.inbound import route
 from holdfast.model import catalog
 from holdfast.model.credentials import read_keys_file
 
@@ -70,6 +71,7 @@ def read_config(path: Path | None, env: Mapping[str, str]) -> Loaded:
         faults += _keys_file_faults(config)
         wrong, doubtful = check_timers(config)
         faults += wrong
+        faults += route.check(config.routing(), config.agents)
         warnings += doubtful
         if not config.gateway.is_loopback:
             warnings.append(

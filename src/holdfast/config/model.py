@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,16 +23,21 @@ from pydantic import (
 from holdfast.errors import InputError
 from holdfast.inbound.cron import TIMEOUT_S, JobDefinition, as_definition
 from holdfast.inbound.event import Route
+from holdfast.inbound.freshness import ResetPolicy, SessionType
+from holdfast.inbound.route import Binding, DmScope, Kind, Rules
 from holdfast.inbound.schedule import duration_ms, zone_of
 from holdfast.inbound.webhook import Scheme, Template
 from holdfast.lane.policy import LaneLimits, default_widths
 from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.walk import RETRY_TOTAL_S
+from holdfast.session.key import DEFAULT_AGENT
+from holdfast.session.retention import Limits
 
 T = TypeVar("T")
 FrozenMap = Annotated[Mapping[str, T], AfterValidator(MappingProxyType), PlainSerializer(dict)]
 Positive = Annotated[int, Field(gt=0)]
+MIB, DAY_MS = 1 << 20, 86_400_000
 FenceMode = Literal["strict", "warn"]
 Failover = Literal["turn_local", "sticky_until_probe", "strict"]
 
@@ -123,8 +128,53 @@ class WriteLockConfig(Section):
     )
 
 
+def _zone_name(name: str) -> str:
+    if name not in ("user", "local"):
+        try:
+            zone_of(name)
+        except InputError as unknown:
+            raise ValueError(str(unknown)) from unknown
+    return name
+
+
+TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
+
+
+class ResetConfig(Section):
+    """The same for sessions of one type; what is unset here is as in the table above it."""
+
+    daily_at: TimeOfDay | None = Field(
+        default=None, description="Each day from this time on, `HH:MM`. Unset: not daily."
+    )
+    timezone: Annotated[str, AfterValidator(_zone_name)] | None = Field(
+        default=None, description="Of `daily_at`: an IANA name. Unset: `heartbeat.user_timezone`, else UTC."
+    )
+    idle_minutes: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="After so many minutes without a word. Unset or 0: however long."
+    )
+    never: bool | None = Field(
+        default=None, description="True: forget what the tables above this one say. Unset: what they say holds."
+    )
+
+
+class TypedResetConfig(ResetConfig):
+    """When a conversation begins anew by itself, at the first message after that. What people said and heard counts;
+    heartbeats, jobs and webhooks do not. In `[agents.NAME.reset]` the same keys for one agent, and in the tables
+    `direct`, `group` and `thread` below either for sessions of that type; what is unset there is as here.
+    """
+
+    direct: ResetConfig | None = None
+    group: ResetConfig | None = None
+    thread: ResetConfig | None = None
+
+    def layers(self, kind: SessionType) -> list[ResetConfig]:
+        """This table, then the one for sessions of that type."""
+        own: ResetConfig | None = getattr(self, kind, None)
+        return [self, *([own] if own is not None else [])]
+
+
 class SessionConfig(Section):
-    """What happens when somebody else writes to a transcript."""
+    """What happens when somebody else writes to a transcript, and whose a conversation is."""
 
     fence_mode: FenceMode = Field(
         default="strict",
@@ -134,7 +184,76 @@ class SessionConfig(Section):
     lock_protocol: Annotated[Literal["none", "openclaw"], AfterValidator(_available_lock_protocol)] = Field(
         default="none", description="Another program's lock to take beside ours. Only `none` works in this release."
     )
+    dm_scope: DmScope = Field(
+        default="per-peer",
+        description="Which direct messages are one conversation: `main`: all of them, the agent's main one; "
+        "`per-peer`: each person's, with linked `identities`; `per-channel-peer`: each person's on each channel; "
+        "`per-account-channel-peer`: also apart for each account of ours.",
+    )
     write_lock: WriteLockConfig = Field(default_factory=WriteLockConfig)
+    reset: TypedResetConfig = Field(default_factory=TypedResetConfig)
+
+
+class RetentionConfig(Section):
+    """What becomes of old conversations. An archived one begins anew with its next message; `holdfast sessions restore`
+    brings it back until its archive is deleted.
+    """
+
+    mode: Literal["warn", "enforce", "off"] = Field(
+        default="warn", description="`warn`: what would be done stands in the log, once a day; `enforce`: it is done."
+    )
+    archive_after_days: float = Field(
+        default=30.0, ge=0, description="Days after which an unused conversation is archived. 0: never."
+    )
+    sessions_max: int = Field(
+        default=500, ge=0, description="Conversations; the longest unused past them are archived. 0: any number."
+    )
+    delete_after_days: float = Field(
+        default=0.0, ge=0, description="Days after which an archive is deleted for good. 0: never."
+    )
+    machine_mib_max: float = Field(
+        default=8.0,
+        ge=0,
+        description="MiB of one transcript of a job or heartbeat, of which each run sees only its own part, before it "
+        "is archived. 0: any size.",
+    )
+    disk_mib_max: float = Field(
+        default=0.0, ge=0, description="MiB of all transcripts and archives together; past it the oldest go. 0: none."
+    )
+    disk_low_percent: float = Field(
+        default=80.0, gt=0, le=100, description="Percent of `disk_mib_max` down to which they go then."
+    )
+
+    def limits(self) -> Limits:
+        """The same, as the plan takes it."""
+        budget = int(self.disk_mib_max * MIB)
+        return Limits(
+            archive_after_ms=int(self.archive_after_days * DAY_MS),
+            sessions_max=self.sessions_max,
+            delete_after_ms=int(self.delete_after_days * DAY_MS),
+            machine_bytes_max=int(self.machine_mib_max * MIB),
+            bytes_max=budget,
+            bytes_low=int(budget * self.disk_low_percent / 100),
+        )
+
+
+class BindingConfig(Section):
+    """Conversations of one agent. All conditions that are set must hold; of several bindings the most specific wins:
+    by thread, then peer, guild, team, kind, account, channel. What no binding takes is the agent `main`'s.
+    """
+
+    agent: str = Field(description="Whose they are.")
+    channel: str | None = Field(default=None, description="The channel's name. Unset: any, with `kind` alone.")
+    account: str | None = Field(default=None, description="Which of our accounts (bots) there.")
+    kind: Kind | None = Field(default=None, description="`direct`, `group` or `channel`.")
+    peer: str | None = Field(default=None, description="The person, group or channel, by its id there.")
+    thread: str | None = Field(default=None, description="A thread of `peer`.")
+    guild: str | None = Field(default=None, description="A Discord server.")
+    team: str | None = Field(default=None, description="A Slack workspace.")
+
+    def binding(self, name: str) -> Binding:
+        """The same, as routing takes it."""
+        return Binding(name, **{key: getattr(self, key) for key in type(self).model_fields})
 
 
 class TurnConfig(Section):
@@ -340,15 +459,6 @@ def _pause_text(text: str) -> str:
     return text
 
 
-def _zone_name(name: str) -> str:
-    if name not in ("user", "local"):
-        try:
-            zone_of(name)
-        except InputError as unknown:
-            raise ValueError(str(unknown)) from unknown
-    return name
-
-
 def _target(text: str) -> str:
     if text not in ("none", "last"):
         try:
@@ -356,9 +466,6 @@ def _target(text: str) -> str:
         except InputError as wrong:
             raise ValueError(f'must be "none", "last" or "channel:target": {wrong}') from wrong
     return text
-
-
-TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
 
 class HeartbeatConfig(Section):
@@ -477,6 +584,19 @@ class AgentConfig(Section):
     system_prompt: str | None = Field(
         default=None, description="Text that stands before the conversation. Unset: none."
     )
+    workspace: str | None = Field(
+        default=None, description="Folder its tools work in. Unset: `agents/NAME/workspace` in the state directory."
+    )
+    tools: tuple[str, ...] | None = Field(
+        default=None, strict=False, description="Tools it may use, by name. Unset: all. Empty: none."
+    )
+    widths: FrozenMap[Positive] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="Turns of this agent at once per lane, within `lanes.widths`. A lane not named: as wide as that.",
+    )
+    dm_scope: DmScope | None = Field(default=None, description="Unset: `session.dm_scope`.")
+    reset: TypedResetConfig | None = None
     heartbeat: HeartbeatConfig | None = None
 
 
@@ -566,6 +686,14 @@ class Config(Section):
     queue: QueueConfig = Field(default_factory=QueueConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
+    bindings: FrozenMap[BindingConfig] = Field(default_factory=dict, validate_default=True)
+    identities: FrozenMap[Annotated[tuple[str, ...], Field(strict=False)]] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description='Accounts of one person, as "channel:peer": their direct messages are one conversation '
+        "(`session.dm_scope` `per-peer`), at home at the first of them.",
+    )
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
     heartbeat: HeartbeatConfig = Field(default_factory=HeartbeatConfig)
     cron: CronConfig = Field(default_factory=CronConfig)
     hooks: HooksConfig = Field(default_factory=HooksConfig)
@@ -584,4 +712,35 @@ class Config(Section):
             failover=own.failover or self.models.failover,
             fence_mode=own.fence_mode or self.session.fence_mode,
             system_prompt=own.system_prompt,
+            workspace=own.workspace,
+            tools=own.tools,
+            widths=own.widths,
+            dm_scope=own.dm_scope or self.session.dm_scope,
+        )
+
+    def reset_policy(self, agent: str, kind: SessionType) -> ResetPolicy:
+        """When conversations of an agent begin anew, for a type of session: the most specific table that says
+        anything decides each key; those of machines never do.
+        """
+        if kind == "machine":
+            return ResetPolicy()
+        own = self.agents.get(agent, AgentConfig.model_construct()).reset
+        facts: dict[str, Any] = {}
+        for layer in (*self.session.reset.layers(kind), *(own.layers(kind) if own is not None else ())):
+            said = {name: getattr(layer, name) for name in ResetConfig.model_fields}
+            if said["never"]:
+                facts = {}
+            facts |= {name: value for name, value in said.items() if value is not None}
+        named = [facts.get("timezone"), self.heartbeat.user_timezone]
+        zone = next((name for name in named if name not in (None, "user", "local")), "UTC")
+        return ResetPolicy(facts.get("daily_at"), zone, 60 * facts.get("idle_minutes", 0.0))
+
+    def routing(self) -> Rules:
+        """The rules by which messages of channels find their agent and session."""
+        return Rules(
+            bindings=tuple(one.binding(name) for name, one in sorted(self.bindings.items())),
+            default_agent=DEFAULT_AGENT,
+            dm_scope=self.session.dm_scope,
+            dm_scopes={name: one.dm_scope for name, one in self.agents.items() if one.dm_scope is not None},
+            identities=self.identities,
         )

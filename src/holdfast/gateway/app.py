@@ -19,6 +19,7 @@ from holdfast.errors import ResourceError
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.cron import job_of
+from holdfast.inbound.freshness import ResetPolicy, type_of
 from holdfast.inbound.timer import CRON
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
@@ -31,6 +32,7 @@ from holdfast.outbox.delivery import Courier
 from holdfast.session.key import parse_key
 from holdfast.store.views import InputView
 from holdfast.turn.commands import Commands
+from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox, built_in_tools
 
@@ -108,15 +110,16 @@ async def open_worker(
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
         )
-        fence_mode_for = _fence_modes(config)
-        yield (
-            Worker(hf, with_announcements(runner.run), limits=config.lanes.limits(), fence_mode_for=fence_mode_for),
-            models,
-        )
+        run_input = with_announcements(with_resets(hf, runner.run, _reset_policies(config)))
+        yield Worker(hf, run_input, limits=config.lanes.limits(), fence_mode_for=_fence_modes(config)), models
 
 
 def _fence_modes(config: Config) -> Callable[[str], str | None]:
     return lambda session: config.agent(parse_key(session).agent).fence_mode
+
+
+def _reset_policies(config: Config) -> Callable[[str], ResetPolicy]:
+    return lambda session: config.reset_policy(parse_key(session).agent, type_of(session))
 
 
 def _agents(config: Config) -> Callable[[str], AgentSettings]:

@@ -42,6 +42,8 @@ class InboundEvent:
             as the session, its channel or the configuration says.
         model: "provider/model" or None for the configured one.
         origin: free facts for people and for joining retries (token digest, request digest, …).
+        home: the session whose transcript this one shares from now on (`route.py`); its own key: none's; None: as it
+            has been.
     """
 
     session: str
@@ -55,6 +57,7 @@ class InboundEvent:
     queue: Mode | None = None
     model: str | None = None
     origin: dict[str, Any] = field(default_factory=dict)
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

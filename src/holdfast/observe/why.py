@@ -90,6 +90,7 @@ def describe_event(kind: str, data: dict[str, Any]) -> str:
 
 _WORDS = {
     "turn.history": lambda d: f"the client's history and the session: {d['history']}",
+    "turn.began_anew": lambda d: f"a new conversation began here: {d['why']}; what was said before is kept",
     "turn.trimmed": lambda d: f"{d['dropped']} old messages were left out to fit the model's window",
     "turn.discarded": lambda d: f"what had been streamed is kept for people, not as the answer: {d['reason']}",
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",

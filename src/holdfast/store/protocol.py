@@ -315,7 +315,37 @@ class StoryStore(Protocol):
     async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]: ...
 
 
-class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, StoryStore, Protocol):
+class LifeStore(Protocol):
+    """How conversations are kept apart, begin anew and end."""
+
+    async def keys_with(self, session: str) -> list[str]:
+        """All keys of a session's transcript, the oldest first; the key alone if it is not known."""
+        ...
+
+    async def last_spoken_ms(self, session: str, *, before_input: str | None = None) -> int | None:
+        """When people last spoke in a conversation, under whichever key, or were answered; None: never.
+
+        Args:
+            before_input: only what was accepted before this one counts; None: all.
+        """
+        ...
+
+    async def set_title(self, session: str, title: str | None) -> None:
+        """What lists show of a session, under whichever of its keys; the transcript says it first."""
+        ...
+
+    async def read_end(self, transcript: str) -> list[Line]:
+        """The newest lines, some tens of kilobytes of them."""
+        ...
+
+    async def read_mark(self, transcript: str, by: str) -> str | None:
+        """Up to which entry somebody has read; None: nobody has said so."""
+        ...
+
+    async def note_read(self, transcript: str, by: str, upto: str, now_ms: int) -> None: ...
+
+
+class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, StoryStore, LifeStore, Protocol):
     """Everything the kernel needs of a backend."""
 
     @property

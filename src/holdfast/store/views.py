@@ -62,7 +62,7 @@ class TurnView:
 @dataclass(frozen=True, slots=True)
 class SessionView:
     """One session key and its transcript. `pin`: a model of its own; `fallback`: another answers in place of its model
-    (`model/policy.py`).
+    (`model/policy.py`). `home`: the key whose transcript it shares.
     """
 
     key: str
@@ -75,6 +75,8 @@ class SessionView:
     updated_at_ms: int
     pin: Pin | None = None
     fallback: Fallback | None = None
+    title: str | None = None
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
+from holdfast.inbound.freshness import NEVER, ResetPolicy
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
@@ -43,8 +44,10 @@ from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
 from holdfast.turn.commands import Commands
+from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
+from holdfast.turn.turn import RESET_TYPE
 
 T = TypeVar("T")
 LOOK_S = 0.05
@@ -78,6 +81,7 @@ class World:
         channel: default: "test", which cannot be asked what has arrived.
         queue: what becomes of messages that find their session busy; default: a turn each, at once.
         commands: whether slash commands are carried out.
+        resets: when conversations begin anew by themselves, by session; default: never.
         faults: called at the named points of the store.
         timers: makes what fires timers, for each handle anew; None: nothing fires.
 
@@ -99,6 +103,7 @@ class World:
         fence_mode: str = "strict",
         queue: QueueSettings = PLAIN,
         commands: bool = False,
+        resets: Callable[[str], ResetPolicy] = lambda _: NEVER,
         faults: Faults | None = None,
         timers: Callable[[Holdfast], Timers] | None = None,
         patience_s: float = 10.0,
@@ -114,6 +119,7 @@ class World:
         self._limits = limits or LaneLimits()
         self._fence_mode = fence_mode
         self._queue = queue
+        self._resets = resets
         self._has_commands = commands
         self.faults = faults
         self._timers_for = timers
@@ -149,18 +155,19 @@ class World:
 
     async def inbound(
         self, session: str, text: str, *, key: str | None = None, lane: str = "main", to: str | None = "user",
-        queue: Mode | None = None, waits: bool = False,
+        queue: Mode | None = None, waits: bool = False, home: str | None = None,
     ) -> str:  # fmt: skip
         """One message comes in and is acknowledged; returns its input id (the first one's for a repeated key).
 
         Args:
-            queue, waits: as of `InboundEvent`.
+            queue, waits, home: as of `InboundEvent`.
             to: where the answer goes on the world's channel; None: nowhere, it is kept under the input id.
         """
         route = Route(self.channel.name, to) if to is not None else None
         event = InboundEvent(
-            session, {"content": text}, source="world", key=key, lane=lane, route=route, queue=queue, waits=waits
-        )
+            session, {"content": text}, source="world", key=key, lane=lane, route=route, queue=queue, waits=waits,
+            home=home,
+        )  # fmt: skip
         admission = await self.hf.accept(event)
         if isinstance(admission, LaneFull):
             raise AssertionError(f"lane {admission.lane!r} is full: {admission.waiting} wait, {admission.limit} may")
@@ -300,13 +307,17 @@ class World:
         """
         await self.idle(passing_s=passing_s)
         finals: dict[str, int] = {}
-        for session in await self.hf.sessions():
+        by_transcript = {session.transcript: session for session in await self.hf.sessions()}  # keys may share one
+        for session in by_transcript.values():
             leaf = None
             for line in await self.hf.session(session.key).lines():
                 if line.kind == "header":
                     continue
                 assert line.kind == "entry", f"{session.path}: a line of kind {line.kind}: {line.raw!r}"
-                assert line.parent == leaf, f"{session.path}: {line.id} hangs off {line.parent}, not {leaf}"
+                begins_anew = line.parent is None and line.type == "custom" and RESET_TYPE.encode() in line.raw
+                assert line.parent == leaf or begins_anew, (
+                    f"{session.path}: {line.id} hangs off {line.parent}, not {leaf}"
+                )
                 leaf = line.id
                 if line.origin is not None and line.origin.final:
                     for answered in line.origin.inputs:
@@ -343,7 +354,7 @@ class World:
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(self._tools),
         )
-        worker = Worker(hf, with_announcements(runner.run), limits=self._limits)
+        worker = Worker(hf, with_announcements(with_resets(hf, runner.run, self._resets)), limits=self._limits)
         courier = Courier(hf, [self.channel])
         self._courier = courier
         self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]

@@ -18,6 +18,7 @@ from holdfast.model import catalog
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.turn.events import TurnEvent
+from holdfast.turn.resets import begin_anew
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
@@ -74,9 +75,7 @@ class Commands:
         if command is None:
             return False
         if not command.acts_at_once:
-            await turn.begin_anew(by=f"/{command.name}")
-            if turn.pin is not None and turn.pin.source == "auto":  # a user's own choice stays
-                await self._hf.unpin_model(view.session)
+            await begin_anew(self._hf, turn, by=f"/{command.name}")
             turn.outcome = _told("A new conversation begins here. What was said before stays in the transcript.")
         else:
             turn.outcome = _told(await self._say(view.session, command, view.id))
@@ -100,12 +99,19 @@ class Commands:
                 raise
             return str(exc)
 
+    async def _inputs(self, session: str, state: str | None, limit: int = STOP_MAX) -> list[InputView]:
+        """Of the conversation, under whichever of its keys: they share its one owner and its one line."""
+        found: list[InputView] = []
+        for key in await self._hf.store.keys_with(session):
+            found += await self._hf.inputs(session=key, state=state, limit=limit)
+        return found
+
     # ── each of them ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _status(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
         hf = self._hf
-        running = [one for one in await hf.inputs(session=session, state="running") if one.id != input_id]
-        waiting = [one for one in await hf.inputs(session=session, state="queued") if one.id != input_id]
+        running = [one for one in await self._inputs(session, "running") if one.id != input_id]
+        waiting = [one for one in await self._inputs(session, "queued") if one.id != input_id]
         settings = await hf.queue_settings(session)
         doing = "nothing at the moment"
         if running:
@@ -130,7 +136,7 @@ class Commands:
     async def _stop(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
         stopped = taken_back = 0
         for state in ("queued", "running"):
-            for view in await self._hf.inputs(session=session, state=state, limit=STOP_MAX):
+            for view in await self._inputs(session, state):
                 if view.id != input_id:
                     result = await self._hf.cancel(view.id, by="/stop")
                     stopped += result == "requested"
@@ -143,13 +149,13 @@ class Commands:
         if words:
             target = words[0]
             report = await self._hf.why(target)
-            if report.session != session:
+            if report.session not in await self._hf.store.keys_with(session):
                 raise UnknownInputError(f"{target!r} is not of this session")
         else:
-            others = [one for one in await self._hf.inputs(session=session, limit=2) if one.id != input_id]
+            others = [one for one in await self._inputs(session, None, limit=2) if one.id != input_id]
             if not others:
                 raise InputError("nothing was said here before")
-            report = await self._hf.why(others[0].id)
+            report = await self._hf.why(max(others, key=lambda one: one.accepted_at_ms).id)
         lines = [f"{report.id}: {report.state}", *(line.text for line in report.lines[-WHY_LINES_MAX:])]
         return "\n".join(lines)
 

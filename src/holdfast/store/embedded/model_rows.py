@@ -11,20 +11,22 @@ from holdfast.inbound.event import Route
 from holdfast.model.cooldown import Cooldown, ModelFailure, after_failure, is_due, is_forgotten, left_s, probed
 from holdfast.model.policy import NOTHING_KNOWN, Fallback, ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import notice_delivery
+from holdfast.store.embedded.session_rows import home_of
 
 _COOLDOWN = "provider, credential, model, reason, errors, failed_at_ms, until_ms, asked_at_ms, demanded, label, probing"
 _PIN = "id, session, model, source, reason, set_at_ms, expires_at_ms, origin, set_by, checked_at_ms, credential, holds"
 
 
-_ANYTHING = """select exists(select 1 from model_cooldowns) or exists(select 1 from model_pins where session=?)
- or exists(select 1 from model_fallbacks where session=?)"""
+_ANYTHING = """select exists(select 1 from model_cooldowns)
+ or exists(select 1 from model_pins where session=coalesce((select home from sessions where key=?1), ?1))
+ or exists(select 1 from model_fallbacks where session=?1)"""
 
 
 def facts(conn: sqlite3.Connection, session: str) -> ModelFacts:
     """What a turn of `session` has to know; read in the transaction of its claim. As a rule nothing: asked first, since
     every claim of every session comes by here.
     """
-    if not conn.execute(_ANYTHING, (session, session)).fetchone()[0]:
+    if not conn.execute(_ANYTHING, (session,)).fetchone()[0]:
         return NOTHING_KNOWN
     return ModelFacts(tuple(_cooldowns(conn)), pin_of(conn, session), _fallback_of(conn, session))
 
@@ -111,7 +113,9 @@ def _pin(row: sqlite3.Row) -> Pin:
 
 
 def pin_of(conn: sqlite3.Connection, session: str) -> Pin | None:
-    row = conn.execute(f"select {_PIN} from model_pins where session=?", (session,)).fetchone()  # noqa: S608
+    """The pin of a session, which is that of all keys of its transcript."""
+    home = home_of(conn, session)
+    row = conn.execute(f"select {_PIN} from model_pins where session=?", (home,)).fetchone()  # noqa: S608
     return None if row is None else _pin(row)
 
 
@@ -122,6 +126,7 @@ def pins_of(conn: sqlite3.Connection, sessions: Iterable[str]) -> dict[str, Pin]
 
 def put_pin(conn: sqlite3.Connection, session: str, pin: Pin | None) -> None:
     """The session's pin from now on; None: no pin."""
+    session = home_of(conn, session)
     if pin is None:
         conn.execute("delete from model_pins where session=?", (session,))
         return

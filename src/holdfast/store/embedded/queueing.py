@@ -20,6 +20,7 @@ from holdfast.lane.policy import RANK, LaneLimits
 from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, Place, QueueSettings
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
+from holdfast.store.embedded.session_rows import home_of
 
 WAITING_PART, DROPPED_PART, DRAINING_PART = -1, -2, -3
 """Parts of an answer count from 0; a notice beside it is none of them."""
@@ -33,12 +34,13 @@ select i.* from inputs i join transcripts t on t.id=i.transcript where i.state i
 
 def settings_of(conn: sqlite3.Connection, session: str, usual: QueueSettings) -> QueueSettings:
     """A session's own settings over the usual ones."""
-    row = conn.execute("select value from queue_settings where session=?", (session,)).fetchone()
+    row = conn.execute("select value from queue_settings where session=?", (home_of(conn, session),)).fetchone()
     return usual if row is None else queue.with_change(usual, json.loads(row[0]))
 
 
 def change_settings(conn: sqlite3.Connection, session: str, change: dict[str, Any] | None) -> None:
     """Lay `change` over a session's own settings; None: it has none any more."""
+    session = home_of(conn, session)
     if change is None:
         conn.execute("delete from queue_settings where session=?", (session,))
         return

@@ -11,7 +11,7 @@ from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import boots, claims, inbox, model_rows, timer_rows
+from holdfast.store.embedded import boots, claims, inbox, model_rows, session_rows, timer_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -22,6 +22,8 @@ CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
 ms).
 """
+
+END_BYTES = 64 * 1024
 
 
 class Reading(StoreCore):
@@ -98,6 +100,19 @@ class Reading(StoreCore):
             return overtaker(row["lane"], inbox.times_yielded(conn, row["id"]), in_line) if in_line else None
 
         return await self.reads.ask(ask)
+
+    async def keys_with(self, session: str) -> list[str]:
+        return await self.reads.ask(lambda conn: session_rows.keys_with(conn, session))
+
+    async def last_spoken_ms(self, session: str, *, before_input: str | None = None) -> int | None:
+        return await self.reads.ask(lambda conn: session_rows.last_spoken_ms(conn, session, before_input))
+
+    async def read_end(self, transcript: str) -> list[Line]:
+        path = self.state.path / await self.reads.transcript_path(transcript)
+        return await self.in_thread(read_file, path, END_BYTES)
+
+    async def read_mark(self, transcript: str, by: str) -> str | None:
+        return await self.reads.ask(lambda conn: session_rows.read_mark(conn, transcript, by))
 
     async def timers(self, *, kind: str | None = None) -> list[Timer]:
         return await self.reads.ask(lambda conn: timer_rows.timers(conn, kind))

@@ -191,7 +191,7 @@ class Reads:
 
         def question(conn: sqlite3.Connection) -> list[SessionView]:
             rows = conn.execute(
-                "select s.key, s.transcript, s.created_at_ms, t.path, t.owner_turn, t.owner_lane,"
+                "select s.key, s.transcript, s.created_at_ms, s.home, s.title, t.path, t.owner_turn, t.owner_lane,"
                 " (select count(*) from inputs i where i.transcript=t.id and i.state in ('queued', 'running')"
                 "   and i.state='queued') as queued,"
                 " coalesce((select started_at_ms from turns u where u.session=s.key"
@@ -207,8 +207,8 @@ class Reads:
             return [
                 SessionView(
                     row["key"], row["transcript"], str(state_path / row["path"]), _size(state_path / row["path"]),
-                    row["owner_turn"], row["owner_lane"], row["queued"], row["used"], pins.get(row["key"]),
-                    fallbacks.get(row["key"]),
+                    row["owner_turn"], row["owner_lane"], row["queued"], row["used"],
+                    pins.get(row["home"] or row["key"]), fallbacks.get(row["key"]), row["title"], row["home"],
                 )
                 for row in rows
             ]  # fmt: skip

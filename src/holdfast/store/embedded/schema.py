@@ -29,10 +29,18 @@ create table transcripts(
 ) strict;
 create index transcripts_owned on transcripts(owner_lane) where owner_turn is not null;
 
+-- `home`: the key whose transcript this one shares. `title` repeats the newest `session_info` that we have written.
 create table sessions(
   key text primary key, transcript text not null references transcripts(id),
-  created_at_ms integer not null, updated_at_ms integer not null
+  created_at_ms integer not null, updated_at_ms integer not null, home text, title text
 ) strict;
+create index sessions_transcript on sessions(transcript);
+
+-- Up to which entry somebody has read, so that the same receipt is not written into the transcript again.
+create table read_marks(
+  transcript text not null, reader text not null, upto text not null, at_ms integer not null,
+  primary key(transcript, reader)
+) strict, without rowid;
 
 -- Inputs and their dedupe keys are never thrown away by running code.
 create table inputs(

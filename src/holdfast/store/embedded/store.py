@@ -19,6 +19,7 @@ from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
+from holdfast.store.embedded.lives import Lives
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.sharing import Sharing
@@ -28,7 +29,7 @@ from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
 
-class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Tidying):
+class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Tidying, Lives):
     """All operations of `store/protocol.py`."""
 
     @classmethod
@@ -45,11 +46,13 @@ class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering,
     async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
         """Store an input durably (one sync), or say why not. True when it returns, however the process ends."""
         validate_key(event.session)
+        if event.home is not None:
+            validate_key(event.home)
         digest = inbox.body_digest(event)
         now_ms = self.now_ms()
 
         def run(conn: sqlite3.Connection) -> Admission:
-            transcript = self.register_session(conn, event.session, now_ms)
+            transcript = self.register_session(conn, event.session, now_ms, event.home)
             admission = (queueing.accept_command if is_command else queueing.accept)(
                 conn, event, transcript, usual, self.options.limits, now_ms, digest
             )

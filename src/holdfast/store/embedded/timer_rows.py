@@ -11,13 +11,14 @@ from typing import Any
 
 from holdfast.inbound.event import Route
 from holdfast.inbound.timer import Timer, TimerRun, Wake
+from holdfast.store.embedded.session_rows import TIMER_SOURCES, keys_with
 
 RUNS_KEPT = 2000
 """Runs of one timer that are kept; older ones are forgotten, their inputs are not (semantics.md 2.6)."""
 WAKES_MAX = 200
 """Wakes of one timer that wait; of more the newest are kept."""
 ROUTES_LOOKED_AT = 10_000
-OUR_SOURCES = ("cron", "heartbeat", "announcement")
+OUR_SOURCES = TIMER_SOURCES
 _MARKS = ",".join("?" * len(OUR_SOURCES))
 
 _RUNS = """
@@ -141,13 +142,17 @@ def input_by_key(conn: sqlite3.Connection, source: str, account: str, key: str) 
 
 
 def last_route(conn: sqlite3.Connection, session: str) -> Route | None:
-    """Where the session's people were answered last."""
-    row = conn.execute(
-        "select route_channel, route_target from inputs where session=? and route_channel is not null"  # noqa: S608
-        f" and source not in ({_MARKS}) order by seq desc limit 1",  # only question marks are put in
-        (session, *OUR_SOURCES),
-    ).fetchone()
-    return None if row is None else Route(row[0], row[1])
+    """Where the session's people were answered last, under whichever of its keys."""
+    found: list[sqlite3.Row] = []
+    for key in keys_with(conn, session):
+        row = conn.execute(
+            "select seq, route_channel, route_target from inputs where session=? and route_channel is not null"  # noqa: S608
+            f" and source not in ({_MARKS}) order by seq desc limit 1",  # only question marks are put in
+            (key, *OUR_SOURCES),
+        ).fetchone()
+        found += [row] if row is not None else []
+    newest = max(found, key=lambda row: row["seq"], default=None)
+    return None if newest is None else Route(newest["route_channel"], newest["route_target"])
 
 
 def conversation_at(conn: sqlite3.Connection, route: Route) -> str | None:

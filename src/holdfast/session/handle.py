@@ -1,0 +1,112 @@
+"""One session key, for reading, for lines that are not conversation, and for what becomes of the whole of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast import ids
+from holdfast.clock import epoch_ms, iso
+from holdfast.errors import InputError, UnknownSessionError
+from holdfast.session import entries as made
+from holdfast.session.entries import Entry, Origin, encode_line, stamped
+from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+
+TITLE_CHARS_MAX = 200
+READER_CHARS_MAX = 200
+READ_TYPE = "holdfast:read"
+"""customType of a read receipt: who has seen the conversation, up to which entry."""
+
+
+class Session:
+    """A handle that costs nothing until it is used."""
+
+    def __init__(self, hf: Holdfast, key: str) -> None:
+        self._hf = hf
+        self.key = key
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def lines(self) -> list[Line]:
+        """All lines of the transcript file, in order. An unknown session raises UnknownSessionError."""
+        return await self._hf.store.read_lines(await self._known())
+
+    async def entries(self) -> list[Any]:
+        """All entries, decoded; lines of others that cannot be decoded come as they are (`ForeignEntry`)."""
+        lines = await self.lines()
+        return [decode_entry(line.raw) for line in lines if line.kind != "header"]
+
+    async def path(self) -> str | None:
+        views = await self._hf.store.sessions(prefix=self.key, limit=1000)
+        return next((view.path for view in views if view.key == self.key), None)
+
+    async def _known(self) -> str:
+        transcript = await self._hf.store.find_transcript(self.key)
+        if transcript is None:
+            raise UnknownSessionError(f"no session {self.key!r}; `holdfast sessions` lists them")
+        return transcript
+
+    # ── metadata ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
+        """Write one line that is not conversation (label, session info, model change, mirror, custom). Needs no turn.
+
+        Raises:
+            InputError: the entry is conversation; that needs a turn.
+            TranscriptUnsettledError: the end of the file is unclear and a turn owns it; try again after that turn.
+        """
+        store, now = self._hf.store, self._hf.clock.now()
+        entry_id = ids.derived_id("metadata", ids.nonce())
+        origin = Origin(store=store.store_id, turn="", epoch=0, lane="", writer="metadata")
+
+        def build(parent: str | None) -> bytes:
+            return encode_line(stamped(entry, id=entry_id, parent=parent, timestamp=iso(now), origin=origin))
+
+        if is_conversation(read_line(build(None))):
+            raise InputError("conversation is written by turns only: use `async with hf.turn(...)`")
+        transcript = await store.transcript_of(self.key)
+        await store.append_metadata(transcript, entry_id, build, sync=durable)
+        return entry_id
+
+    async def rename(self, title: str | None) -> None:
+        """Give the session a title, or take it away (None). It is metadata: no turn is taken or disturbed, and the
+        conversation gets no fresher by it. Durable when it returns; killed before, the title may stand in the
+        transcript and not yet in lists.
+
+        Raises:
+            UnknownSessionError, InputError: nothing was written. Others: as `append_metadata`.
+        """
+        await self._known()
+        title = title.strip() if title is not None else None
+        if title == "" or (title is not None and (len(title) > TITLE_CHARS_MAX or not title.isprintable())):
+            raise InputError(f"a title is one line of 1 to {TITLE_CHARS_MAX} characters; None takes it away")
+        await self.append_metadata(made.session_info(title), durable=True)
+        await self._hf.store.set_title(self.key, title)
+
+    async def mark_read(self, *, by: str, upto: str | None = None) -> bool:
+        """Note that somebody has seen the conversation. Metadata, as a title is; asked again it writes nothing twice.
+
+        Args:
+            by: who, in the caller's words.
+            upto: the id of the last entry seen; None: what is there now.
+
+        Returns: whether it was news.
+
+        Raises:
+            UnknownSessionError, InputError: nothing was written. Others: as `append_metadata`.
+        """
+        transcript = await self._known()
+        if not by.strip() or len(by) > READER_CHARS_MAX or not by.isprintable():
+            raise InputError(f"`by` names a reader in one line of 1 to {READER_CHARS_MAX} characters")
+        lines = [line for line in await self._hf.store.read_end(transcript) if is_conversation(line)]
+        upto = upto or (lines[-1].id if lines else None)
+        if upto is None or len(upto) > READER_CHARS_MAX:
+            raise InputError(f"nothing has been said in {self.key!r} that could have been read" if upto is None
+                             else "`upto` is the id of an entry")  # fmt: skip
+        if await self._hf.store.read_mark(transcript, by) == upto:
+            return False
+        await self.append_metadata(made.custom(READ_TYPE, {"by": by, "upto": upto}))
+        await self._hf.store.note_read(transcript, by, upto, epoch_ms(self._hf.clock.now()))
+        return True
