@@ -1,7 +1,7 @@
 """How many later inputs an accepted one can wait behind, over whole histories of a queue.
 
-The bound: whoever has waited `AGING_S` is passed by nobody who came later, neither on its session nor in its lane. What
-passes it before then are turns of better lanes, one at a time per session.
+The bound: who passes an input on its session came within `AGING_S` after it and is of a better lane. A session takes in
+a bounded number of inputs, so that is a bounded number of turns.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Machine:
 
 
 @given(_arrivals)
-def test_nobody_waits_behind_later_ones_for_longer_than_the_aging_time(arrivals: list[Arrival]) -> None:
+def test_only_better_lanes_pass_and_only_those_that_came_within_the_aging_time(arrivals: list[Arrival]) -> None:
     machine, at_s = Machine(), 0.0
     for pause_s, transcript, lane, steps in arrivals:
         at_s += pause_s
@@ -67,8 +67,7 @@ def test_nobody_waits_behind_later_ones_for_longer_than_the_aging_time(arrivals:
         assert now_s < 10_000, "somebody starves"
     began = [(one, one.began_s) for one in machine.seen if one.began_s is not None]
     for seq, (mine, mine_s) in enumerate(began):
-        passing = [(one, s) for one, s in began[seq + 1 :] if one.transcript == mine.transcript and s < mine_s]
-        for one, one_s in passing:
-            assert one_s - mine.accepted_s < AGING_S, "a later one of its session after it had waited long enough"
-            assert RANK[one.lane] < RANK[mine.lane] or one_s - one.accepted_s >= AGING_S
-        assert len(passing) <= AGING_S / STEP_S, "one at a time, and only while it was young"
+        passing = [one for one, s in began[seq + 1 :] if one.transcript == mine.transcript and s < mine_s]
+        for one in passing:
+            assert one.accepted_s - mine.accepted_s < AGING_S, "it came after mine had waited long enough"
+            assert RANK[one.lane] < RANK[mine.lane]

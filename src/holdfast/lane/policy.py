@@ -7,11 +7,12 @@ everybody older, so nobody starves.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 AGING_S = 60.0
-"""A machine's input that has waited this long counts like a user's. Longer than a usual turn, shorter than patience."""
+"""A machine's input counts like a user's that came so much later. Longer than a usual turn, shorter than patience."""
 
 RANK = {"main": 0, "subagent": 1, "hook": 2, "cron-nested": 3, "cron": 3, "heartbeat": 4}
 """Smaller goes first. Lanes not named here rank like a webhook."""
@@ -64,8 +65,18 @@ def rank(lane: str, waited_s: float) -> int:
 
 
 def order(waiting: Iterable[Waiting]) -> list[Waiting]:
-    """Rank first, then arrival."""
-    return sorted(waiting, key=lambda w: (rank(w.lane, w.waited_s), w.seq))
+    """Rank first, then arrival. A machine's input that has waited `AGING_S` stands in the users' line, behind those who
+    came in that time: they pass it, whoever comes later does not.
+    """
+    ranked = sorted(waiting, key=lambda w: (rank(w.lane, w.waited_s), w.seq))
+    first = [one for one in ranked if rank(one.lane, one.waited_s) == 0]
+    users = deque(one for one in first if RANK.get(one.lane, 2) == 0)
+    aged = deque(one for one in first if RANK.get(one.lane, 2) > 0)
+    merged: list[Waiting] = []
+    while users and aged:  # arrival among equals is by `seq` alone: wall clocks jump
+        is_due = aged[0].waited_s - AGING_S >= users[0].waited_s
+        merged.append((aged if is_due else users).popleft())
+    return [*merged, *users, *aged, *ranked[len(first) :]]
 
 
 def heads(waiting: Iterable[Waiting]) -> list[Waiting]:
