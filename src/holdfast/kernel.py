@@ -23,7 +23,7 @@ from holdfast.errors import (
     UnknownInputError,
 )
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
-from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, QueueSettings
+from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, RESET_BY, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.observe.why import build_report
@@ -107,6 +107,8 @@ class Holdfast:
             raise DrainingError()
         check_event(event)
         command = self.commands.find(event.session, event.lane, event.payload) if self.commands is not None else None
+        if command is not None:
+            event = replace(event, queue="interrupt" if command.stops_others else None)
         try:
             admission = await self.store.accept(event, self.queue_for(event), is_command=command is not None)
         except ResourceError as exc:
@@ -115,7 +117,7 @@ class Holdfast:
             raise
         if isinstance(admission, Accepted):
             if admission.interrupts is not None:  # a turn of another process hears of it from the ledger
-                self._cancel_live(admission.interrupts, INTERRUPTED_BY)
+                self._cancel_live(admission.interrupts, RESET_BY if command is not None else INTERRUPTED_BY)
             if self.commands is not None and command is not None and command.acts_at_once:
                 await self.commands.at_door(admission.input_id, event.session, command)
             if self.events.is_watched:

@@ -125,6 +125,33 @@ async def test_new_waits_for_the_turn_that_runs_and_is_never_steered_into_it(tmp
         assert (await world.settled(new)).state == "answered"
 
 
+async def test_reset_stops_the_turn_that_runs_and_whoever_asked_is_told(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as world:
+        world.model.hold()
+        first = await world.inbound(SESSION, "before")
+        await world.model.asked(1)
+        reset = await world.inbound(SESSION, "/reset")
+        stopped = await world.settled(first)
+        assert (stopped.state, stopped.detail) == ("cancelled", "cancelled by /reset")
+        world.model.release()
+        assert (await world.settled(reset)).state == "answered"
+        await world.settled(await world.inbound(SESSION, "after"))
+        assert [message["role"] for message in world.model.requests[-1].messages] == ["user"]
+        await world.idle(passing_s=5)
+        assert "Stopped." in [message.text for message in world.channel.received]
+
+
+async def test_reset_leaves_a_machines_turn_alone(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as world:
+        world.model.hold()
+        job = await world.inbound(SESSION, "a job", lane="cron")
+        await world.model.asked(1)
+        await world.inbound(SESSION, "/reset")
+        assert (await world.hf.input(job)).cancel_requested_by is None
+        world.model.release()
+        assert (await world.settled(job)).state == "answered"
+
+
 async def everything(world: World) -> None:
     await world.inbound(SESSION, "before", key="1")
     await world.idle(passing_s=120)

@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
     "`/queue default`",
     "model": "which model answers: `/model openai/gpt-5`, `/model default`",
     "new": "begin a new conversation; what was said stays in the transcript",
-    "reset": "the same as /new",
+    "reset": "the same at once: what is being answered here is stopped",
     "stop": "stop what is being answered, and forget what waits",
     "compact": "shorten the conversation",
     "why": "what became of the last message, or of the one with this id",
@@ -30,6 +30,8 @@ COMMANDS: dict[str, str] = {
 """Every command, and what it is for."""
 NEEDS_TURN = frozenset({"new", "reset"})
 """Those that change the conversation: they wait for their turn like a message. The others act at once."""
+STOPS_OTHERS = frozenset({"reset"})
+"""Of these, those that wait for nobody's answer: a turn that runs for people is asked to stop."""
 _COMMAND = re.compile(r"/([a-z][a-z_-]{0,31})(?:\s+(.*))?", re.DOTALL)
 
 
@@ -48,6 +50,11 @@ class Command:
     def acts_at_once(self) -> bool:
         """Whether it is carried out at the door, whatever runs."""
         return self.name not in NEEDS_TURN
+
+    @property
+    def stops_others(self) -> bool:
+        """Whether it interrupts what is being answered."""
+        return self.name in STOPS_OTHERS
 
 
 def read_command(lane: str, payload: Mapping[str, Any]) -> Command | None:

@@ -27,6 +27,8 @@ USER_LANE = "main"
 
 INTERRUPTED_BY = "a newer message"
 """How the request to stop is signed when a message interrupts a turn."""
+RESET_BY = "/reset"
+"""The same when a new conversation is asked for at once. Whoever is stopped by it is told so."""
 WAITED_S = 2.0
 """A wait is mentioned to the sender once it has lasted this long."""
 DEBOUNCE_MS_MAX = 60_000

@@ -72,7 +72,8 @@ class InboxStore(Protocol):
 
         Args:
             usual: how queues behave that have no settings of their own.
-            is_command: it is said to the runtime: taken although the queue is full, never steered or merged.
+            is_command: it is said to the runtime: taken although the queue is full, never steered or merged. One that
+                interrupts (`event.queue`) asks whatever turn runs in its session for people to stop.
         """
         ...
 

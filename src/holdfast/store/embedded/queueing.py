@@ -17,7 +17,7 @@ from holdfast import ids
 from holdfast.inbound.event import Accepted, Admission, InboundEvent, LaneFull
 from holdfast.lane import queue
 from holdfast.lane.policy import RANK, LaneLimits
-from holdfast.lane.queue import INTERRUPTED_BY, USER_LANE, Arrival, How, Mode, Place, QueueSettings
+from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY, USER_LANE, Arrival, How, Mode, Place, QueueSettings
 from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.session_rows import home_of
@@ -27,6 +27,7 @@ WAITING_PART, DROPPED_PART, DRAINING_PART = -1, -2, -3
 _QUEUED = """
 select i.* from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running')
  and i.state='queued' and i.transcript=? and (i.joined is null or i.joined is not t.owner_turn) order by i.seq"""
+_RUNNING = "select i.* from inputs i where i.transcript=? and i.state in ('queued', 'running') and i.state='running'"
 
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -70,7 +71,7 @@ def accept(
     if duplicate is not None:
         return duplicate
     ahead, alike, lane_depth = inbox.depths(conn, transcript, event.lane)
-    is_machine = event.lane in RANK and event.lane != USER_LANE
+    is_machine = _is_machine(event.lane)
     taken = ahead if is_machine else alike  # a flood of machines takes no place of a user's
     if lane_depth >= limits.depth_max:
         return LaneFull(event.lane, lane_depth, limits.depth_max)
@@ -115,8 +116,9 @@ def accept_command(
     if ahead > 2 * limits.per_session_max:
         return LaneFull(event.lane, ahead, limits.per_session_max)
     arriving = _arriving(event, "followup")
+    interrupts = interrupt_conversation(conn, transcript) if event.queue == "interrupt" and ahead else None
     inbox.store(conn, event, transcript, Arrival("followup", 0), arriving.id, now_ms, digest)
-    return Accepted(arriving.id, ahead)
+    return Accepted(arriving.id, ahead, interrupts)
 
 
 def _arriving(event: InboundEvent, mode: Mode) -> Place:
@@ -166,14 +168,24 @@ def _never_ran(row: sqlite3.Row) -> bool:
 
 def interrupt(conn: sqlite3.Connection, arriving: Place, transcript: str) -> str | None:
     """Ask the turn that runs for the same place to stop. Returns its input."""
-    row = conn.execute(
-        "select i.* from inputs i where i.transcript=? and i.state in ('queued', 'running') and i.state='running'",
-        (transcript,),
-    ).fetchone()
+    row = conn.execute(_RUNNING, (transcript,)).fetchone()
     if row is None or not queue.may_share(arriving, replace(place_of(row), waits=False)):
         return None
     conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (INTERRUPTED_BY, row["id"]))
     return row["id"]
+
+
+def interrupt_conversation(conn: sqlite3.Connection, transcript: str) -> str | None:
+    """Ask the turn that answers somebody there to stop, whoever asked. Returns its input."""
+    row = conn.execute(_RUNNING, (transcript,)).fetchone()
+    if row is None or _is_machine(row["lane"]):
+        return None
+    conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (RESET_BY, row["id"]))
+    return row["id"]
+
+
+def _is_machine(lane: str) -> bool:
+    return lane in RANK and lane != USER_LANE
 
 
 # ── sharing a turn ───────────────────────────────────────────────────────────────────────────────────────────────────

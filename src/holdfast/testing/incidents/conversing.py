@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
+from holdfast.lane.queue import USER_LANE
 from holdfast.testing.incidents.scenario import ScenarioError
 from holdfast.testing.incidents.world import InputName, ProcessGoneError, TurnName, World, WorldError
 
@@ -56,6 +58,32 @@ async def hand_over(world: World, one: InputName) -> None:
         one.id = answer["id"]
     else:
         world.errors[one.name] = f"refused: {answer['refused']}: {answer['text']}"
+
+
+async def reset_session(world: World, args: Args) -> None:
+    """Somebody asks for a new conversation in the session, now. It takes its turn; a death that is told next comes in
+    the middle of it, and then it is carried out after the restart.
+    """
+    session = args["session"]
+    one = InputName(f"reset {len(world.resets)}", session, USER_LANE, "/reset", "G", time.monotonic())
+    world.resets.append(one)
+    rows = [row for row in await world.ledger("sessions") if row["key"] == world.key(session) and row["path"]]
+    if rows:
+        world.saved[f"{session}.before"] = Path(rows[0]["path"]).read_bytes()
+    dies = world.ahead[:1] and world.ahead[0].verb == "kill" and "transcript not" in world.ahead[0].args.get("when", "")
+    if dies:
+        await world.process().do("kill_at", points=["append.after_intent"])
+    await hand_over(world, one)
+
+    async def stands_in_line() -> bool:
+        """It is done, or waits for a turn that has been asked to end."""
+        view = next(row for row in await world.ledger("inputs") if row["id"] == one.id)
+        turns = await world.ledger("turns")
+        running = [row for row in turns if row["session"] == view["session"] and row["state"] == "running"]
+        return view["state"] not in ("queued", "running") and not running
+
+    if not dies:
+        await world.until(stands_in_line, f"the reset of {session}")
 
 
 async def inbound_raw(world: World, args: Args) -> None:
@@ -133,10 +161,16 @@ async def stream(world: World, name: str, order: str, value: Any = None) -> None
 
 
 async def model_stream_begin(world: World, args: Args) -> None:
+    """A check point. A user's choice of a model is exact: of a turn that has one, another model than the scenario names
+    may be asked, and the facts decide.
+    """
     row = await ask_open(world, args["turn"])
     if args.get("model"):
         asked = [one["model"] for one in world.journal("ask") if one["turn"] == row["id"]]
-        if asked[-1].split("/")[0] != args["model"]:
+        pins = [
+            one for one in await world.ledger("pins") if one["session"] == row["session"] and one["source"] == "user"
+        ]
+        if asked[-1].split("/")[0] != args["model"] and not pins:
             raise WorldError(f"{args['turn']} asked {asked[-1]}, not {args['model']}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.comparing import Args, counted, one_of
 from holdfast.testing.incidents.scenario import Expectation, ScenarioError
@@ -155,8 +156,9 @@ async def turn_outcome(world: World, args: Args) -> str | None:
     row = await turn_row(world, args)
     what = f"turn {args.get('turn') or args['input']} ({row['detail']})"
     wrong = one_of(row["outcome"], args, words.TURN_OUTCOMES, what)
-    if wrong is None and args.get("is") == "superseded" and not (row["detail"] or "").startswith("superseded"):
-        return f"{what}: {row['outcome']}"
+    if wrong is None and args.get("is") == "superseded":
+        displaced = ("superseded", f"cancelled by {INTERRUPTED_BY}", f"cancelled by {RESET_BY}")
+        wrong = None if (row["detail"] or "").startswith(displaced) else f"{what}: {row['outcome']}"
     return wrong
 
 
@@ -400,7 +402,7 @@ async def file_kept(world: World, args: Args) -> str | None:
         after = files_of(world.folder / args["home"])
         changed = [] if before is None else [name for name in {*before, *after} if before.get(name) != after.get(name)]
         return "the folder was never looked at" if before is None else f"changed: {changed}" if changed else None
-    session, what = args["session"], args["what"]
+    session, what = args["session"].removesuffix(".old"), args["what"]  # a new conversation goes on in the same file
     path = await world.transcript(session)
     beside = [one.read_bytes() for one in path.parent.iterdir() if one.is_file()]
     if what == "transcript":
@@ -434,13 +436,14 @@ async def elapsed(world: World, args: Args) -> str | None:
         took = max((two["real_s"] - one["real_s"] for one, two in zip(begun, ended, strict=True)), default=None)
         return None if took is not None and took <= args["max_s"] else f"tools took {took} s"
     name, what = event_of(world, event)
-    input_id = world.input_id(name)
+    input_id = world.resets[0].id if what == "reset" else world.input_id(name)
     came = next(row for row in world.journal("acknowledged") if row["input"] == input_id)
-    runs = {row["id"] for row in await world.runs(name)}
+    runs = {row["id"] for row in await world.ledger("turns") if row["input_id"] == input_id}
     wanted = {
         "request": [row for row in world.journal("ask") if row["turn"] in runs],
         "start": [row for row in world.journal("event") if row["kind"] == "turn.started" and row["turn"] in runs],
-        "reply": await messages_of(world, {"input": name}),
+        "reply": await messages_of(world, {"input": name}) if what == "reply" else [],
+        "reset": [row for row in world.journal("event") if row["kind"] == "turn.settled" and row["input"] == input_id],
     }[what]
     if not wanted:
         return f"{event} never came"
@@ -452,8 +455,11 @@ def event_of(world: World, event: str) -> tuple[str, str]:
     """The input that an event is about, and which of its moments: e.g. "second_reply", "m1_start", "t2_lock"."""
     first, _, moment = event.partition("_")
     order = {"first": 0, "second": 1}
+    if event == "reset" and world.resets:
+        return "reset", "reset"
     if first in order and moment in ("request", "reply"):
-        return list(world.inputs)[order[first]], moment
+        said = [one.name for one in world.inputs.values() if one.lane != "heartbeat"]  # which nobody said
+        return said[order[first]], moment
     if first in world.inputs and moment == "start":
         return first, "start"
     if first in world.turns and moment == "lock":

@@ -44,6 +44,7 @@ from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
 from holdfast.testing.incidents.timer_orders import TimerOrders
+from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
@@ -127,9 +128,11 @@ class Node(TimerOrders):
         if self._around_store is not None:
             self._handle.store = self._around_store(self._handle.store)
         models = [f"{name}/model" for name in self._spec.models]
+        self._handle.commands = Commands(self._handle, model_of=lambda _: models[0])
         self._runner = Runner(
             self._handle,
             client_for=lambda _: self._model,
+            commands=self._handle.commands,
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
         )
@@ -281,12 +284,9 @@ class Node(TimerOrders):
             asks[-1].orders.put_nowait((order, value))
         return bool(asks)
 
-    def help_others(self, named: list[str]) -> int:
-        """Let the requests of turns that nobody has named end by themselves. How many there were."""
-        others = [ask for ask in self._model.open if ask.turn not in named]
-        for ask in others:
-            ask.orders.put_nowait(("end", None))
-        return len(others)
+    def asking(self) -> list[str]:
+        """The turns that have a request open at the provider."""
+        return [ask.turn for ask in self._model.open if ask.turn is not None]
 
     def announced(self, turn: str) -> list[str]:
         """Tool calls that the open answer of a turn has announced so far."""

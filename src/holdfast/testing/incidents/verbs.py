@@ -30,6 +30,7 @@ from holdfast.testing.incidents.conversing import (
     owned_rewrite,
     provider_error,
     redeliver,
+    reset_session,
     start_turn,
     switch_model,
     tool_begin,
@@ -283,6 +284,8 @@ async def kill(world: World, args: Args) -> None:
             await world.until(lambda: dead(process), f"{name} to die while it saves")
         elif when.startswith("after user record"):
             await world.until(lambda: asked(world), "a request at the provider")
+        elif when.endswith("transcript not"):
+            await world.until(lambda: dead(process), f"{name} to die between the two")
         elif when == "part 2 in flight":
             await world.until(lambda: second_part(world, process), "the second part to be sent")
     except ProcessGoneError:
@@ -421,7 +424,8 @@ TABLE: dict[str, Verb] = {
     "model_stream_chunk": model_stream_chunk, "model_stream_end": model_stream_end,
     "model_stream_stall": model_stream_stall, "owned_append": owned_append, "owned_rewrite": owned_rewrite,
     "process_start": process_start, "provider_error": provider_error, "read_only_access": read_only_access,
-    "redeliver": redeliver, "restart": restart, "start_turn": start_turn, "stop_graceful": stop_graceful,
+    "redeliver": redeliver, "reset_session": reset_session, "restart": restart, "start_turn": start_turn,
+    "stop_graceful": stop_graceful,
     "switch_model": switch_model,
     "tool_begin": tool_begin, "tool_end": tool_end,
 }  # fmt: skip

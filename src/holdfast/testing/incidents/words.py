@@ -107,7 +107,7 @@ FACTS: dict[str, str] = {
 TURN_OUTCOMES: dict[str, tuple[str, ...]] = {
     "completed": ("answered", "done"),
     "taken_over": ("taken_over",),
-    "superseded": ("taken_over",),
+    "superseded": ("taken_over", "cancelled"),
     "cancelled": ("cancelled",),
     "interrupted": ("interrupted", "died"),
 }
@@ -183,7 +183,6 @@ def word_table() -> str:
 WAITING_FOR_VERB: dict[str, str] = {
     "compaction": "compaction",
     "child_run_done": "child runs",
-    "reset_session": "session reset",
     "watchdog_scan": "stuck-session watchdog",
     "repair_command": "repair commands",
     "store_write": "session index",

@@ -230,6 +230,7 @@ class World:
     rig: Rig = field(default_factory=Rig)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     ahead: tuple[Step, ...] = ()
+    resets: list[InputName] = field(default_factory=list)
     updates: dict[str, int] = field(default_factory=dict)  # inputs by their number in the channel's stream
     position_refuses: str | None = None  # the disk of the channel's position, at its next write
     homes: dict[str, str] = field(default_factory=dict)
@@ -370,14 +371,22 @@ class World:
         async def look() -> dict[str, Any] | None:
             row = await self.turn(name)
             if row is None:
-                rows = [await self.turn(one) for one in self.turns]
-                named = [one["id"] for one in rows if one is not None]
-                for process in self.processes.values():
-                    if process.alive:
-                        await process.do("help_others", named=named)
+                await self.help_others()
             return row
 
         return await self.until(look, f"the beginning of {name}")
+
+    async def help_others(self) -> None:
+        """Let the requests of turns that nobody has named end by themselves. Which are open is asked before which are
+        named: one that begins meanwhile is not taken for another.
+        """
+        alive = [one for one in self.processes.values() if one.alive]
+        asking = [(one, await one.do("asking")) for one in alive]
+        rows = [await self.turn(one) for one in self.turns]
+        named = {one["id"] for one in rows if one is not None}
+        for process, turns in asking:
+            for turn in set(turns) - named:
+                await process.do("stream", turn=turn, order="end")
 
     async def owner(self, row: dict[str, Any]) -> Process:
         """The process in which a turn runs: the one that has its request or tool."""
