@@ -23,7 +23,7 @@ from holdfast.testing import wire
 from holdfast.testing.provider import ProviderStub, Scene
 from tests.flow.test_gateway_process import START_S, started
 
-SESSION = "agent:main:main"
+SESSION = "agent:main:console:direct:alice"
 TOKEN = "hooks-token-of-the-test"
 WORDS = 180
 CONFIG = """
@@ -33,7 +33,10 @@ fallbacks = ["demo/backup"]
 [models.providers.stub]
 base_url = "{url}/v1"
 api_key = "any"
+[identities]
+alice = ["console:alice", "slack:U1"]
 [heartbeat]
+session = "{session}"
 every = "10h"
 model = "stub/beat"
 isolated = {isolated}
@@ -41,7 +44,7 @@ target = "console:alice"
 [cron.jobs.mail]
 cron = "0 0 1 1 *"
 message = "look at the mail"
-target = "main"
+target = "session:{session}"
 to = "console:alice"
 [hooks]
 enabled = true
@@ -50,6 +53,8 @@ session = "{session}"
 message = "build {{{{ number }}}}"
 route = "console:alice"
 """
+WHERE = [{"channel": "console", "peer": "alice"}, {"channel": "slack", "peer": "U1"}]
+"""One person, on two channels: two keys, one transcript."""
 DONE = {"answered", "steered", "merged"}
 
 
@@ -68,9 +73,8 @@ class Town:
         assert answer.status_code < 300, answer.text
         return answer.json()
 
-    async def say(self, at: int, session: str, text: str) -> str:
-        body = {"text": text, "route": "console:alice"}
-        return (await self.post(at, f"/api/sessions/{session}/messages", body))["id"]
+    async def say(self, at: int, where: dict[str, str], text: str) -> str:
+        return (await self.post(at, "/api/messages", {"text": text, "route": "console:alice", **where}))["id"]
 
     async def hook(self, at: int, name: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self.post(at, f"/hooks/{name}", body, token=TOKEN)
@@ -118,7 +122,7 @@ async def speak(stub: ProviderStub, words: int, word_s: float) -> None:
         await asyncio.sleep(word_s)  # the pace is the scenario's own
 
 
-async def play(tmp_path: Path, *, isolated: bool, word_s: float) -> None:
+async def play(tmp_path: Path, *, isolated: bool, word_s: float, keys: int) -> None:
     async with town(tmp_path, isolated=isolated) as here:
         await here.hook(1, "wake", {"text": "look around"})
         async with asyncio.timeout(START_S):
@@ -127,7 +131,7 @@ async def play(tmp_path: Path, *, isolated: bool, word_s: float) -> None:
         speaking = asyncio.create_task(speak(here.stub, WORDS - 20, word_s))
         await here.hook(1, "build", {"number": 7})
         await here.command("cron", "run", "mail")
-        users = [await here.say(n % 2, SESSION, f"message {n}") for n in range(4)]
+        users = [await here.say(n % 2, WHERE[n % keys], f"message {n}") for n in range(4)]
         if isolated:
             seen = await here.until_settled(7, but=beat.id)
             assert not next(one for one in seen if one.id == beat.id).settled, "nobody waited for the heartbeat"
@@ -155,11 +159,13 @@ async def check(here: Town, seen: list[InputView], users: list[str], *, shared: 
 
 @pytest.mark.parametrize("isolated", [True, False])
 async def test_a_heartbeat_that_streams_while_everybody_talks(tmp_path: Path, isolated: bool) -> None:
-    await play(tmp_path, isolated=isolated, word_s=0.03)
+    await play(tmp_path, isolated=isolated, word_s=0.03, keys=2)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("isolated", [True, False])
-async def test_a_heartbeat_that_streams_for_three_minutes_while_everybody_talks(tmp_path: Path, isolated: bool) -> None:
-    await play(tmp_path, isolated=isolated, word_s=180 / WORDS)
+@pytest.mark.parametrize(("isolated", "keys"), [(True, 1), (True, 2), (False, 1), (False, 2)])
+async def test_a_heartbeat_that_streams_for_three_minutes_while_everybody_talks(
+    tmp_path: Path, isolated: bool, keys: int
+) -> None:
+    await play(tmp_path, isolated=isolated, word_s=180 / WORDS, keys=keys)

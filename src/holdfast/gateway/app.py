@@ -282,7 +282,8 @@ async def build_gateway(
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
         channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
         rules = hook_rules(config, parts.env, token=token, channels=channels)
-        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules)
+        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
+                         routing=config.routing())  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, timers, courier, closing)

@@ -7,9 +7,10 @@ cannot be done is said as JSON with a status of its own (`replies.py`). Read `cr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from fastapi import FastAPI, Query, Request
@@ -30,6 +31,8 @@ from holdfast.gateway.openai_api import ChatApi, Models, still_running
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
+from holdfast.inbound.route import Conversation, Kind, Rules
+from holdfast.inbound.route import route as choose_session
 from holdfast.kernel import Holdfast
 from holdfast.lane.queue import Mode
 from holdfast.session.key import validate_key
@@ -54,6 +57,7 @@ def create_app(
     closing: asyncio.Event | None = None,
     channels: Collection[str] = (),
     hooks: HookRules | None = None,
+    routing: Rules = Rules(),  # noqa: B008  # frozen
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -64,13 +68,14 @@ def create_app(
         hosts: names by which callers may address it (loopback); None: any.
         channels: by name, where answers may be sent to.
         hooks: what `/hooks/…` takes; None: those doors are not there.
+        routing: which agent and session take what was said on a channel.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
     app = FastAPI(title="Holdfast gateway", version=__version__, docs_url=None, redoc_url=None)
     door = Door(hf)
     app.include_router(ChatApi(hf, door, models, closing).router())
-    _Api(hf, door, EventStreams(hf, closing), closing, channels).add_to(app)
+    _Api(hf, door, EventStreams(hf, closing), closing, channels, routing).add_to(app)
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _add_errors(app)
@@ -81,9 +86,11 @@ class _Api:
     """Routes outside `/v1`."""
 
     def __init__(
-        self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event, channels: Collection[str]
-    ) -> None:
+        self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event, channels: Collection[str],
+        routing: Rules,
+    ) -> None:  # fmt: skip
         self._channels = channels
+        self._routing = routing
         self._hf = hf
         self._door = door
         self._streams = streams
@@ -92,6 +99,7 @@ class _Api:
     def add_to(self, app: FastAPI) -> None:
         routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", "/api/sessions/{key:path}/messages", self.post_message),
+            ("POST", "/api/messages", self.post_said),
             ("GET", "/api/sessions", self.list_sessions),
             ("GET", "/api/inputs", self.list_inputs),
             ("GET", "/api/inputs/{id}", self.get_input),
@@ -128,19 +136,46 @@ class _Api:
         `timeout` seconds (30, at most 600); the input goes on.
         """
         event = _read_message(validate_key(key), await read_object(request), waits=wait, channels=self._channels)
+        return await self._take(request, event, timeout)
+
+    async def post_said(
+        self,
+        request: Request,
+        wait: bool = False,
+        timeout: Annotated[float, Query(gt=0, le=WAIT_S_MAX)] = WAIT_S,  # noqa: ASYNC109 - a query parameter
+    ) -> Response:
+        """Hand over what was said on a channel, `{"channel", "peer", "kind"?, "account"?, "thread"?, "guild"?,
+        "team"?}` (kind: "direct", "group" or "channel"); the rest is as in `/api/sessions/{key}/messages`.
+
+        Bindings, `session.dm_scope` and identities choose the agent and the session. Answered as there, with `session`,
+        `agent` and the `binding` that decided. The answer goes to `route`, or to `channel:peer` if that is here.
+        """
+        body = await read_object(request)
+        said = _read_conversation(body)
+        routed = choose_session(said, self._routing)
+        if "route" not in body and said.channel in self._channels:
+            body["route"] = f"{said.channel}:{said.peer}"
+        event = _read_message(routed.key, body, waits=wait, channels=self._channels)
+        event = replace(event, home=routed.home or routed.key)
+        found = {"session": routed.key, "agent": routed.agent, "binding": routed.binding}
+        return await self._take(request, event, timeout, found)
+
+    async def _take(
+        self, request: Request, event: InboundEvent, timeout_s: float, found: Mapping[str, Any] = MappingProxyType({})
+    ) -> Response:
         asked = Asked.of(request)
         with self._hf.events.subscribe(session=event.session) as events, await self._door.admit(event, asked) as stay:
             headers = {"x-holdfast-input": stay.view.id}
             headers |= {"x-holdfast-joined": stay.view.id} if stay.joined else {}
-            if not wait:
+            if not event.waits:
                 stay.given()
-                stored = {"id": stay.view.id, "state": stay.view.state, "ahead": stay.ahead}
+                stored = {"id": stay.view.id, "state": stay.view.state, "ahead": stay.ahead, **found}
                 return json_response(stored, 202, headers)
-            view = await unless_gone(request, self._settled(events, stay.view, timeout))
+            view = await unless_gone(request, self._settled(events, stay.view, timeout_s))
             if not view.settled:
-                raise still_running(view.id, timeout)
+                raise still_running(view.id, timeout_s)
             stay.given()
-            return json_response(_shown(view), headers=headers)
+            return json_response({**_shown(view), **found}, headers=headers)
 
     async def _settled(self, events: Subscription, view: InputView, timeout_s: float) -> InputView:
         """The input's view when it is settled, after `timeout_s`, or when the gateway closes."""
@@ -193,6 +228,22 @@ class _Api:
             raise DrainingError(RETRY_AFTER_S)
         hold = await self._hf.held()
         return json_response({"status": "ready"} if hold is None else {"status": "ready", "held": hold.way_out})
+
+
+def _read_conversation(body: dict[str, Any]) -> Conversation:
+    for name in ("channel", "peer"):
+        if not isinstance(body.get(name), str) or not body[name]:
+            raise InputError(f"{name}: must be a text that is not empty")
+    for name in ("kind", "account", "thread", "guild", "team"):
+        if not isinstance(body.get(name), str | None):
+            raise InputError(f"{name}: must be a string")
+    kind = body.get("kind") or "direct"
+    if kind not in get_args(Kind):
+        raise InputError(f"kind: must be one of {', '.join(get_args(Kind))}")
+    return Conversation(
+        body["channel"], kind, body["peer"], body.get("account") or "", body.get("thread"), body.get("guild"),
+        body.get("team"),
+    )  # fmt: skip
 
 
 def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: Collection[str]) -> InboundEvent:
