@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.inbound import heartbeat, heartbeat_file
-from holdfast.inbound.heartbeat import Defer, Reply, Surroundings, gate, is_active, next_tick, plan_reply, skip_reason
+from holdfast.inbound.heartbeat import (
+    Defer,
+    Reply,
+    Surroundings,
+    gate,
+    is_active,
+    is_only_ack,
+    next_tick,
+    plan_reply,
+    skip_reason,
+)
 from holdfast.inbound.heartbeat_file import due_tasks, read_instructions
 from tests.property.test_schedule import ZONES, changes, moments
 
@@ -209,6 +219,12 @@ def test_the_same_text_is_said_once_a_day() -> None:
     assert plan_reply("The disk is full", 5000 + DAY_MS, **last).kind == "send"
     assert plan_reply("The disk is full", 4000, **last).kind == "send"
     assert plan_reply("The disk is nearly full", 6000, **last).kind == "send"
+
+
+def test_a_silent_answer_is_for_nobody() -> None:
+    assert plan_reply("NO_REPLY", 0, show_ok=True) == Reply("silent")
+    assert is_only_ack([("NO_REPLY", False)])
+    assert not is_only_ack([("NO_REPLY", True)])
 
 
 def test_what_is_shown_can_be_chosen() -> None:

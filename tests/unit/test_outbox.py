@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from holdfast.inbound.event import Route
 from holdfast.lane import states
-from holdfast.outbox.message import MOVED_ON_NOTE, PART_CHARS_MAX, Outcome, delivery_id, plan_deliveries
+from holdfast.outbox.message import (
+    MOVED_ON_NOTE,
+    PART_CHARS_MAX,
+    SILENT,
+    Outcome,
+    answered_by,
+    delivery_id,
+    is_silent,
+    plan_deliveries,
+)
 from holdfast.outbox.outbox import (
     POSSIBLE_DUPLICATE,
     RETRY_AFTER_MAX_S,
@@ -23,6 +32,7 @@ from holdfast.outbox.outbox import (
     next_step,
     retry_in_s,
 )
+from holdfast.session.entries import assistant
 
 ROUTE = Route("test", "user")
 ROW = OpenDelivery(
@@ -169,6 +179,23 @@ def test_a_settlement_plans_its_answer_and_its_note_as_parts_in_order() -> None:
 def test_an_answer_without_a_route_or_without_words_goes_nowhere() -> None:
     assert plan_deliveries("in_1", None, Outcome("answered", answer="hello")) == []
     assert plan_deliveries("in_1", ROUTE, Outcome("answered", answer="")) == []
+
+
+@pytest.mark.parametrize("said", ["NO_REPLY", " **NO_REPLY**\n", "`NO_REPLY`."])
+def test_a_silent_answer_goes_nowhere_and_says_so(said: str) -> None:
+    message = assistant(said, model="demo/demo").message
+    silent = answered_by(message, "e_1")
+    assert (silent.state, silent.answer, silent.detail) == ("answered", said, SILENT)
+    assert plan_deliveries("in_1", ROUTE, replace(silent, notice="(This answers your last 2 messages.)")) == []
+    assert answered_by(message, "e_1", detail="settled from its final line").detail == (
+        f"{SILENT}; settled from its final line"
+    )
+
+
+@pytest.mark.parametrize("said", ["", "NO_REPLY needed", "no_reply", "I answer NO_REPLY", "NO_REPLY_AT_ALL"])
+def test_the_token_in_other_words_is_text_like_any_other(said: str) -> None:
+    assert not is_silent(said)
+    assert answered_by(assistant(said, model="demo/demo").message, None).detail is None
 
 
 def test_lone_surrogates_are_replaced_because_no_channel_and_no_ledger_takes_them() -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from holdfast.errors import InputError
 from holdfast.inbound.schedule import duration_ms, zone_of
+from holdfast.outbox.message import is_silent
 
 ACK_TOKEN = "HEARTBEAT_OK"  # a word of the protocol
 ACK_CHARS_MAX = 300
@@ -265,7 +266,8 @@ def _without_token(text: str) -> str:
 def is_only_ack(replies: Sequence[tuple[str | None, bool]], ack_chars_max: int = ACK_CHARS_MAX) -> bool:
     """Whether nothing of what a job has said (text, has media) is worth sending. No reply at all is none either."""
     return all(
-        strip_ack(text, heartbeat=True, ack_chars_max=ack_chars_max).skip and not media for text, media in replies
+        (is_silent(text) or strip_ack(text, heartbeat=True, ack_chars_max=ack_chars_max).skip) and not media
+        for text, media in replies
     )
 
 
@@ -289,6 +291,8 @@ def plan_reply(
         prefix: what the agent's replies begin with; not part of what it says.
     """
     said = (text or "").strip().removeprefix(prefix).strip()
+    if is_silent(said):
+        return Reply("silent")
     acked = strip_ack(said, heartbeat=True, ack_chars_max=ack_chars_max)
     if acked.skip:
         return Reply("send", ACK_TOKEN) if show_ok and acked.stripped else Reply("ack")

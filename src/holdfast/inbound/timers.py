@@ -26,6 +26,7 @@ from holdfast.inbound.orders import accept_once
 from holdfast.inbound.timer import CRON, HEARTBEAT, Timer, TimerRun, Wake, run_id
 from holdfast.kernel import Holdfast
 from holdfast.model.failure import classify
+from holdfast.outbox.message import SILENT, is_silent
 from holdfast.store.views import InputView
 
 LOOK_S = 1.0
@@ -424,4 +425,4 @@ def _ended(view: InputView) -> Ended:
         return Ended("failed", detail=detail, reason=classify(view.detail or "").reason)
     if view.state in ("cancelled", "skipped"):
         return Ended(view.state, detail=view.detail)
-    return Ended("ok", view.answer)
+    return Ended("ok", view.answer, detail=SILENT if is_silent(view.answer) else None)

@@ -26,6 +26,17 @@ NOT_WRITTEN_NOTE = (
 """The same under an answer that the transcript could not take."""
 
 
+SILENT_TOKEN = "NO_REPLY"  # a word of the protocol
+SILENT = "silent: the agent had nothing to say"
+"""What the ledger keeps of an answer that is for nobody, so that it is not taken for one that was lost."""
+_EDGES = "*`_~. \t\r\n"
+
+
+def is_silent(text: str | None) -> bool:
+    """Whether an answer says that there is none: the token and nothing else, but for markup around it."""
+    return (text or "").strip(_EDGES) == SILENT_TOKEN
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an input ends.
@@ -57,7 +68,10 @@ def answered_by(
     """The outcome that a final assistant message stands for. `facts` are kept in its result besides what follows."""
     finish = {"toolUse": "tool_calls", "length": "length"}.get(message.get("stopReason", "stop"), "stop")
     result = {"message": message, "finish": finish, "usage": message.get("usage"), "entry_id": entry_id}
-    return Outcome("answered", answer=text_of(message), result={**facts, **result}, detail=detail)
+    answer = text_of(message)
+    if is_silent(answer):
+        detail = SILENT if detail is None else f"{SILENT}; {detail}"
+    return Outcome("answered", answer=answer, result={**facts, **result}, detail=detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +86,10 @@ class Delivery:
 
 
 def plan_deliveries(input_id: str, route: Route | None, outcome: Outcome) -> list[Delivery]:
-    """The rows that are committed with a settlement. No route, or nothing to say: none."""
-    if route is None:
+    """The rows that are committed with a settlement. No route, or nothing to say: none. A note under an answer that is
+    silent would be a note under nothing.
+    """
+    if route is None or is_silent(outcome.answer):
         return []
     texts = [text for text in (outcome.answer, outcome.notice) if text]
     body = "\n\n".join(texts).encode("utf-8", "replace").decode()  # lone surrogates are not text any channel takes

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY
+from holdfast.outbox.message import SILENT
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.comparing import Args, counted, one_of
 from holdfast.testing.incidents.scenario import Expectation, ScenarioError
@@ -94,8 +95,12 @@ async def no_silent_loss(world: World, args: Args) -> str | None:
 
 
 async def delivery_state(world: World, args: Args) -> str | None:
+    await find_heartbeats(world)
     input_id = world.input_id(args["input"])
     states = {row["state"] for row in await world.ledger("deliveries") if row["input_id"] == input_id}
+    view = await input_view(world, args["input"])
+    if not states and (view["detail"] or "").startswith(SILENT):
+        states = {"silent"}
     if not states:
         return f"the answer of {args['input']} has no delivery"
     for state in states:

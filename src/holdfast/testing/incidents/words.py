@@ -133,8 +133,9 @@ DELIVERY_STATES: dict[str, tuple[str, ...]] = {
     "delivered": ("sent",),
     "unknown_reported": ("unknown",),
     "failed": ("failed",),
+    "silent": ("silent",),
 }
-"""`delivery_state`: states of an outbox row (`holdfast outbox`)."""
+"""`delivery_state`: states of an outbox row (`holdfast outbox`); `silent`: there is none, and the input says so."""
 
 LOG_RECORDS: dict[str, str] = {
     "turn_taken_over": r"\[diagnostic\] lane task error: .*SessionTakeoverError",
@@ -268,8 +269,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
             return WAITING_FOR_FACT[fact]
         if fact in ("log_event", "log_absent") and args.get("name") in WAITING_FOR_LOG:
             return WAITING_FOR_LOG[args["name"]]
-        if args.get("is") == "silent":
-            return "silent replies"
     return None
 
 
