@@ -22,6 +22,8 @@ from holdfast.testing.disk.workloads import WORKLOADS
 ROOT = Path(__file__).parents[2]
 RUNS_MIN = 15
 """Fewer than this means that the calls were not counted."""
+FEWER = {("opening again", "kill-log"): 3}
+"""A state that is there already is opened with few writes."""
 RECOVERIES = [name for name in WORKLOADS if name.startswith("recovery")]
 Record = Callable[[str, object], None]
 
@@ -51,7 +53,7 @@ def run(folder: Path, part: str, workload: str, record: Record, *more: str) -> N
     assert done.returncode == 0, done.stderr
     [result] = results
     record("disk faults", [part, result["runs"]])
-    assert result["runs"] >= RUNS_MIN
+    assert result["runs"] >= FEWER.get((workload, part), RUNS_MIN)
 
 
 @pytest.mark.timeout(600)
