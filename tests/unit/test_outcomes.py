@@ -13,7 +13,7 @@ from holdfast.turn.outcomes import explain
     ("said", "left"),
     [
         ("cannot write /var/lib/holdfast/sessions/main.jsonl: no space", "cannot write …/main.jsonl: no space"),
-        ("'/srv/s/fence/a.rec' is damaged", "'…/a.rec' is damaged"),
+        ("'/data/s/fence/a.rec' is damaged", "'…/a.rec' is damaged"),
         ("see ~/state/ledger.sqlite3", "see …/ledger.sqlite3"),
         ("https://example.org/docs/errors.html and/or 3/4", "https://example.org/docs/errors.html and/or 3/4"),
         ("either/or, /queue, a // b", "either/or, /queue, a // b"),
@@ -24,6 +24,6 @@ def test_of_a_path_only_the_name_is_left(said: str, left: str) -> None:
 
 
 def test_a_sender_is_not_told_where_the_state_lies() -> None:
-    told = explain(ResourceError("/home/op/state/sessions/x.jsonl: no space left on the device."))
-    assert "/home" not in told
+    told = explain(ResourceError("/data/state/sessions/x.jsonl: no space left on the device."))
+    assert "/data" not in told
     assert "…/x.jsonl: no space left" in told

@@ -1,4 +1,4 @@
-"""`sessions`, `turns`, `inputs`, `outbox`: what is in the store, newest first. They change nothing in it."""
+"""`sessions`, `turns`, `inputs`: what is in the store, newest first. They change nothing in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from holdfast.cli.settings import Settings, common_options, pass_settings
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
-    from holdfast.store.views import DeliveryView, InputView, SessionView, TurnView
+    from holdfast.store.views import InputView, SessionView, TurnView
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def _turn(view: TurnView) -> list[str]:
 @pass_settings
 def inputs(settings: Settings, session: str | None, wanted: str | None, limit: int) -> None:
     """List the inputs and what became of them; `holdfast why ID` tells more."""
-    views = read(settings, lambda hf: hf.inputs(session=session, state=_known("input", wanted), limit=limit))
+    views = read(settings, lambda hf: hf.inputs(session=session, state=known_state("input", wanted), limit=limit))
     columns = ["INPUT", "SESSION", "LANE", "SOURCE", "STATE", "ACCEPTED", "DETAIL"]
     show(settings, views, columns, _input, empty="no inputs")
 
@@ -114,28 +114,7 @@ def _input(view: InputView) -> list[str]:
     return [view.id, view.session, view.lane, view.source, view.state, local_time(view.accepted_at_ms), detail]
 
 
-@click.command()
-@click.option(
-    "--in-state", "wanted", metavar="STATE", help="Only in this state: pending, started, sent, unknown, failed."
-)
-@limit_option
-@common_options
-@pass_settings
-def outbox(settings: Settings, wanted: str | None, limit: int) -> None:
-    """List what must go out, and whether it has. Exit code 1 if something was given up or its fate is unknown."""
-    views = read(settings, lambda hf: hf.deliveries(state=_known("delivery", wanted), limit=limit))
-    columns = ["DELIVERY", "INPUT", "ROUTE", "PART", "STATE", "TRIES", "CHANGED", "DETAIL"]
-    show(settings, views, columns, _delivery, empty="nothing in the outbox")
-    if any(view.state in ("failed", "unknown") for view in views):
-        click.get_current_context().exit(1)
-
-
-def _delivery(view: DeliveryView) -> list[str]:
-    changed, detail = local_time(view.updated_at_ms), shortened(view.detail or view.label or view.body)
-    return [view.id, view.input_id, view.route, str(view.part), view.state, str(view.attempts), changed, detail]
-
-
-def _known(machine: str, state: str | None) -> str | None:
+def known_state(machine: str, state: str | None) -> str | None:
     """The state asked for, if the table of that machine has it. Raises a usage error that lists those it has."""
     from holdfast.lane.states import TRANSITIONS
 

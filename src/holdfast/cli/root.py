@@ -17,7 +17,7 @@ COMMANDS = {
     "transcript": "transcript",
     "turns": "lists",
     "inputs": "lists",
-    "outbox": "lists",
+    "outbox": "outbox",
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",

@@ -326,6 +326,17 @@ class QueueOverrides(Section):
     drop: Drop | None = Field(default=None, description="As `queue.drop`.")
 
 
+class OutboxConfig(Section):
+    """Answers on their way to people."""
+
+    stale_hours: float = Field(
+        default=24.0,
+        gt=0,
+        description="What could not be sent for so long (every gateway was down) is not sent unasked; it has failed "
+        "then, and `holdfast outbox retry` sends it.",
+    )
+
+
 class QueueConfig(Section):
     """What happens to a message that finds its session busy. `/queue` in a chat changes it for that session."""
 
@@ -684,6 +695,7 @@ class Config(Section):
     turn: TurnConfig = Field(default_factory=TurnConfig)
     lanes: LanesConfig = Field(default_factory=LanesConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
+    outbox: OutboxConfig = Field(default_factory=OutboxConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
     bindings: FrozenMap[BindingConfig] = Field(default_factory=dict, validate_default=True)

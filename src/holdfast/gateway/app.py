@@ -166,9 +166,10 @@ async def run_until_settled(
 
 
 @asynccontextmanager
-async def run_courier(hf: Holdfast, channels: Iterable[Channel]) -> AsyncIterator[Courier]:
+async def run_courier(hf: Holdfast, config: Config, channels: Iterable[Channel]) -> AsyncIterator[Courier]:
     """Deliver to the console and to `channels` until left; what is being sent then gets some seconds to arrive."""
-    courier = Courier(hf, [ConsoleChannel(), WebhookChannel(_addresses(hf)), *channels])
+    every = [ConsoleChannel(), WebhookChannel(_addresses(hf)), *channels]
+    courier = Courier(hf, every, stale_s=config.outbox.stale_hours * 3600)
     delivering = asyncio.create_task(courier.run(), name="courier")
     try:
         yield courier
@@ -273,7 +274,7 @@ async def build_gateway(
     from holdfast.gateway.openai_api import Models
 
     async with (
-        run_courier(hf, parts.channels) as courier,
+        run_courier(hf, config, parts.channels) as courier,
         open_worker(hf, config, parts=parts) as (worker, models),
         run_timers(hf, config) as timers,
     ):

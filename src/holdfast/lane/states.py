@@ -48,6 +48,11 @@ DELIVERY: dict[tuple[str, str], str] = {
     ("unknown", "resend_labelled"): "started",
     ("unknown", "report"): "failed",
     ("pending", "give_up"): "failed",
+    ("pending", "expire"): "failed",  # nobody could send it for so long that it would surprise people now
+    ("failed", "retry"): "pending",  # an operator's wish, and only that
+    ("failed", "drop"): "dropped",
+    ("pending", "drop"): "dropped",
+    ("unknown", "drop"): "dropped",
 }
 
 TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {"input": INPUT, "turn": TURN, "delivery": DELIVERY}

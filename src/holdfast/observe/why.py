@@ -134,6 +134,9 @@ _DELIVERY_WORDS = {
     "not_found": "not on the platform, to be sent again",
     "resend_labelled": "sent again with a label",
     "report": "reported as failed",
+    "expire": "given up: it stood still for too long",
+    "retry": "to be sent again by somebody's wish",
+    "drop": "dropped by somebody's wish",
 }
 
 

@@ -27,6 +27,7 @@ from holdfast.kernel import Holdfast
 from holdfast.outbox.outbox import (
     NO_CHANGE,
     POSSIBLE_DUPLICATE,
+    STALE_S,
     STALLED_S,
     Change,
     OpenDelivery,
@@ -66,8 +67,9 @@ class Courier:
     Any number of processes may serve the same channels of one state, each with one courier for its handle.
     """
 
-    def __init__(self, hf: Holdfast, channels: Iterable[Channel]) -> None:
+    def __init__(self, hf: Holdfast, channels: Iterable[Channel], *, stale_s: float = STALE_S) -> None:
         self._hf = hf
+        self._stale_s = stale_s
         self._channels = {channel.name: channel for channel in channels}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}  # by channel and target: one message at a time
         self._watched: dict[str, _Watch] = {}
@@ -183,6 +185,7 @@ class Courier:
             on_unknown=traits.on_unknown,
             longest_request_s=traits.longest_request_s,
             watched_s=self._hf.clock.mono() - watch.since_mono if watch is not None else 0.0,
+            stale_s=self._stale_s,
         )
         if step == "reconcile" and watch is not None and self._hf.clock.mono() < watch.ask_again_mono:
             return "wait"
@@ -235,7 +238,7 @@ class Courier:
         elif step == "report_stalled":
             why = f"process {row.process} stands still in the middle of it: nobody can tell whether it has arrived"
             log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
-            await self._move(row, step, Change(why))
+            await self._move(row, step, Change(why, label=POSSIBLE_DUPLICATE))
         elif step == "note_death":
             await self._move(row, "sender_died", Change(f"process {row.process} ended while it was sending this"))
         elif step == "note_loss":
@@ -245,7 +248,11 @@ class Courier:
         elif step == "report":
             why = f"nobody can tell whether it has arrived, so it is not sent again: {row.detail}"
             log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
-            await self._move(row, "report", Change(why[:DETAIL_CHARS_MAX]))
+            await self._move(row, "report", Change(why[:DETAIL_CHARS_MAX], label=POSSIBLE_DUPLICATE))
+        elif step == "expire":
+            why = f"it could not be sent for {row.idle_s / 3600:.0f} h; `holdfast outbox retry {row.id}` sends it"
+            log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
+            await self._move(row, "expire", Change(why))
 
     async def _start_and_send(self, channel: Channel, row: OpenDelivery, event: str, change: Change) -> None:
         starting = asyncio.ensure_future(self._move(row, event, change))

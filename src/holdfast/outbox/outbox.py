@@ -20,13 +20,16 @@ STALLED_S = 90.0
 """A sender that lives (or of whom nobody can tell) and has recorded nothing for this long after the end of its longest
 request stands still: as for turns (specification, "Who is alive")."""
 
+STALE_S = 24 * 3600.0
+"""What has stood still for so long (every gateway was down) is not sent unasked. Source: semantics.md 2.11, peers."""
+
 POSSIBLE_DUPLICATE = "(may be a duplicate)"
 """Stands before a copy of which an earlier one may have arrived."""
 
 Sender = Literal["nobody", "alive", "dead", "unknown"]
 Step = Literal[
     "wait", "send", "note_death", "note_loss", "reconcile", "resend_labelled", "report", "resend_past_stalled",
-    "report_stalled",
+    "report_stalled", "expire",
 ]  # fmt: skip
 OnUnknown = Literal["resend_labelled", "report"]
 
@@ -42,6 +45,7 @@ class OpenDelivery:
         sender: whether that process lives; "nobody" while no send is under way.
         sent_chars, piece_chars: how much of `body` is confirmed; how much after that the next piece takes (0: not cut).
         due_in_s: 0 if it may be sent now.
+        idle_s: for how long nothing has happened with it, by the wall clock.
     """
 
     id: str
@@ -60,6 +64,7 @@ class OpenDelivery:
     sender: Sender
     due_in_s: float
     detail: str | None = None
+    idle_s: float = 0.0
 
     @property
     def key(self) -> str:
@@ -96,6 +101,7 @@ def next_step(
     on_unknown: OnUnknown,
     longest_request_s: float,
     watched_s: float,
+    stale_s: float = STALE_S,
 ) -> Step:
     """What to do with a row that this process is not sending at the moment.
 
@@ -104,11 +110,14 @@ def next_step(
         reconciles: whether the platform can be asked (and has not failed to answer too often).
         watched_s: for how long we have seen it as it is, on our own clock. A request of its dead sender may still
             be on its way for `longest_request_s`; before that nothing is asked, resent or given up.
+        stale_s: what has waited for longer is given up, for people to decide.
 
     A sender that stands still may go on at any time and send its unlabelled copy, so the platform's "not here" means
     nothing: only a labelled copy or a report may follow.
     """
     labelled = on_unknown == "resend_labelled" and row.attempts <= len(RETRY_AFTER_S)
+    if row.state == "pending" and row.idle_s > stale_s:
+        return "expire"
     if row.state == "pending":
         return "send" if row.due_in_s <= 0 else "wait"
     if row.state == "started":

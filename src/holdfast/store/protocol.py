@@ -190,6 +190,10 @@ class OutboxStore(Protocol):
         """The first unfinished row of each target of these channels, whatever its state."""
         ...
 
+    async def delivery(self, delivery_id: str) -> OpenDelivery | None:
+        """One row, in whatever state; None: there is none of this id."""
+        ...
+
     async def move_delivery(self, seen: OpenDelivery, event: str, change: Change = NO_CHANGE) -> OpenDelivery | None:
         """Move a row (`lane/states.py`) if it still is as it was seen; durable when it returns.
 

@@ -81,7 +81,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One outbox row. `state`: "pending", "started", "sent", "unknown", "failed"."""
+    """One outbox row. `state`: "pending", "started", "sent", "unknown", "failed", "dropped"."""
 
     id: str
     input_id: str

@@ -47,7 +47,7 @@ def move(
             now_ms + int(change.retry_in_s * 1000),
             now_ms,
             process if starts else seen.process,
-            0 if next_piece else seen.attempts + starts,
+            0 if next_piece or event == "retry" else seen.attempts + starts,
             seen.sent_chars + seen.piece_chars if next_piece else seen.sent_chars,
             0 if next_piece else seen.piece_chars if change.piece_chars is None else change.piece_chars,
             None if next_piece else change.label or seen.label,
@@ -63,6 +63,14 @@ def move(
     return _open_delivery(row, now_ms, lambda _: "alive")
 
 
+def delivery(
+    conn: sqlite3.Connection, delivery_id: str, now_ms: int, sender_of: Callable[[sqlite3.Row], Sender]
+) -> OpenDelivery | None:
+    """One row, in whatever state; None: there is none of this id."""
+    row = conn.execute(f"{_SELECT} where o.id=?", (delivery_id,)).fetchone()
+    return None if row is None else _open_delivery(row, now_ms, sender_of)
+
+
 def processes_sending(conn: sqlite3.Connection) -> set[str]:
     """Processes in whose name a send was begun that has not ended: they must stay provably dead or alive."""
     return {row[0] for row in conn.execute("select distinct process from outbox where state='started'")}
@@ -76,4 +84,5 @@ def _open_delivery(row: sqlite3.Row, now_ms: int, sender_of: Callable[[sqlite3.R
         row["id"], row["input"], row["session"], row["channel"], row["target"], row["part"], row["body"],
         row["sent_chars"], row["piece_chars"], row["label"], row["state"], row["attempts"], row["process"],
         sender_of(row) if row["state"] == "started" else "nobody", wait_s, row["detail"],
+        max(0, now_ms - row["updated_at_ms"]) / 1000,
     )  # fmt: skip

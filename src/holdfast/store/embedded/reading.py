@@ -9,9 +9,10 @@ from typing import Any
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
+from holdfast.outbox.outbox import OpenDelivery
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import boots, claims, inbox, model_rows, session_rows, timer_rows
+from holdfast.store.embedded import boots, claims, inbox, model_rows, outbox_rows, session_rows, timer_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -62,6 +63,13 @@ class Reading(StoreCore):
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
+
+    async def delivery(self, delivery_id: str) -> OpenDelivery | None:
+        """One row, in whatever state; None: there is none."""
+        now_ms = self.now_ms()
+        return await self.reads.ask(
+            lambda conn: outbox_rows.delivery(conn, delivery_id, now_ms, lambda row: self.life_in(conn, row["process"]))
+        )
 
     async def held(self) -> Hold | None:
         return await self.reads.ask(boots.held)
