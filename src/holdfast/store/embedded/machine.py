@@ -66,10 +66,13 @@ class Queue(Protocol):
     def empty(self) -> bool: ...
 
 
+LEDGER_OPTIONS: dict[str, Any] = {
+    "isolation_level": None, "check_same_thread": False, "timeout": 5.0, "cached_statements": 256,
+}  # fmt: skip
+
+
 class Machine:
     """The operating system as it is. A simulated one overrides what it simulates."""
-
-    connection_class: type[sqlite3.Connection] = sqlite3.Connection
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -122,6 +125,10 @@ class Machine:
         finally:
             os.close(fd)
 
+    def connect(self, where: str | Path, *, is_uri: bool) -> sqlite3.Connection:
+        """A connection to the ledger, for one thread at a time; transactions are begun and ended in so many words."""
+        return sqlite3.connect(where, **LEDGER_OPTIONS, uri=is_uri)
+
     # ── kernel locks: they belong to an open file description ────────────────────────────────────────────────────────
 
     def try_lock(self, fd: int) -> bool:
@@ -173,6 +180,13 @@ class Machine:
 
     def working_folder(self) -> str:
         return os.getcwd()
+
+    def mounts(self) -> list[str]:
+        """The lines of /proc/self/mountinfo; none where the system does not tell."""
+        try:
+            return Path("/proc/self/mountinfo").read_text().splitlines()
+        except OSError:
+            return []
 
     def has_coarse_clock(self, folder: Path) -> bool:
         """Whether two writes with a look in between can carry the same time stamp on this file system.

@@ -188,15 +188,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     # A reader never makes the file: where the ledger has gone, an empty one in its place would hide that.
     where = f"{path.absolute().as_uri()}?mode=rw" if read_only else path
-    connection = sqlite3.connect(
-        where,
-        uri=read_only,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=5.0,
-        cached_statements=256,
-        factory=here().connection_class,
-    )
+    connection = here().connect(where, is_uri=read_only)
     connection.row_factory = sqlite3.Row
     if read_only:
         connection.execute("pragma query_only=1")

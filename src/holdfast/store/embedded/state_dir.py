@@ -258,12 +258,9 @@ def _refuse_shared(path: Path) -> None:
 
 def file_system_of(path: Path) -> str:
     """Type of the file system that holds `path`, "" where the system does not tell."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return ""
+    mounts = here().mounts()
     best, kind = "", ""
-    real = os.path.realpath(path)
+    real = os.path.realpath(path) if mounts else ""
     for mount in mounts:
         left, _, right = mount.partition(" - ")
         point = left.split()[4].encode().decode("unicode_escape")

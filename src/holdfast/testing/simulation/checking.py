@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.lane.states import TERMINAL
@@ -35,10 +36,21 @@ def transcripts_in(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in transcript_paths(root)}
 
 
-def find_broken(root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str) -> list[str]:
-    """Every promise that was broken, in words. Nothing may be running."""
+@contextmanager
+def ledger_of(root: Path) -> Iterator[sqlite3.Connection]:
+    """The ledger, as any reader of the file opens it."""
     connection = sqlite3.connect(root / LEDGER)
     connection.row_factory = sqlite3.Row
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def find_broken(
+    connection: sqlite3.Connection, root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str
+) -> list[str]:
+    """Every promise that was broken, in words. Nothing may be running."""
     try:
         inputs = {row["id"]: row for row in connection.execute("select * from inputs")}
         turns = list(connection.execute("select * from turns"))
@@ -47,8 +59,6 @@ def find_broken(root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str) -
         counts = list(connection.execute(COUNTS_THAT_DISAGREE))
     except sqlite3.DatabaseError as exc:
         return [*seen.broken, f"P3: the ledger cannot be read: {exc}"]
-    finally:
-        connection.close()
     broken = list(seen.broken)
     broken += [f"P3: the ledger's counts of open inputs are wrong: {tuple(row)}" for row in counts]
     harmed = {edit.path for edit in edits if edit.kind == "tampered"}
@@ -77,20 +87,16 @@ def find_broken(root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str) -
     return broken
 
 
-def effects_in(root: Path) -> dict[str, int]:
+def effects_in(connection: sqlite3.Connection) -> dict[str, int]:
     """How often turns were taken over or died, and inputs ended in which state."""
-    connection = sqlite3.connect(root / LEDGER)
-    try:
-        found = dict(
-            connection.execute(
-                "select 'input ' || state, count(*) from inputs group by state"
-                " union all select 'turn taken over', count(*) from turns where outcome='taken_over'"
-                " union all select 'turn died', count(*) from turns where outcome='died'"
-                " union all select 'answer kept', count(*) from inputs where state='superseded'"
-            )
-        )
-    finally:
-        connection.close()
+    found = dict(
+        connection.execute(
+            "select 'input ' || state, count(*) from inputs group by state"
+            " union all select 'turn taken over', count(*) from turns where outcome='taken_over'"
+            " union all select 'turn died', count(*) from turns where outcome='died'"
+            " union all select 'answer kept', count(*) from inputs where state='superseded'"
+        ).fetchall()
+    )
     return {what: number for what, number in found.items() if number}
 
 

@@ -38,6 +38,7 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._log = os.fspath(root / f"{LEDGER}-wal")
         self._contents: dict[int, bytes] = {}  # by inode
         self._names: dict[Path, dict[str, int]] = {}
         self._lost: dict[int, list[tuple[int, int]]] = {}  # ranges that a failed sync gave up
@@ -96,7 +97,7 @@ class Disk:
 
     def log_size(self) -> int:
         try:
-            return os.stat(self.root / f"{LEDGER}-wal").st_size
+            return os.stat(self._log).st_size
         except FileNotFoundError:
             return 0
 
@@ -110,7 +111,7 @@ class Disk:
         """
         for folder in sorted(self._names, key=lambda one: len(one.parts)):
             self._lose_names(random, folder)
-        for folder, _, names in os.walk(self.root):
+        for folder, _, names in sorted(os.walk(self.root)):  # a file system's own order is another one elsewhere
             for name in sorted(names):
                 if name not in _OF_THE_LEDGER:
                     self._lose_bytes(random, Path(folder, name))

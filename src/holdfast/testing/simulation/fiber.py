@@ -55,9 +55,9 @@ class Fiber:
         """Called by the hub: go on with it until it leaves or ends. Raises what it raised, if it ended so."""
         self._self.switch()
 
-    def leave(self) -> None:
-        """Called inside the fiber: back to the hub; returns when resumed."""
-        self._hub.switch()
+    def leave(self, to: Fiber | None = None) -> None:
+        """Called inside the fiber: to another one, or back to the hub; returns when resumed."""
+        (self._hub if to is None else to._self).switch()
 
     def throw(self, error: BaseException) -> None:
         """Called by the hub: go on with it as if its last `leave` had raised."""

@@ -17,28 +17,25 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from holdfast.testing.simulation.scheduler import DeadError, Host, Scheduler, SimThread
+from holdfast.testing.simulation.threads import SimPool
 
 T = TypeVar("T")
 
 
 class _Handle:
-    __slots__ = ("_args", "_callback", "_context", "_loop", "is_cancelled", "when")
+    __slots__ = ("args", "callback", "context", "is_cancelled")
 
     def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = context if context is not None else copy_context()
+        self.callback = callback
+        self.args = args
+        self.context = context if context is not None else copy_context()
         self.is_cancelled = False
-        self.when = 0.0
 
     def cancel(self) -> None:
         self.is_cancelled = True
 
     def cancelled(self) -> bool:
         return self.is_cancelled
-
-    def run(self) -> None:
-        self._context.run(self._callback, *self._args)
 
 
 class SimLoop(asyncio.AbstractEventLoop):
@@ -58,6 +55,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run_main(self, main: Coroutine[Any, Any, T]) -> T | None:
         """Run until `main` has ended; returns what it returned. None if the process was killed."""
         self._thread = self._scheduler.current
+        assert self._thread is not None
+        self._thread.has_loop = True
         asyncio._set_running_loop(self)
         try:
             task = self.create_task(main)
@@ -79,7 +78,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if not handle.is_cancelled:
-                handle.run()
+                handle.context.run(handle.callback, *handle.args)
             if self._host.dead:
                 return
         self._scheduler.give_way()
@@ -133,9 +132,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         return task
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
-        if executor is None:
+        if not isinstance(executor, SimPool):
             raise RuntimeError("only pools of the simulated machine exist here; this call would leave the simulation")
-        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+        return executor.submit_from(self, func, *args)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._host.dead and not isinstance(context.get("exception"), DeadError):

@@ -7,18 +7,20 @@ process leaves and, with `disk.py`, what a power loss does.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast import ids
-from holdfast.store.embedded.machine import Event, Machine, Mutex, Queue, Thread, here
-from holdfast.testing.simulation.disk import Disk
+from holdfast.store.embedded.machine import LEDGER_OPTIONS, Event, Machine, Mutex, Queue, Thread
+from holdfast.testing.simulation.disk import LEDGER, Disk
 from holdfast.testing.simulation.scheduler import DeadError, Host, Scheduler, SimThread
 from holdfast.testing.simulation.threads import SimEvent, SimMutex, SimPool, SimQueue, SimThreadHandle
 
@@ -51,6 +53,7 @@ class SharedHardware:
         self.lock_waiters: list[SimThread] = []
         self.switches = 0.5  # the share of calls at which others may run; drawn anew for each seed
         self.counts: dict[str, int] = {}
+        self.idle: list[LedgerConnection] = []  # of killed processes, open to the ledger that is there
         self.nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def count(self, what: str) -> None:
@@ -83,7 +86,6 @@ class SimMachine(Machine):
         self.connections: list[LedgerConnection] = []
         self._scheduler = hardware.scheduler
         self._descriptors: set[int] = set()
-        self.connection_class = LedgerConnection
 
     # ── life and death ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,6 +97,14 @@ class SimMachine(Machine):
             self.doom -= 1
             if self.doom <= 0:
                 self._die(what)
+        if self.ambush is not None:
+            left, strike = self.ambush
+            self.ambush = (left - 1, strike) if left > 1 else None
+            if left <= 1:
+                self._scheduler.note(f"ambushed in {what}")
+                strike()
+                self._scheduler.give_way()
+                return
         if (
             gives_way
             and self._scheduler.current is not None
@@ -130,6 +140,7 @@ class SimMachine(Machine):
             os.dup2(self.hardware.nothing, fd, inheritable=False)
         for connection in self.connections:
             connection.abandon()
+        self.hardware.idle += self.connections
         self.hardware.wake_lock_waiters()
 
     def close_connections(self) -> None:
@@ -137,6 +148,8 @@ class SimMachine(Machine):
         for connection in self.connections:
             connection.abandon()
             sqlite3.Connection.close(connection)
+            if connection in self.hardware.idle:
+                self.hardware.idle.remove(connection)
         self.connections.clear()
 
     def bury(self) -> None:
@@ -219,6 +232,21 @@ class SimMachine(Machine):
         self.touch("sync of a folder")
         self.hardware.disk.folder_synced(path)
 
+    def connect(self, where: str | Path, *, is_uri: bool) -> sqlite3.Connection:
+        """One that a killed process has left open is as good as a new one, and has read the schema already."""
+        self.touch("open of the ledger")
+        with contextlib.suppress(FileNotFoundError):
+            inode = os.stat(self.hardware.disk.root / LEDGER).st_ino
+            for connection in self.hardware.idle:
+                if connection.opened_as == (str(where), inode):
+                    self.hardware.idle.remove(connection)
+                    connection.move_to(self)
+                    return connection
+        connection = sqlite3.connect(where, **LEDGER_OPTIONS, uri=is_uri, factory=LedgerConnection)
+        connection.opened_as = (str(where), os.stat(self.hardware.disk.root / LEDGER).st_ino)
+        connection.move_to(self)
+        return connection
+
     # ── kernel locks ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def try_lock(self, fd: int) -> bool:
@@ -264,6 +292,9 @@ class SimMachine(Machine):
     def working_folder(self) -> str:
         return "/simulation"
 
+    def mounts(self) -> list[str]:
+        return []
+
     def has_coarse_clock(self, folder: Path) -> bool:
         """Yes, on every file system, so that a seed means the same everywhere."""
         del folder
@@ -273,14 +304,19 @@ class SimMachine(Machine):
 class LedgerConnection(sqlite3.Connection):
     """SQLite as it is, on a machine that may fail or die at a commit, and a disk that remembers what is synced."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        machine = here()
-        assert isinstance(machine, SimMachine)
+    opened_as: tuple[str, int]
+    """By which name, and which file it was."""
+    _machine: SimMachine
+
+    def move_to(self, machine: SimMachine) -> None:
+        """From now on it is a connection of this machine's process."""
+        owner = getattr(self, "_machine", None)
+        if owner is not None:
+            owner.connections.remove(self)
+        machine.connections.append(self)
         self._machine = machine
         self._full = True
-        machine.touch("open of the ledger")
-        super().__init__(*args, **options)
-        machine.connections.append(self)
+        self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
         if self._machine.host.dead:
@@ -291,7 +327,11 @@ class LedgerConnection(sqlite3.Connection):
             self._full = sql.endswith("full")
         elif sql == "begin immediate":
             self._machine.touch("begin")
-        return super().execute(sql, *arguments)
+        cursor = super().execute(sql, *arguments)
+        if len(self._cursors) > 32:
+            self._cursors = [one for one in self._cursors if one() is not None]
+        self._cursors.append(weakref.ref(cursor))
+        return cursor
 
     def _commit(self) -> sqlite3.Cursor:
         machine = self._machine
@@ -308,7 +348,12 @@ class LedgerConnection(sqlite3.Connection):
         return cursor
 
     def abandon(self) -> None:
-        """Its process has died: what it had not committed is nothing."""
+        """Its process has died: it reads no further, and what it had not committed is nothing."""
+        for one in self._cursors:
+            cursor = one()
+            if cursor is not None:
+                cursor.close()
+        self._cursors.clear()
         if self.in_transaction:
             sqlite3.Connection.rollback(self)
 

@@ -31,6 +31,7 @@ LIMITS = LaneLimits(widths={"main": 2})
 BEAT_S, BEAT_TERM_S = 0.5, 3.0
 """Short, so that a run takes little virtual time: every second costs each process some looks at the ledger."""
 LOCK_WAIT_MS = 4_000
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class SimClock:
@@ -41,7 +42,7 @@ class SimClock:
         self.offset_s = 0.0
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._scheduler.now + self.offset_s)
+        return _BEGINNING + timedelta(seconds=self._scheduler.now + self.offset_s)
 
     def mono(self) -> float:
         return self._scheduler.now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.channel.channel import ChannelTraits
-from holdfast.testing.simulation.checking import effects_in, find_broken, transcripts_in
+from holdfast.testing.simulation.checking import effects_in, find_broken, ledger_of, transcripts_in
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.machine import SharedHardware, Trouble
 from holdfast.testing.simulation.outsider import Outsider
@@ -62,13 +63,13 @@ def run_seed(
         harm: kinds of faults to draw from.
     """
     trace: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place:
+    with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place, _without_collector():
         run = _Run(seed, Path(place), alter, harm, trace.append if keep_trace else None)
         try:
-            with _quiet(trace if keep_trace else None, place):
+            with _quiet(trace if keep_trace else None, run.scheduler.alike):
                 run.go()
         finally:
-            with _quiet(None, place):  # what the dead say while they are unwound is not part of the story
+            with _quiet(None):  # what the dead say while they are unwound is not part of the story
                 run.bury()
         return Outcome(
             seed, tuple(run.broken), run.scheduler.digest, run.scheduler.steps, run.scheduler.now,
@@ -83,11 +84,23 @@ def fast_folder() -> Path | None:
 
 
 @contextmanager
-def _quiet(trace: list[str] | None, place: str) -> Iterator[None]:
+def _without_collector() -> Iterator[None]:
+    """A run makes more objects than it drops; what it leaves is collected in one go, when it is over."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def _quiet(trace: list[str] | None, alike: Callable[[str], str] = str) -> Iterator[None]:
     """The store's warnings go into the trace, or nowhere."""
     log = logging.getLogger("holdfast")
     before = (log.level, log.propagate, list(log.handlers))
-    log.handlers = [_Into(trace, place)] if trace is not None else []
+    log.handlers = [_Into(trace, alike)] if trace is not None else []
     log.propagate = False
     log.setLevel(logging.INFO if trace is not None else logging.CRITICAL + 1)
     try:
@@ -98,14 +111,13 @@ def _quiet(trace: list[str] | None, place: str) -> Iterator[None]:
 
 
 class _Into(logging.Handler):
-    def __init__(self, trace: list[str], place: str) -> None:
+    def __init__(self, trace: list[str], alike: Callable[[str], str]) -> None:
         super().__init__()
         self._trace = trace
-        self._place = f"{place}/"
+        self._alike = alike
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage().replace(self._place, "")  # its name is another one each time
-        self._trace.append(f"    {record.levelname.lower()}: {said}")
+        self._trace.append(f"    {record.levelname.lower()}: {self._alike(record.getMessage())}")
 
 
 class _Run:
@@ -124,7 +136,7 @@ class _Run:
         random = self.scheduler.random
         self.state = place / "state"
         if random.random() < 0.9:
-            shutil.copytree(_template(place.parent), self.state)
+            _lay_out(_template(place.parent), self.state)
         else:
             self.state.mkdir(mode=0o700)  # its making is part of the run
         self.hardware = SharedHardware(self.scheduler, self.state)
@@ -276,12 +288,12 @@ class _Run:
         def stop() -> None:
             self.scheduler.note(f"stop {victim.name} for {pause_s:.1f} s")
             self._count("stop")
-            victim.host.stopped = True
+            self.scheduler.stop(victim.host)
             self._stops_end_at = max(self._stops_end_at, self.scheduler.now + pause_s)
             self.scheduler.call_at(self.scheduler.now + pause_s, go_on)
 
         def go_on() -> None:
-            victim.host.stopped = False
+            self.scheduler.go_on(victim.host)
 
         if random.random() < 0.6:
             victim.machine.ambush = (1 + int(2 ** (random.random() * 6)), stop)
@@ -331,7 +343,7 @@ class _Run:
         """No more faults. A process whose disk has failed it is restarted, as its messages ask for."""
         self.channel.is_calm = True
         for one in self.processes.values():
-            one.host.stopped = False
+            self.scheduler.go_on(one.host)
             one.machine.doom = one.machine.ambush = None
             one.machine.troubles.clear()
         for one in list(self.processes.values()):
@@ -353,15 +365,17 @@ class _Run:
                 connection.close()
         waiting = [str(number) for number, sender in enumerate(self.senders) if not sender.is_done]
         self.broken.append(f"I9: not at rest {REST_S:g} s after the last fault; not acknowledged: {waiting}")
-        self.broken += self._look()
+        with ledger_of(self.state) as ledger:
+            self.broken += self._find_broken(ledger)
         return False
 
     def _check(self) -> None:
         """Everything ends in order; then the promises, then the same bytes after one more opening and recovery."""
         self.is_closing = True
         self._end_all()
-        self.broken += self._look()
-        self._count_effects()
+        with ledger_of(self.state) as ledger:
+            self.broken += self._find_broken(ledger)
+            self._count_effects(ledger)
         if self.scheduler.random.random() < 0.6:  # it costs as much as the rest of a short run
             return
         before = transcripts_in(self.state)
@@ -373,10 +387,10 @@ class _Run:
         if transcripts_in(self.state) != before:
             self.broken.append("I10: opening the state again has changed a transcript")
 
-    def _count_effects(self) -> None:
+    def _count_effects(self, ledger: sqlite3.Connection) -> None:
         """What the faults have led to, for the batch to show that it was not idle."""
         counts = self.hardware.counts
-        for what, number in effects_in(self.state).items():
+        for what, number in effects_in(ledger).items():
             counts[what] = counts.get(what, 0) + number
         counts["message arrived"] = len(self.seen.arrived)
         counts["labelled copy"] = sum(one.label is not None for one in self.seen.arrived)
@@ -392,8 +406,8 @@ class _Run:
                 self.broken.append(f"I9: {living} did not end within 20 s")
                 return
 
-    def _look(self) -> list[str]:
-        return find_broken(self.state, self.seen, self.outsider.edits, fence_mode=self.fence_mode)
+    def _find_broken(self, ledger: sqlite3.Connection) -> list[str]:
+        return find_broken(ledger, self.state, self.seen, self.outsider.edits, fence_mode=self.fence_mode)
 
     def bury(self) -> None:
         """Let go of everything, so that nothing of this run outlives it."""
@@ -417,26 +431,52 @@ def _is_idle(connection: sqlite3.Connection) -> bool:
     return busy == 0
 
 
-_templates: dict[Path, Path] = {}
+Layout = list[tuple[str, int, bytes | None]]
+"""Of a folder: every path below it, its mode, its content (None: a folder)."""
+_templates: list[Layout] = []
 
 
-def _template(where: Path) -> Path:
+def _template(where: Path) -> Layout:
     """A state directory as one that was opened and closed in order, made once per process of the machine."""
     import asyncio
-    import atexit
 
     import holdfast
 
-    known = _templates.get(where)
-    if known is not None and known.exists():
-        return known
+    if _templates:
+        return _templates[0]
     place = Path(tempfile.mkdtemp(prefix="hf-sim-template-", dir=where))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
 
     async def make() -> None:
         async with holdfast.open(place / "state"):
             pass
 
-    asyncio.run(make())
-    _templates[where] = place / "state"
-    return place / "state"
+    try:
+        asyncio.run(make())
+        found = [Path(folder, name) for folder, inner, names in os.walk(place / "state") for name in (*inner, *names)]
+        _templates.append(
+            [
+                (str(one.relative_to(place / "state")), one.stat().st_mode & 0o777, _content(one))
+                for one in sorted(found)
+            ]
+        )
+    finally:
+        shutil.rmtree(place)
+    return _templates[0]
+
+
+def _content(path: Path) -> bytes | None:
+    return None if path.is_dir() else path.read_bytes()
+
+
+def _lay_out(layout: Layout, root: Path) -> None:
+    root.mkdir(mode=0o700)
+    for name, mode, content in layout:
+        path = f"{root}/{name}"
+        if content is None:
+            os.mkdir(path, mode)
+            continue
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+        try:
+            os.write(fd, content)
+        finally:
+            os.close(fd)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
+import os
 import random
 from collections.abc import Callable
 from contextvars import copy_context
@@ -33,19 +34,21 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.stopped = False
+        self.stopped = False  # set by `Scheduler.stop` and `go_on`
         self.dead = False
 
 
 class SimThread:
     """One thread of one host."""
 
-    __slots__ = ("_woken", "alarm", "fiber", "host", "is_ready", "name")
+    __slots__ = ("_woken", "alarm", "fiber", "has_loop", "host", "is_ready", "name", "raw_name")
 
     def __init__(self, host: Host, name: str, fiber: Fiber) -> None:
         self.host = host
         self.name = name
+        self.raw_name = name.encode()
         self.fiber = fiber
+        self.has_loop = False  # an event loop runs in it
         self.is_ready = False
         self.alarm = 0  # counts waits, so that an old alarm wakes nobody
         self._woken = False
@@ -57,7 +60,7 @@ class Scheduler:
     def __init__(
         self, seed: int, *, place: str, steps_max: int = 200_000, trace: Callable[[str], None] | None = None
     ) -> None:
-        self._place = f"{place}/"  # the folder of the run, whose name is another one each time: left out of the trace
+        self._unlike = {f"{place}/": "", f"pid={os.getpid()}": "pid=1"}  # another one each time: left out of the trace
         self.random = random.Random(seed)
         self._hub = Hub()
         self.now = 0.0
@@ -71,16 +74,24 @@ class Scheduler:
         self._ready: list[SimThread] = []
         self._alarms: list[tuple[float, int, Callable[[], object]]] = []
         self._order = 0
+        self._stopped = 0  # hosts that stand still
+        self._is_begun = False  # a step whose alarms have still to ring
 
     # ── the record ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def note(self, what: str) -> None:
         """One line of the trace. The same seed gives the same lines."""
         who = self.current.name if self.current is not None else "-"
-        line = f"{self.now:.4f} {who} {what}".replace(self._place, "")
+        line = self.alike(f"{self.now:.4f} {who} {what}")
         self._digest.update(line.encode("utf-8", "replace"))
         if self._trace is not None:
             self._trace(line)
+
+    def alike(self, said: str) -> str:
+        """Without what differs between two runs of one seed."""
+        for here, everywhere in self._unlike.items():
+            said = said.replace(here, everywhere)
+        return said
 
     @property
     def digest(self) -> str:
@@ -123,7 +134,7 @@ class Scheduler:
     def _step(self) -> bool:
         """One thread goes on, or time jumps. False: neither can happen."""
         runnable = self._ready
-        if any(thread.host.stopped for thread in runnable):
+        if self._stopped and any(thread.host.stopped for thread in runnable):
             runnable = [thread for thread in runnable if not thread.host.stopped]
         if not runnable:
             if not self._alarms:
@@ -131,23 +142,32 @@ class Scheduler:
             self.now = max(self.now, self._alarms[0][0])
             self._ring()
             return True
-        self.steps += 1
-        self.now += self.random.random() * STEP_S_MAX
+        if not self._is_begun:
+            self._pass_time()
+        self._is_begun = False
         self._ring()
         thread = runnable[int(self.random.random() * len(runnable))]
         if thread.host.dead or not thread.is_ready:
             return True  # an alarm has killed it
-        self._ready.remove(thread)
-        thread.is_ready = False
-        self._digest.update(thread.name.encode())
-        self.current = thread
+        self._take(thread)
         try:
             thread.fiber.resume()
         finally:
-            self.current = None
-            if thread.fiber.ended:
-                self._threads.remove(thread)
+            ended, self.current = self.current, None  # another one may have ended: threads hand over to each other
+            if ended is not None and ended.fiber.ended:
+                self._threads.remove(ended)
         return True
+
+    def _pass_time(self) -> None:
+        self.steps += 1
+        self.now += self.random.random() * STEP_S_MAX
+
+    def _take(self, thread: SimThread) -> None:
+        """It goes on now."""
+        self._ready.remove(thread)
+        thread.is_ready = False
+        self._digest.update(thread.raw_name)
+        self.current = thread
 
     def _ring(self) -> None:
         while self._alarms and self._alarms[0][0] <= self.now:
@@ -213,24 +233,53 @@ class Scheduler:
         return thread
 
     def _leave(self, thread: SimThread) -> None:
-        """Back to the scheduler, taking along what asyncio keeps per real thread."""
-        loop = asyncio._get_running_loop()
-        task = asyncio.current_task(loop) if loop is not None else None
-        if loop is not None:
-            if task is not None:
-                asyncio.tasks._leave_task(loop, task)
-            asyncio._set_running_loop(None)
-        try:
-            thread.fiber.leave()
-        finally:
+        """Let others go on, taking along what asyncio keeps per real thread."""
+        chosen = self._choose_at_once()
+        if chosen is thread:
+            return
+        if not thread.has_loop:
+            thread.fiber.leave(chosen and chosen.fiber)
+        else:
+            loop = asyncio._get_running_loop()
+            task = asyncio.current_task(loop) if loop is not None else None
             if loop is not None:
-                asyncio._set_running_loop(loop)
                 if task is not None:
-                    asyncio.tasks._enter_task(loop, task)
+                    asyncio.tasks._leave_task(loop, task)
+                asyncio._set_running_loop(None)
+            try:
+                thread.fiber.leave(chosen and chosen.fiber)
+            finally:
+                if loop is not None:
+                    asyncio._set_running_loop(loop)
+                    if task is not None:
+                        asyncio.tasks._enter_task(loop, task)
         if thread.host.dead:
             raise DeadError
 
-    # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _choose_at_once(self) -> SimThread | None:
+        """Who goes on, chosen as `_step` does it, without the way through it. None: alarms ring first, which they do in
+        nobody's name, or nobody can go on, or somebody stands still.
+        """
+        if not self._ready or self._stopped or self.steps >= self._steps_max:
+            return None
+        self._pass_time()
+        if self._alarms and self._alarms[0][0] <= self.now:
+            self._is_begun = True
+            return None
+        thread = self._ready[int(self.random.random() * len(self._ready))]
+        self._take(thread)
+        return thread
+
+    # ── hosts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, host: Host) -> None:
+        """Its threads are not picked until it goes on."""
+        self._stopped += not host.stopped
+        host.stopped = True
+
+    def go_on(self, host: Host) -> None:
+        self._stopped -= host.stopped
+        host.stopped = False
 
     def forget(self, host: Host) -> None:
         """A killed host's threads never go on. They are unwound by `bury` when the run is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from collections import deque
 from collections.abc import Callable
@@ -171,11 +172,39 @@ class SimPool(Executor):
             else:
                 future.set_result(result)
 
+        self._put(work)
+        return future
+
+    def submit_from(self, loop: asyncio.AbstractEventLoop, fn: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """As a loop does it: `wrap_future(submit(…))`, without the second future and its condition."""
+        future: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: Any, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        def work() -> None:
+            if future.cancelled():
+                return
+            result, error = None, None
+            try:
+                result = fn(*args)
+            except Exception as exc:  # noqa: BLE001  # handed to whoever waits for it
+                error = exc
+            loop.call_soon_threadsafe(tell, result, error)
+
+        self._put(work)
+        return future
+
+    def _put(self, work: Callable[[], None]) -> None:
         self._waiting.append(work)
         if self._free:
             self._free -= 1
             self._scheduler.spawn(self._host, self._name, self._work_off)
-        return future
 
     def _work_off(self) -> None:
         while self._waiting:
