@@ -24,11 +24,13 @@ from holdfast.gateway.body import read_object
 from holdfast.gateway.docs_page import docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
 from holdfast.gateway.events_api import EventStreams
+from holdfast.gateway.exchange import Desk, still_running
 from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
 from holdfast.gateway.hooks_api import HookRules, Hooks
-from holdfast.gateway.openai_api import ChatApi, Models, still_running
+from holdfast.gateway.openai_api import ChatApi, Models
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
+from holdfast.gateway.responses_api import ResponsesApi
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.inbound.route import Conversation, Kind, Rules
@@ -74,7 +76,9 @@ def create_app(
     closing = closing or asyncio.Event()
     app = FastAPI(title="Holdfast gateway", version=__version__, docs_url=None, redoc_url=None)
     door = Door(hf)
-    app.include_router(ChatApi(hf, door, models, closing).router())
+    desk = Desk(hf, door, closing)
+    app.include_router(ChatApi(desk, models).router())
+    app.include_router(ResponsesApi(hf, desk, models).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing).add_to(app)
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
