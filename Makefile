@@ -59,7 +59,7 @@ format: $(VENV)/.dev ## write the formatting that check asks for
 cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one test per case, totals per file
 	$(BIN)/pytest -q -rs tests/cases $(ARGS)
 
-model: $(VENV)/.made ## the formal models, and that planted bugs are found (about a minute; ARGS=--long for more)
+model: $(VENV)/.made ## the formal models, and that planted bugs are found (35 s on two cores; ARGS=--long for more)
 	$(BIN)/python scripts/model.py $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks, as JSON

@@ -24,9 +24,13 @@
 #define SUPERSEDED_BEATS 2      /* a former owner goes on beating */
 #define WALL_CLOCK 3            /* the beat carries a time, and is compared with the watcher's clock */
 #define SHORT_TERM 4            /* the term is shorter than the pause between two beats */
-#ifndef PLANTED
-#define PLANTED NOTHING
-#endif
+/* Which bug is planted is told when the verifier starts, by its number; one verifier looks for all of them. */
+c_decl {
+\#include <stdlib.h>
+static int planted;
+__attribute__((constructor)) static void plant(void) { const char *number = getenv("PLANTED"); planted = number ? atoi(number) : 0; }
+}
+#define PLANTED (c_expr { planted })
 #define THE_TERM (PLANTED == SHORT_TERM -> BEAT - 1 : TERM)
 
 byte now;

@@ -6,7 +6,7 @@
  * One that is stopped is one that takes no step for a while; its turn may then be taken though it lives (a lapse).
  * The note that maps every step to the code: docs/design/0007-the-formal-model.md.
  *
- * Bounds are macros (-DKILLS=2); -DPLANTED=NO_FENCE and so on plant one bug that the checker must find.
+ * Bounds are macros (-DKILLS=2); the variable PLANTED of the environment plants one bug that the checker must find.
  */
 #ifndef INPUTS
 #define INPUTS 1                /* accepted inputs, 1 or 2 */
@@ -44,9 +44,6 @@
 #ifndef GUEST
 #define GUEST 0                 /* turns of a program, without an accepted input */
 #endif
-#ifndef REBUILDS
-#define REBUILDS 0              /* times the ledger is set aside and rebuilt while processes live (planted) */
-#endif
 
 /* what can be planted */
 #define NOTHING 0
@@ -75,9 +72,13 @@
 #define ANY_NUMBER 23           /* new epochs exceed that of the ledger only */
 #define RECORD_IN_FORCE 24    /* a takeover leaves the old record in force until its own is written */
 #define OFFSET_KEPT 25          /* the offset from which a final line is looked for stays, though the file is shorter */
-#ifndef PLANTED
-#define PLANTED NOTHING
-#endif
+/* Which bug is planted is told when the verifier starts, by its number; one verifier looks for all of them. */
+c_decl {
+\#include <stdlib.h>
+static int planted;
+__attribute__((constructor)) static void plant(void) { const char *number = getenv("PLANTED"); planted = number ? atoi(number) : 0; }
+}
+#define PLANTED (c_expr { planted })
 
 #define L 9                     /* lines a transcript can have here */
 #define IN(i) (1 + (i))         /* the input's own line */
@@ -117,7 +118,7 @@ byte d_out[2];
 byte boot, inc[5];              /* this boot; how often each process has been started */
 byte nonce;
 bool kill[5];
-byte kills = KILLS, lapses = LAPSES, cleans = CLEANS, powers = POWER, fails = FAILS, rebuilds = REBUILDS, guests = GUEST;
+byte kills = KILLS, lapses = LAPSES, cleans = CLEANS, powers = POWER, fails = FAILS, rebuilds = 1, guests = GUEST;
 byte told[2], told_content[2];  /* what a waiting caller was told */
 byte world[2], world_content[2]; /* what a channel was given */
 bool restarted;                 /* since the last power loss nobody has looked at what stands behind the synced end */
@@ -524,10 +525,8 @@ active proctype nemesis() {
   :: power_loss(size, 1, false, false)
   :: power_loss(size, 2, false, true)
 #endif
-#if REBUILDS
   :: d_step { PLANTED == REBUILD_UNDER_OWNERS && rebuilds > 0 -> rebuilds--; owner = 0; owner_inc = 0; num = 0; non = 0;
        x = 0; do :: x < INPUTS -> if :: st[x] == RUNNING -> st[x] = QUEUED; st_non[x] = 0 :: else fi; ran[x] = false; first[x] = 0; x++ :: else -> break od; x = 0 }
-#endif
   :: break
   od }
 

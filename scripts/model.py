@@ -1,6 +1,6 @@
 """Check the formal models of formal/ with SPIN: the right protocol within bounds, and that planted bugs are found.
 
-python scripts/model.py                 what CI runs (about a minute on two cores)
+python scripts/model.py                 what CI runs (35 s on two cores)
 python scripts/model.py --long          wider bounds as well (some minutes, up to 12 GB)
 python scripts/model.py --only outbox   runs whose model or name contains that word
 python scripts/model.py --list          what there is to run; --json prints one object per run instead of a table
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ PROMISES_HELD = {
 FORMAL = Path(__file__).parent.parent / "formal"
 TOOLS = ("spin", "gcc")
 DEPTH_MAX = 400_000
-RUN_S = 100
+RUN_S = 300
 RUN_LONG_S = 1_800
 STATES_MIN = 1_000_000
 """The runs of the right protocol visit at least this many states, or the bounds have become too narrow to mean much."""
@@ -71,6 +71,8 @@ class Result:
 
 
 _POWER = "POWER=1 KILLS=0 LAPSES=0"
+_POWER_AND_GUEST = f"{_POWER} GUEST=1"
+_PAST = "KILLS=1 POWER=0 FINDS=0 REFUSALS=0 PASTS=1"
 RIGHT = (
     Run("ownership", "two kills and a lapse", "KILLS=2"),
     Run("ownership", "the record is removed", "CLEANS=1"),
@@ -80,8 +82,8 @@ RIGHT = (
     Run("ownership", "several lines of several attempts", "LINES=2"),
     Run("ownership", "a kill, then the power fails", "POWER=1 LAPSES=0 ASK=1"),
     Run("ownership", "a lapse, then the power fails", "POWER=1 KILLS=0 ASK=1"),
-    Run("ownership", "the power fails, somebody cancels", "POWER=1 KILLS=0 LAPSES=0 CANCEL=1 ASK=1"),
-    Run("ownership", "the power fails under a program's turn", "POWER=1 KILLS=0 LAPSES=0 GUEST=1"),
+    Run("ownership", "the power fails, somebody cancels", f"{_POWER} CANCEL=1 ASK=1"),
+    Run("ownership", "the power fails under a program's turn", _POWER_AND_GUEST),
     Run("ownership", "two inputs", "INPUTS=2 KILLS=1 LAPSES=0"),
     Run("ownership", "in the end everything is answered and delivered", live=True),
     Run("ownership", "the same when the power fails", "POWER=1 KILLS=0 LAPSES=0", live=True),
@@ -90,7 +92,7 @@ RIGHT = (
     Run("inbox", "only a duplicate is synced", "NETS=2"),
     Run("outbox", "a platform that can be asked", "KILLS=1"),
     Run("outbox", "one that cannot", "KILLS=1 POWER=0 FINDS=0"),
-    Run("outbox", "past a sender that stands still", "KILLS=1 POWER=0 FINDS=0 REFUSALS=0 PASTS=1"),
+    Run("outbox", "past a sender that stands still", _PAST),
     Run("outbox", "in the end it is sent or reported", "KILLS=1 POWER=0 REFUSALS=0", live=True),
     Run("beat", "stopped owners, stopped watchers", "TICKS=20"),
     Run("ownership", "the power fails twice", "POWER=2 KILLS=0 LAPSES=0 ASK=1", is_long=True),
@@ -111,48 +113,48 @@ RIGHT = (
 )
 
 PLANTED = (
-    Run("ownership", "no fence", planted="NO_FENCE"),
-    Run("ownership", "the fence is looked at before the lock is taken", planted="FENCE_BEFORE_LOCK"),
-    Run("ownership", "no write lock", planted="NO_WRITE_LOCK"),
-    Run("ownership", "no tail repair", planted="NO_TAIL_REPAIR"),
+    Run("ownership", "no fence", "KILLS=2", planted="NO_FENCE"),
+    Run("ownership", "the fence is looked at before the lock is taken", "KILLS=2", planted="FENCE_BEFORE_LOCK"),
+    Run("ownership", "no write lock", "KILLS=2", planted="NO_WRITE_LOCK"),
+    Run("ownership", "no tail repair", "KILLS=2", planted="NO_TAIL_REPAIR"),
     Run("ownership", "no intent", "MIRROR=1", planted="NO_INTENT"),
-    Run("ownership", "the baseline is read without the lock", planted="BASELINE_WITHOUT_LOCK"),
-    Run("ownership", "a claim ignores the final line", _POWER, planted="IGNORE_FINAL"),
-    Run("ownership", "the predecessor is not closed", planted="PREDECESSOR_NOT_CLOSED"),
-    Run("ownership", "the record before the ledger", planted="RECORD_FIRST"),
+    Run("ownership", "the baseline is read without the lock", "KILLS=2", planted="BASELINE_WITHOUT_LOCK"),
+    Run("ownership", "a claim ignores the final line", _POWER_AND_GUEST, planted="IGNORE_FINAL"),
+    Run("ownership", "the predecessor is not closed", "KILLS=2", planted="PREDECESSOR_NOT_CLOSED"),
+    Run("ownership", "the record before the ledger", "KILLS=2", planted="RECORD_FIRST"),
     Run("ownership", "an absent record means mine", "CLEANS=1", planted="TRUST_ABSENT_RECORD"),
-    Run("ownership", "the record of another boot counts", _POWER, planted="TRUST_OLD_BOOT"),
-    Run("ownership", "salvage settles unasked", planted="SALVAGE_UNASKED"),
-    Run("ownership", "salvage asks in two steps", planted="SALVAGE_IN_TWO_STEPS"),
-    Run("ownership", "salvage counts as final", planted="SALVAGE_IS_FINAL"),
+    Run("ownership", "the record of another boot counts", _POWER_AND_GUEST, planted="TRUST_OLD_BOOT"),
+    Run("ownership", "salvage settles unasked", "KILLS=2", planted="SALVAGE_UNASKED"),
+    Run("ownership", "salvage asks in two steps", "KILLS=2", planted="SALVAGE_IN_TWO_STEPS"),
+    Run("ownership", "salvage counts as final", "KILLS=2", planted="SALVAGE_IS_FINAL"),
     Run("ownership", "ids are reused across attempts", "LINES=2", planted="IDS_REUSED"),
-    Run("ownership", "a ledger is rebuilt under live owners", "REBUILDS=1", planted="REBUILD_UNDER_OWNERS"),
-    Run("ownership", "a canceller settles", "CANCEL=1", planted="CANCEL_SETTLES"),
-    Run("ownership", "a canceller ends what has run", f"{_POWER} CANCEL=1", planted="CANCEL_UNSEEN"),
-    Run("ownership", "delivery without a sync of the final line", "POWER=1 KILLS=0", planted="SETTLE_UNSYNCED"),
-    Run("ownership", "a takeover settles without a sync", "POWER=1 LAPSES=0", planted="TAKEOVER_UNSYNCED"),
+    Run("ownership", "a ledger is rebuilt under live owners", "KILLS=2", planted="REBUILD_UNDER_OWNERS"),
+    Run("ownership", "a canceller settles", "CANCEL=1 ASK=1", planted="CANCEL_SETTLES"),
+    Run("ownership", "a canceller ends what has run", f"{_POWER} CANCEL=1 ASK=1", planted="CANCEL_UNSEEN"),
+    Run("ownership", "delivery without a sync of the final line", "POWER=1 KILLS=0 ASK=1", planted="SETTLE_UNSYNCED"),
+    Run("ownership", "a takeover settles without a sync", "POWER=1 LAPSES=0 ASK=1", planted="TAKEOVER_UNSYNCED"),
     Run("ownership", "a takeover that ends inputs is not durable", "POWER=1 ASK=1 CHARGES=1 LAPSES=0",
         planted="CLOSE_UNSYNCED"),
-    Run("ownership", "a lost claim is forgotten", f"{_POWER} GUEST=1", planted="RAN_FORGOTTEN"),
+    Run("ownership", "a lost claim is forgotten", _POWER_AND_GUEST, planted="RAN_FORGOTTEN"),
     Run("ownership", "epochs exceed the ledger's only", f"{_POWER} GUEST=1 LINES=1", planted="ANY_NUMBER"),
-    Run("ownership", "the old record stays in force", "CHARGES=1", planted="RECORD_IN_FORCE"),
+    Run("ownership", "the old record stays in force", "CHARGES=1 ASK=1 FAILS=1 KILLS=2", planted="RECORD_IN_FORCE"),
     Run("ownership", "an offset outlives the file", "POWER=1 KILLS=0 GUEST=1", planted="OFFSET_KEPT", is_long=True),
     Run("inbox", "early acknowledgement", planted="EARLY_ACKNOWLEDGEMENT"),
     Run("inbox", "a duplicate is acknowledged without a sync", planted="DUPLICATE_UNSYNCED"),
     Run("inbox", "no dedupe", planted="NO_DEDUPE"),
     Run("inbox", "dedupe outside the transaction", planted="DEDUPE_OUTSIDE"),
-    Run("outbox", "reconciling while the sender lives", planted="RECONCILE_WHILE_SENDER_LIVES"),
-    Run("outbox", "reconciling within the request's time", planted="RECONCILE_WITHIN_REQUEST_TIME"),
-    Run("outbox", "started after the send", planted="STARTED_AFTER_SEND"),
-    Run("outbox", "started without a sync", planted="STARTED_UNSYNCED"),
-    Run("outbox", "resent without a label", "FINDS=0", planted="RESEND_UNLABELLED"),
-    Run("outbox", "no compare-and-set", planted="NO_COMPARE_AND_SET"),
-    Run("outbox", "silence counts as refusal", planted="SILENCE_IS_REFUSAL"),
-    Run("outbox", "no label past a sender that stands still", "PASTS=1", planted="UNLABELLED_PAST_STALLED"),
-    Run("beat", "a watcher trusts a gap", planted="GAP_TRUSTED"),
-    Run("beat", "a former owner goes on beating", planted="SUPERSEDED_BEATS"),
-    Run("beat", "beats by the wall clock", planted="WALL_CLOCK"),
-    Run("beat", "a term shorter than a beat", planted="SHORT_TERM"),
+    Run("outbox", "reconciling while the sender lives", "KILLS=1", planted="RECONCILE_WHILE_SENDER_LIVES"),
+    Run("outbox", "reconciling within the request's time", "KILLS=1", planted="RECONCILE_WITHIN_REQUEST_TIME"),
+    Run("outbox", "started after the send", "KILLS=1", planted="STARTED_AFTER_SEND"),
+    Run("outbox", "started without a sync", "KILLS=1", planted="STARTED_UNSYNCED"),
+    Run("outbox", "resent without a label", "KILLS=1 POWER=0 FINDS=0", planted="RESEND_UNLABELLED"),
+    Run("outbox", "no compare-and-set", "KILLS=1", planted="NO_COMPARE_AND_SET"),
+    Run("outbox", "silence counts as refusal", "KILLS=1", planted="SILENCE_IS_REFUSAL"),
+    Run("outbox", "no label past a sender that stands still", _PAST, planted="UNLABELLED_PAST_STALLED"),
+    Run("beat", "a watcher trusts a gap", "TICKS=20", planted="GAP_TRUSTED"),
+    Run("beat", "a former owner goes on beating", "TICKS=20", planted="SUPERSEDED_BEATS"),
+    Run("beat", "beats by the wall clock", "TICKS=20", planted="WALL_CLOCK"),
+    Run("beat", "a term shorter than a beat", "TICKS=20", planted="SHORT_TERM"),
 )  # fmt: skip
 
 
@@ -160,20 +162,38 @@ def missing_tools() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
-def check(run: Run, kept: Path) -> Result:
-    """Generate the verifier, compile it, search. Traces of errors of the right protocol are copied to `kept`."""
-    began = time.monotonic()
+def check(runs: Sequence[Run], kept: Path) -> Iterator[Result]:
+    """Generate and compile the verifier that these runs share, then search with it once for each.
+
+    Traces of errors of the right protocol are copied to `kept`.
+    """
     with _folder() as folder:
-        try:
-            said = _search(run, folder)
-        except subprocess.TimeoutExpired as slow:
-            said = f"pan: not finished after {slow.timeout:.0f} s"
-        except subprocess.CalledProcessError as failed:
-            said = f"pan: {failed.cmd[0]} failed: {(failed.stdout or '')[-500:]} {(failed.stderr or '')[-500:]}"
-        result = judge(run, said, time.monotonic() - began)
-        if not result.ok and run.planted is None:
-            _keep_trace(run, folder, kept)
-    return result
+        trouble = _said_by(lambda: _compile(runs[0], folder))
+        for run in runs:
+            began = time.monotonic()
+            said = trouble or _said_by(lambda run=run: _search(run, folder))
+            result = judge(run, said, time.monotonic() - began)
+            if not result.ok and run.planted is None:
+                _keep_trace(run, folder, kept)
+            yield result
+
+
+def by_verifier(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of one model within the same bounds share a verifier: which bug is planted is told when it starts."""
+    groups: dict[tuple[str, str, bool], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.model, run.bounds, run.live), []).append(run)
+    return list(groups.values())
+
+
+def _said_by(act: Callable[[], str]) -> str:
+    """What it said, or that it failed, in words that `judge` takes for neither."""
+    try:
+        return act()
+    except subprocess.TimeoutExpired as slow:
+        return f"pan: not finished after {slow.timeout:.0f} s"
+    except subprocess.CalledProcessError as failed:
+        return f"pan: {failed.cmd[0]} failed: {(failed.stdout or '')[-500:]} {(failed.stderr or '')[-500:]}"
 
 
 @contextmanager
@@ -185,35 +205,44 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _macros(run: Run) -> list[str]:
-    macros = [f"-D{bound}" for bound in run.bounds.split()]
-    if run.planted is not None:
-        macros.append(f"-DPLANTED={run.planted}")
-    return [*macros, "-DLIVE"] if run.live else macros
+def _compile(run: Run, folder: Path) -> str:
+    """Nothing, if it went well."""
+    model = f"{run.model}.pml"
+    shutil.copy(FORMAL / model, folder)
+    macros = [f"-D{bound}" for bound in run.bounds.split()] + (["-DLIVE"] if run.live else [])
+    _ask(folder, ["spin", *macros, "-a", model], limit_s=60)
+    how = ["-DNFAIR=8"] if run.live else ["-DSAFETY", "-DNOCLAIM"]
+    _ask(folder, ["gcc", "-O1", "-w", *how, *_COMPILED_WITH], limit_s=120)
+    return ""
 
 
 def _search(run: Run, folder: Path) -> str:
     """What the verifier printed."""
-    model = f"{run.model}.pml"
-    shutil.copy(FORMAL / model, folder)
-    _ask(folder, ["spin", *_macros(run), "-a", model], limit_s=60)
-    how = ["-DNFAIR=8"] if run.live else ["-DSAFETY", "-DNOCLAIM"]
-    is_small = run.planted is not None and run.model != "ownership"  # its search ends before a better compiler run pays
-    _ask(folder, ["gcc", "-O0" if is_small else "-O1", "-w", *how, *_COMPILED_WITH], limit_s=120)
     options = ["-a", "-f"] if run.live else []
     hashed = "-w26" if run.is_long else "-w22"
     limit_s = RUN_LONG_S if run.is_long else RUN_S
     search = [str(folder / "pan"), "-n", f"-m{DEPTH_MAX}", hashed, *options]
-    return _ask(folder, search, limit_s=limit_s, may_fail=True)
+    return _ask(folder, search, limit_s=limit_s, may_fail=True, planted=number_of(run))
+
+
+def number_of(run: Run) -> int:
+    """By which number the model knows the bug; 0: none."""
+    if run.planted is None:
+        return 0
+    found = re.search(rf"^#define {run.planted} (\d+) ", (FORMAL / f"{run.model}.pml").read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{run.model}.pml knows no bug {run.planted}")
+    return int(found.group(1))
 
 
 _COMPILED_WITH = ("-DCOLLAPSE", "-DVECTORSZ=2048", "-o", "pan", "pan.c")
 
 
-def _ask(folder: Path, command: Sequence[str], *, limit_s: float, may_fail: bool = False) -> str:
+def _ask(folder: Path, command: Sequence[str], *, limit_s: float, may_fail: bool = False, planted: int = 0) -> str:
     """What a tool said. Raises as `subprocess.run` does."""
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=not may_fail, timeout=limit_s
+        command, cwd=folder, capture_output=True, text=True, check=not may_fail, timeout=limit_s,
+        env={**os.environ, "PLANTED": str(planted)},
     )  # fmt: skip
     return done.stdout + done.stderr
 
@@ -245,8 +274,8 @@ def _keep_trace(run: Run, folder: Path, kept: Path) -> None:
     if not trail.exists():
         return
     shown = subprocess.run(
-        ["spin", *_macros(run), "-t", "-p", "-g", f"{run.model}.pml"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+        [str(folder / "pan"), "-r"],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "PLANTED": "0"},
     )  # fmt: skip
     kept.mkdir(parents=True, exist_ok=True)
     place = kept / f"{run.model}-{re.sub(r'[^a-z]+', '-', run.name)}.txt"
@@ -297,9 +326,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     results: list[Result] = []
     with ThreadPoolExecutor(options.workers) as pool:
-        for result in pool.map(lambda run: check(run, options.traces), runs):
-            results.append(result)
-            print(json.dumps(asdict(result)) if options.json else show(result), flush=True)
+        for found in pool.map(lambda group: list(check(group, options.traces)), by_verifier(runs)):
+            for result in found:
+                results.append(result)
+                print(json.dumps(asdict(result)) if options.json else show(result), flush=True)
     if not options.json:
         print(summary(results, time.monotonic() - began))
     states = sum(result.states for result in results if result.planted is None)
