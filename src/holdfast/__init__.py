@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         UnknownSessionError,
         WaitRingError,
     )
+    from holdfast.inbound.child import Child, Refused
     from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
     from holdfast.kernel import Holdfast, Session
     from holdfast.opening import (
@@ -73,6 +74,7 @@ __all__ = [
     "AllModelsFailedError",
     "ChannelError",
     "ChannelRefusedError",
+    "Child",
     "ConfigError",
     "CoordinationError",
     "DrainingError",
@@ -87,6 +89,7 @@ __all__ = [
     "Outcome",
     "OwnershipLostError",
     "ProviderError",
+    "Refused",
     "ResourceError",
     "Route",
     "SendUnknownError",
@@ -152,6 +155,7 @@ _HOMES = {
         "UnknownSessionError",
         "WaitRingError",
     ),
+    "holdfast.inbound.child": ("Child", "Refused"),
     "holdfast.inbound.event": ("Accepted", "Duplicate", "InboundEvent", "LaneFull", "Route"),
     "holdfast.kernel": ("Holdfast", "Session"),
     "holdfast.opening": ("open", "open_reader"),

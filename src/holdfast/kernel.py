@@ -22,6 +22,7 @@ from holdfast.errors import (
     SessionBusyError,
     UnknownInputError,
 )
+from holdfast.inbound.child import END, SPAWN, Child, SpawnLimits
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, RESET_BY, QueueSettings
 from holdfast.model import catalog
@@ -63,6 +64,8 @@ class Holdfast:
         self._elsewhere = Elsewhere(store, self.events)
         self.work_arrived = asyncio.Event()
         self.answers_arrived = asyncio.Event()
+        self.children_changed = asyncio.Event()
+        self.spawn_limits = SpawnLimits()
         self.draining = False
         self.commands: Commands | None = None  # of a gateway: slash commands are carried out at the door
         self.queue_for: Callable[[InboundEvent], QueueSettings] = lambda _: PLAIN
@@ -178,8 +181,16 @@ class Holdfast:
     async def cancel(self, target: str, *, by: str) -> str:
         """Ask for the end of an input or a turn. Only the owner (or its recovery) settles; a final line wins.
 
+        Children that an input has spawned are stopped with it; a child (child_…) can also be stopped by itself, and its
+        parent hears of that.
+
         Returns: "cancelled", "requested" or "already <state>".
         """
+        if target.startswith("child_"):
+            await self.child(target)
+            state = await self.store.cancel_child(target, by)
+            await self._hear_of_cancels()
+            return state
         turn = self._live.get(target) or next((t for t in self._live.values() if t.input_id == target), None)
         input_id: str | None = target
         if target.startswith("turn_"):
@@ -198,7 +209,56 @@ class Holdfast:
             raise InputError(f"turn {target} runs in another process and answers no input; stop it there")
         if turn is not None and state == "requested":
             turn.cancel(by)
+        await self._hear_of_cancels()
         return state
+
+    async def _hear_of_cancels(self) -> None:
+        """Stop those turns of this process whose ends somebody has asked for."""
+        self.children_changed.set()
+        live = self.live_turns()
+        requests = await self.store.cancel_requests() if live else {}
+        for turn in live:
+            if turn.input_id in requests:
+                turn.cancel(requests[turn.input_id])
+
+    # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def children(
+        self, *, session: str | None = None, parent_input: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Child]:
+        """Sub-agents, newest first: of all sessions, or those that a session or an input has spawned. `only_open`: of
+        whose ends their parents have still to hear.
+        """
+        return await self.store.children(session=session, parent_input=parent_input, only_open=only_open, limit=limit)
+
+    async def child(self, child_id: str) -> Child:
+        """Raises UnknownInputError."""
+        child = await self.store.child(child_id)
+        if child is None:
+            raise UnknownInputError(f"no sub-agent {child_id!r}; `holdfast children` lists them")
+        return child
+
+    async def wait_child(self, child_id: str, timeout_s: float | None = None) -> tuple[Child, InputView]:
+        """A sub-agent once its work is over, or as it is after `timeout_s`, and the input whose end is its own.
+
+        For programs. A turn that waits for its own child keeps its session and its lane slot meanwhile.
+        """
+        deadline = None if timeout_s is None else self.clock.mono() + timeout_s
+        while True:
+            child = await self.child(child_id)
+            left = None if deadline is None else deadline - self.clock.mono()
+            view = await self.store.input(child.last_input)
+            if child.state not in ("queued", "running") or (left is not None and left <= 0):
+                return child, view
+            await self.wait_input(view.id, 1.0 if left is None else min(1.0, left))
+            if view.settled:  # what goes on is with children of its own
+                await self.clock.sleep(0.2)
+
+    async def stop_children(self, session: str, *, by: str) -> list[str]:
+        """Stop the sub-agents of a session, and theirs, without telling it anew. Returns their ids; durable."""
+        stopped = await self.store.stop_children(session, by)
+        await self._hear_of_cancels()
+        return stopped
 
     # ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,6 +339,8 @@ class Holdfast:
             self._live.pop(turn.id, None)
             self.work_arrived.set()
             self.answers_arrived.set()
+            if turn.view is not None and turn.view.source in (SPAWN, END):
+                self.children_changed.set()
 
     async def _settle_later(self, turn: Turn, exc: BaseException | None) -> None:
         while not self.store.stopped:
@@ -327,8 +389,9 @@ class Holdfast:
         """A reader, and a writer of metadata. Costs nothing until used."""
         return Session(self, key)
 
-    async def sessions(self, *, limit: int = 1000, prefix: str = "") -> list[SessionView]:
-        return await self.store.sessions(prefix=prefix, limit=limit)
+    async def sessions(self, *, limit: int = 1000, prefix: str = "", archived: bool = False) -> list[SessionView]:
+        """Most recently used first. `archived`: those of sub-agents that were put away, too."""
+        return await self.store.sessions(prefix=prefix, limit=limit, archived=archived)
 
     async def inputs(
         self, *, session: str | None = None, state: str | None = None, limit: int = 100
@@ -377,7 +440,7 @@ class Holdfast:
         return before
 
     async def why(self, target: str) -> WhyReport:
-        """The chain from input to outcome, for an input, a turn, or the newest input of a session.
+        """The chain from input to outcome, for an input, a turn, a sub-agent, or the newest input of a session.
 
         Raises:
             UnknownInputError: nothing of that name.

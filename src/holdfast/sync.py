@@ -27,7 +27,8 @@ from typing import Any, ParamSpec
 
 import holdfast
 from holdfast.clock import Clock
-from holdfast.inbound.event import Admission, InboundEvent
+from holdfast.inbound.child import Child, Refused
+from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.lane.queue import QueueSettings
 from holdfast.loop_thread import LoopThread
 from holdfast.model.policy import ModelsNow, Pin
@@ -102,13 +103,33 @@ class Holdfast:
         """Take no new input from now on; turns that run may end."""
         self._hf.drain()
 
+    # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def children(
+        self, *, session: str | None = None, parent_input: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Child]:
+        """Sub-agents, newest first."""
+        found = self._hf.children(session=session, parent_input=parent_input, only_open=only_open, limit=limit)
+        return self._loop.run(found)
+
+    def child(self, child_id: str) -> Child:
+        return self._loop.run(self._hf.child(child_id))
+
+    def wait_child(self, child_id: str, timeout_s: float | None = None) -> tuple[Child, InputView]:
+        """A sub-agent once its work is over, or as it is after `timeout_s`, and the input whose end is its own."""
+        return self._loop.run(self._hf.wait_child(child_id, timeout_s))
+
+    def stop_children(self, session: str, *, by: str) -> list[str]:
+        """Stop the sub-agents of a session, and theirs, without telling it anew. Returns their ids; durable."""
+        return self._loop.run(self._hf.stop_children(session, by=by))
+
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def session(self, key: str) -> Session:
         return Session(self._loop, self._hf.session(key))
 
-    def sessions(self, *, limit: int = 1000, prefix: str = "") -> list[SessionView]:
-        return self._loop.run(self._hf.sessions(limit=limit, prefix=prefix))
+    def sessions(self, *, limit: int = 1000, prefix: str = "", archived: bool = False) -> list[SessionView]:
+        return self._loop.run(self._hf.sessions(limit=limit, prefix=prefix, archived=archived))
 
     def inputs(self, *, session: str | None = None, state: str | None = None, limit: int = 100) -> list[InputView]:
         return self._loop.run(self._hf.inputs(session=session, state=state, limit=limit))
@@ -223,6 +244,14 @@ class Turn:
     def append_input(self, messages: list[dict[str, Any]]) -> None:
         self._loop.run(self._inner.append_input(messages))
 
+    def spawn(
+        self, task: str, *, label: str | None = None, agent: str | None = None, model: str | None = None,
+        timeout_s: float | None = None, key: str | None = None,
+    ) -> Child | Refused:  # fmt: skip
+        """Give a task to a sub-agent: the child, or the limit that forbids it."""
+        made = self._inner.spawn(task, label=label, agent=agent, model=model, timeout_s=timeout_s, key=key)
+        return self._loop.run(made)
+
     def prompt_window(self) -> PromptWindow:
         """The span in which the model is asked; the write lock is not held in it."""
         return PromptWindow(self._loop, self._inner.prompt_window())
@@ -297,6 +326,14 @@ class Session:
 
     def path(self) -> str | None:
         return self._loop.run(self._inner.path())
+
+    def spawn(
+        self, task: str, *, label: str | None = None, agent: str | None = None, model: str | None = None,
+        timeout_s: float | None = None, key: str | None = None, route: Route | None = None,
+    ) -> Child | Refused:  # fmt: skip
+        """Give a task to a sub-agent in the name of this session: the child, or the limit that forbids it."""
+        made = self._inner.spawn(task, label=label, agent=agent, model=model, timeout_s=timeout_s, key=key, route=route)
+        return self._loop.run(made)
 
     def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
         """Write one line that is not conversation. Needs no turn. Returns its id."""

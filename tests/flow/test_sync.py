@@ -40,7 +40,7 @@ ONLY_ASYNC = {
     | {"hear_of_others"},  # for watchers, which are asynchronous
     "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
     | {"append_interrupted", "branch_before_input", "pending_calls"}  # for runners, which are asynchronous
-    | {"answers", "append_dropped", "begin_anew", "gives_way", "take_in"},
+    | {"answers", "append_beside_input", "append_dropped", "begin_anew", "gives_way", "take_in", "happened_meanwhile"},
     "Session": set[str](),
     "PromptWindow": {"meet"},
 }

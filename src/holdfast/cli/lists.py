@@ -1,4 +1,4 @@
-"""`sessions`, `turns`, `inputs`: what is in the store, newest first. They change nothing in it."""
+"""`sessions`, `turns`, `inputs`, `children`: what is in the store, newest first. They change nothing in it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from holdfast.cli.output import local_time, log_plainly, print_json, print_table
 from holdfast.cli.settings import Settings, common_options, pass_settings
 
 if TYPE_CHECKING:
+    from holdfast.inbound.child import Child
     from holdfast.kernel import Holdfast
     from holdfast.store.views import InputView, SessionView, TurnView
 
@@ -49,16 +50,19 @@ def show(
 
 @click.command()
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with it.")
+@click.option("--archived", is_flag=True, help="Also those of sub-agents that were put away.")
 @limit_option
 @common_options
 @pass_settings
-def sessions(settings: Settings, prefix: str, limit: int) -> None:
-    """List the sessions: key, size, who owns it now, what waits, which model answers if it is not the usual one."""
-    views = read(settings, lambda hf: hf.sessions(prefix=prefix, limit=limit))
+def sessions(settings: Settings, prefix: str, archived: bool, limit: int) -> None:
+    """List the sessions: key, size, who owns it now, what waits, which model answers if it is not the usual one, and
+    whose sub-agent's it is.
+    """
+    views = read(settings, lambda hf: hf.sessions(prefix=prefix, limit=limit, archived=archived))
     show(
         settings,
         views,
-        ["SESSION", "BYTES", "OWNER", "WAITING", "MODEL", "LAST USED", "FILE"],
+        ["SESSION", "BYTES", "OWNER", "WAITING", "MODEL", "SUB-AGENT OF", "LAST USED", "FILE"],
         _session,
         empty="no sessions",
     )
@@ -68,7 +72,8 @@ def _session(view: SessionView) -> list[str]:
     owner = f"{view.owner_turn} ({view.owner_lane})" if view.owner_turn else "-"
     used = local_time(view.updated_at_ms)
     model = _model_of(view)
-    return [view.key, str(view.size_bytes), owner, str(view.queued), model, used, view.path or view.transcript]
+    of = f"{view.parent} ({view.child_state})" if view.parent else "-"
+    return [view.key, str(view.size_bytes), owner, str(view.queued), model, of, used, view.path or view.transcript]
 
 
 def _model_of(view: SessionView) -> str:
@@ -112,6 +117,24 @@ def inputs(settings: Settings, session: str | None, wanted: str | None, limit: i
 def _input(view: InputView) -> list[str]:
     detail = shortened(view.detail or view.answer or (f"{view.position} before it" if view.position else "") or "-")
     return [view.id, view.session, view.lane, view.source, view.state, local_time(view.accepted_at_ms), detail]
+
+
+@click.command()
+@click.option("--session", metavar="KEY", help="Only those that this session has spawned.")
+@click.option("--open", "only_open", is_flag=True, help="Only those of whose ends their parents have still to hear.")
+@limit_option
+@common_options
+@pass_settings
+def children(settings: Settings, session: str | None, only_open: bool, limit: int) -> None:
+    """List the sub-agents: who gave them their tasks, how far they are; `holdfast why child_…` tells more."""
+    views = read(settings, lambda hf: hf.children(session=session, only_open=only_open, limit=limit))
+    columns = ["SUB-AGENT", "TASK", "STATE", "OUTCOME", "OF", "SPAWNED", "DETAIL"]
+    show(settings, views, columns, _child, empty="no sub-agents")
+
+
+def _child(one: Child) -> list[str]:
+    detail = shortened(one.detail or (f"stopped by {one.stop_by}" if one.stop_by else "-"))
+    return [one.id, one.label, one.state, one.outcome or "-", one.parent_session, local_time(one.spawned_at_ms), detail]
 
 
 def known_state(machine: str, state: str | None) -> str | None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "turns": "lists",
     "inputs": "lists",
     "outbox": "outbox",
+    "children": "lists",
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",

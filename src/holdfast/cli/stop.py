@@ -16,10 +16,11 @@ from holdfast.cli.settings import Settings, common_options, pass_settings
 @common_options
 @pass_settings
 def stop(settings: Settings, target: str) -> None:
-    """Ask an input (in_…) or a running turn (turn_…) to stop.
+    """Ask an input (in_…), a running turn (turn_…) or a sub-agent (child_…) to stop.
 
     A waiting input is cancelled at once. A running one is asked ("requested"): its owner, in whatever process, sees it
-    within a second and settles it; an answer that is already final wins. Asking twice is the same as once.
+    within a second and settles it; an answer that is already final wins. Sub-agents that it has spawned are stopped
+    with it; the parent of a sub-agent that is stopped by itself is told. Asking twice is the same as once.
     """
     result = asyncio.run(_cancel(settings, target))
     if settings.json:

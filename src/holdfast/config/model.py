@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from holdfast.errors import InputError
+from holdfast.inbound.child import SpawnLimits
 from holdfast.inbound.cron import TIMEOUT_S, JobDefinition, as_definition
 from holdfast.inbound.event import Route
 from holdfast.inbound.freshness import ResetPolicy, SessionType
@@ -581,6 +582,39 @@ class CronConfig(Section):
     jobs: FrozenMap[CronJobConfig] = Field(default_factory=dict, validate_default=True)
 
 
+class SubagentsConfig(Section):
+    """Tasks that an agent gives away (`docs/subagents.md`). How many run at once, of all sessions, is
+    `lanes.widths.subagent`.
+    """
+
+    depth_max: int = Field(
+        default=1, ge=0, le=5, description="Sub-agents of sub-agents of …; 1: a sub-agent has none of its own. 0: none."
+    )
+    per_session_max: int = Field(
+        default=5, ge=1, le=20, description="Sub-agents of one session that may be at work or wait."
+    )
+    per_turn_max: int = Field(default=10, ge=1, le=100, description="Sub-agents that one message may lead to, in all.")
+    timeout_s: Positive = Field(default=3600, description="Seconds that one may run; a task may ask for less.")
+    model: ModelRef | None = Field(
+        default=None, description="Their model, where the task names none. Unset: as whoever gave it, else the agent's."
+    )
+    models: tuple[ModelRef, ...] = Field(
+        default=(),
+        strict=False,
+        description="Models that a task may ask for, besides those that this file names for agents.",
+    )
+    agents: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Agents that other agents may give tasks to. An agent may always use itself.",
+    )
+    archive_after_s: int = Field(
+        default=3600,
+        ge=0,
+        description="Seconds after its end that its session is left out of lists; its transcript stays. 0: never.",
+    )
+
+
 class AgentConfig(Section):
     """One agent: the NAME in `agent:NAME:…` session keys."""
 
@@ -709,7 +743,24 @@ class Config(Section):
     heartbeat: HeartbeatConfig = Field(default_factory=HeartbeatConfig)
     cron: CronConfig = Field(default_factory=CronConfig)
     hooks: HooksConfig = Field(default_factory=HooksConfig)
+    subagents: SubagentsConfig = Field(default_factory=SubagentsConfig)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+
+    def spawn_limits(self) -> SpawnLimits:
+        """What may be spawned, as the core takes it."""
+        own = self.subagents
+        named = [self.models.default, *self.models.fallbacks, *own.models, *([own.model] if own.model else [])]
+        for agent in self.agents.values():
+            named += [*([agent.model] if agent.model else []), *(agent.fallbacks or ())]
+        return SpawnLimits(
+            depth_max=own.depth_max,
+            per_session_max=own.per_session_max,
+            per_turn_max=own.per_turn_max,
+            timeout_s=own.timeout_s,
+            agents=own.agents,
+            models=tuple(dict.fromkeys(named)),
+            model=own.model,
+        )
 
     def agent(self, name: str) -> AgentConfig:
         """The agent `name` with everything it leaves unset filled in; an agent without a table is all defaults.

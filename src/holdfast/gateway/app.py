@@ -18,6 +18,7 @@ from holdfast.clock import Clock
 from holdfast.errors import ResourceError
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.inbound.announcement import with_announcements
+from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.cron import job_of
 from holdfast.inbound.freshness import ResetPolicy, type_of
 from holdfast.inbound.timer import CRON
@@ -34,6 +35,7 @@ from holdfast.store.views import InputView
 from holdfast.turn.commands import Commands
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
+from holdfast.turn.spawning import spawn_tool
 from holdfast.turn.tools import Tool, Toolbox, built_in_tools
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ async def open_handle(
         keep_days=config.turn.keep_days,
         kind=kind,
     ) as hf:
+        hf.spawn_limits = config.spawn_limits()
         hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)
         yield hf
 
@@ -106,11 +109,12 @@ async def open_worker(
             commands=hf.commands,
             client_for=models,
             agent_for=_agents(config),
-            toolbox=Toolbox([*built_in_tools(hf.clock), *parts.tools]),
+            toolbox=Toolbox([*built_in_tools(hf.clock), spawn_tool(hf), *parts.tools]),
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
         )
-        run_input = with_announcements(with_resets(hf, runner.run, _reset_policies(config)))
+        run_input = with_resets(hf, with_child_ends(runner.run), _reset_policies(config))
+        run_input = with_announcements(run_input)
         yield Worker(hf, run_input, limits=config.lanes.limits(), fence_mode_for=_fence_modes(config)), models
 
 
@@ -204,6 +208,18 @@ async def run_timers(hf: Holdfast, config: Config) -> AsyncIterator[Timers]:
         await asyncio.gather(firing, return_exceptions=True)  # it fails only with the store, as the worker does
 
 
+@asynccontextmanager
+async def run_children(hf: Holdfast, config: Config) -> AsyncIterator[Children]:
+    """Bring the ends of sub-agents to their parents until left."""
+    children = Children(hf, archive_after_s=config.subagents.archive_after_s)
+    watching = asyncio.create_task(children.run(), name="children")
+    try:
+        yield children
+    finally:
+        children.stop()
+        await asyncio.gather(watching, return_exceptions=True)  # it fails only with the store, as the worker does
+
+
 async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
     """Interrupt what runs and let the worker's loop end; then what that loop may have begun in its last look."""
     await worker.stop(0.0)
@@ -221,11 +237,11 @@ class Gateway:
     """
 
     def __init__(
-        self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None], timers: Timers,
-        courier: Courier, closing: asyncio.Event,
+        self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None],
+        loops: tuple[Timers, Children], courier: Courier, closing: asyncio.Event,
     ) -> None:  # fmt: skip
         self.hf = hf
-        self._timers = timers
+        self._loops = loops
         self._courier = courier
         self.app = app
         self.working = working
@@ -239,7 +255,8 @@ class Gateway:
         with less: the shorter time counts. The application goes on answering what it can.
         """
         self.hf.drain()
-        self._timers.stop()
+        for loop in self._loops:
+            loop.stop()
         told = await self._tell_of_draining()
         await self.worker.stop(budget_s)
         told += await self._tell_of_draining()  # those that were put back
@@ -277,6 +294,7 @@ async def build_gateway(
         run_courier(hf, config, parts.channels) as courier,
         open_worker(hf, config, parts=parts) as (worker, models),
         run_timers(hf, config) as timers,
+        run_children(hf, config) as children,
     ):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
@@ -287,7 +305,7 @@ async def build_gateway(
                          routing=config.routing())  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, timers, courier, closing)
+            yield Gateway(hf, app, worker, working, (timers, children), courier, closing)
         finally:
             await _end(worker, working)
 

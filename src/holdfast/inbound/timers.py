@@ -257,7 +257,12 @@ class Timers:
             return
         if not view.settled:
             await self._end_if_too_long(run, timer, view)
-        elif timer is None:
+            return
+        last = await self._hf.store.last_word(view.id)
+        if last is None:
+            return  # sub-agents that it has spawned are at work: its answer so far may be only that it is on it
+        view = view if last == view.id else await self._hf.input(last)
+        if timer is None:
             await self._close(None, None, replace(run, state="cancelled", ended_at_ms=self._now_ms(),
                                                   detail="its timer was removed"))  # fmt: skip
         elif timer.kind == HEARTBEAT:

@@ -1,4 +1,4 @@
-"""The lives of an input, a turn and a delivery, as tables. `docs/states.md` is drawn from them.
+"""The lives of an input, a turn, a delivery and a child, as tables. `docs/states.md` is drawn from them.
 
 An illegal move raises and changes nothing. Terminal states are never reopened (promise P2).
 """
@@ -55,7 +55,21 @@ DELIVERY: dict[tuple[str, str], str] = {
     ("unknown", "drop"): "dropped",
 }
 
-TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {"input": INPUT, "turn": TURN, "delivery": DELIVERY}
+CHILD: dict[tuple[str, str], str] = {
+    ("queued", "claim"): "running",
+    ("running", "requeue"): "queued",  # its turn died, or its process went away
+    ("queued", "end"): "ended",  # it was stopped before it began, or no turn could be had
+    ("running", "end"): "ended",
+    ("ended", "announce"): "announced",  # its end is an input of its parent
+    ("ended", "hush"): "stopped",  # together with its parent: nobody is told anew
+}
+
+TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {
+    "input": INPUT,
+    "turn": TURN,
+    "delivery": DELIVERY,
+    "child": CHILD,
+}
 
 OUTCOME_EVENT = {
     "answered": "answer",

@@ -20,7 +20,7 @@ PROBE_ORIGIN_EVERY_S = 300
 AUTO_PIN_S = 24 * 3600
 """An automatic pin ends after a day even if nobody wrote in the session meanwhile."""
 MACHINE_LANES = frozenset({"cron", "cron-nested", "heartbeat", "hook", "subagent"})
-MACHINE_KEYS = frozenset({"cron", "hook"})
+MACHINE_KEYS = frozenset({"cron", "hook", "subagent"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.errors import UnknownInputError
+from holdfast.inbound.child import Child
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, InputView, TurnView, WhyLine, WhyReport
 
@@ -14,7 +15,7 @@ TEXT_SHOWN = 120
 
 
 async def build_report(store: Store, target: str) -> WhyReport:
-    """The story of an input, a turn, or the newest input of a session.
+    """The story of an input, a turn, a sub-agent, or the newest input of a session.
 
     Raises:
         UnknownInputError: nothing of that name.
@@ -26,6 +27,11 @@ async def build_report(store: Store, target: str) -> WhyReport:
         if turn.input_id is None:
             return await _of_turn(store, turn)
         target = turn.input_id
+    if target.startswith("child_"):
+        child = await store.child(target)
+        if child is None:
+            raise UnknownInputError(f"no sub-agent {target!r}; `holdfast children` lists them")
+        return await _of_child(store, child)
     if not target.startswith("in_"):
         newest = await store.inputs(session=target, state=None, limit=1)
         if not newest:
@@ -63,6 +69,24 @@ async def _of_turn(store: Store, turn: TurnView) -> WhyReport:
         lines.append(_turn_ended(turn))
     lines.sort(key=lambda line: line.at_ms)
     return WhyReport(turn.id, "turn", turn.session, turn.outcome or turn.state, lines)
+
+
+async def _of_child(store: Store, child: Child) -> WhyReport:
+    """From the task that was given away to the input of the parent that brings its end."""
+    by = f"spawned by {child.parent_session}, for {child.parent_input or child.parent_turn or 'a program'}"
+    given = f"{by}: {child.label!r}, depth {child.depth}, rights of lane {child.rights}, at most {child.timeout_s:g} s"
+    lines = [WhyLine(child.spawned_at_ms, given, f"children:{child.id}")]
+    for input_id in dict.fromkeys([child.input_id, child.last_input]):
+        lines.extend((await _of_input(store, await store.input(input_id))).lines)
+    if child.stop_by is not None:
+        stopped = f"stopped with its parent's work, by {child.stop_by}: nobody is told anew"
+        lines.append(WhyLine(child.ended_at_ms or child.spawned_at_ms, stopped, f"children:{child.id}"))
+    if child.announce_id is not None:
+        told = await store.input(child.announce_id)
+        text = f"its end was announced to {child.parent_session} as {told.id}, which is {told.state}"
+        lines.append(WhyLine(told.accepted_at_ms, text, f"inputs:{told.id}"))
+    lines.sort(key=lambda line: line.at_ms)
+    return WhyReport(child.id, "child", child.session, child.state, lines)
 
 
 def _turn_began(turn: TurnView) -> WhyLine:
@@ -112,6 +136,12 @@ _WORDS = {
     "turn.yielded": lambda d: f"gave way to {d['to']}, which waits in a better lane",
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
+    "child.spawned": lambda d: f"gave a task to sub-agent {d['label']!r} ({d['child']})",
+    "child.task": lambda d: f"the task of {d['child']}, given by {d['parent']} ({d['of'] or 'a program'})",
+    "child.announced": lambda d: (
+        f"sub-agent {d['label']!r} ({d['child']}) ended as {d['outcome']}; told by {d['input']}"
+    ),
+    "child.stopped": lambda d: f"sub-agent {d['label']!r} ({d['child']}) was stopped with its parent's work",
     "delivery": lambda d: (
         f"delivery to {d['channel']}:{d['target']}, {_part(d['part'])}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
         + (f" ({d['detail']})" if d["detail"] else "")

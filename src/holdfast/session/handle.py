@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import ids
 from holdfast.clock import epoch_ms, iso
-from holdfast.errors import InputError, UnknownSessionError
+from holdfast.errors import DrainingError, InputError, UnknownSessionError
+from holdfast.inbound.child import Child, Parent, Refused
+from holdfast.inbound.event import Route
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry, Origin, encode_line, stamped
+from holdfast.session.key import validate_key
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
+from holdfast.turn.spawning import spawn
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
@@ -39,8 +43,30 @@ class Session:
         return [decode_entry(line.raw) for line in lines if line.kind != "header"]
 
     async def path(self) -> str | None:
-        views = await self._hf.store.sessions(prefix=self.key, limit=1000)
+        views = await self._hf.store.sessions(prefix=self.key, limit=1000, archived=True)
         return next((view.path for view in views if view.key == self.key), None)
+
+    # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def spawn(
+        self, task: str, *, label: str | None = None, agent: str | None = None, model: str | None = None,
+        timeout_s: float | None = None, key: str | None = None, route: Route | None = None,
+    ) -> Child | Refused:  # fmt: skip
+        """Give a task to a sub-agent in the name of this session, without a turn. See `Turn.spawn`.
+
+        Args:
+            key: names the child among those of this session; the same again is the same child.
+            route: where what comes of it is sent.
+
+        Raises:
+            DrainingError: the process is going away. As `Turn.spawn`.
+        """
+        if self._hf.draining:
+            raise DrainingError()
+        return await spawn(
+            self._hf, Parent(validate_key(self.key), route=route), task, key=key, label=label, agent=agent, model=model,
+            timeout_s=timeout_s,
+        )  # fmt: skip
 
     async def _known(self) -> str:
         transcript = await self._hf.store.find_transcript(self.key)

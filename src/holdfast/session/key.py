@@ -3,6 +3,7 @@
     agent:<id>:main
     agent:<id>:<channel>:channel|direct|group:<peer>[:thread:<id>]     each also with :heartbeat at its end
     agent:<id>:cron:<job>
+    agent:<id>:subagent:<child>
     hook:<id>
 
 Whatever does not have one of these forms is a key all the same, of the agent `main`. Keys are compared byte for byte:
@@ -30,8 +31,8 @@ _DIGEST_HEX = 40  # 160 bits: beyond anybody who can choose keys and would like 
 class SessionKey:
     """A key taken apart.
 
-    kind: "main", "chat" (with `channel`, `chat`, `peer`, `thread`), "cron" (`name` is the job), "hook" (`name` is its
-        id) or "other".
+    kind: "main", "chat" (with `channel`, `chat`, `peer`, `thread`), "cron" (`name` is the job), "subagent"
+        (`name` is the child's), "hook" (`name` is its id) or "other".
     heartbeat: the key ends in `:heartbeat`; the other fields describe what stands before it.
     """
 
@@ -89,8 +90,8 @@ def parse_key(key: str) -> SessionKey:
     if rest == "main":
         return SessionKey(text, agent, "main", heartbeat=heartbeat)
     channel, _, tail = rest.partition(":")
-    if channel == "cron" and tail:
-        return SessionKey(text, agent, "cron", name=tail, heartbeat=heartbeat)
+    if channel in ("cron", "subagent") and tail:
+        return SessionKey(text, agent, channel, name=tail, heartbeat=heartbeat)
     chat, _, peer = tail.partition(":")
     if channel and chat in ("channel", "direct", "group") and peer:
         # Peers may hold colons themselves; the last ":thread:" is the one that counts.

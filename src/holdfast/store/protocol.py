@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting
@@ -104,7 +105,9 @@ class InboxStore(Protocol):
         """The input that the turn should give way to at its next step (`lane.policy.overtaker`), or None."""
         ...
 
-    async def request_cancel(self, input_id: str, by: str) -> str: ...
+    async def request_cancel(self, input_id: str, by: str) -> str:
+        """Ask for the end of an input, and stop the children that it has spawned; one transaction, durable."""
+        ...
 
     async def cancel_requests(self) -> dict[str, str]:
         """Open inputs whose end somebody has asked for, and who."""
@@ -294,6 +297,52 @@ class TimerStore(Protocol):
         ...
 
 
+class ChildStore(Protocol):
+    """Sub-agents (`inbound/child.py`). Deciding is `inbound/`'s."""
+
+    async def spawn(self, order: SpawnOrder, limits: SpawnLimits) -> Child | Refused:
+        """Make a child: limits asked, its input accepted, its row written, in one transaction; durable. One of this id
+        that is there already is that child.
+        """
+        ...
+
+    async def children(
+        self, *, session: str | None = None, parent_input: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Child]:
+        """Newest first. `session`, `parent_input`: only those that it has spawned. `only_open`: whose parents have yet
+        to hear of them.
+        """
+        ...
+
+    async def child(self, child: str) -> Child | None: ...
+
+    async def last_word(self, input_id: str) -> str | None:
+        """The input whose end is that of a whole piece of work: an input, its children, their ends and so on. None: it
+        is not over.
+        """
+        ...
+
+    async def stop_children(self, session: str, by: str) -> list[str]:
+        """Stop the open children of a session, and theirs: their inputs are asked to end, nobody is told anew. Durable.
+        Returns their ids.
+        """
+        ...
+
+    async def cancel_child(self, child: str, by: str) -> str:
+        """Ask one child to end, and stop its own; its parent hears of it. Returns "requested" or "already <state>"."""
+        ...
+
+    async def close_child(self, seen: Child, event: str, announce_id: str | None = None) -> bool:
+        """Close a child whose work is over: "announce" (by that input of its parent) or "hush". False: it is closed."""
+        ...
+
+    async def archive_children(self, before_ms: int) -> int:
+        """Leave the sessions of children that were closed before a time out of lists. Returns how many; nothing of them
+        is thrown away.
+        """
+        ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -317,7 +366,9 @@ class StoryStore(Protocol):
 
     async def turns(self, *, session: str | None, limit: int) -> list[TurnView]: ...
 
-    async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]: ...
+    async def sessions(self, *, prefix: str, limit: int, archived: bool = False) -> list[SessionView]:
+        """Most recently used first. `archived`: those of children that were put away, too."""
+        ...
 
 
 class LifeStore(Protocol):
@@ -350,7 +401,10 @@ class LifeStore(Protocol):
     async def note_read(self, transcript: str, by: str, upto: str, now_ms: int) -> None: ...
 
 
-class Store(SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, StoryStore, LifeStore, Protocol):
+class Store(
+    SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, StoryStore, LifeStore,
+    Protocol,
+):  # fmt: skip
     """Everything the kernel needs of a backend."""
 
     @property

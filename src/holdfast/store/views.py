@@ -62,7 +62,8 @@ class TurnView:
 @dataclass(frozen=True, slots=True)
 class SessionView:
     """One session key and its transcript. `pin`: a model of its own; `fallback`: another answers in place of its model
-    (`model/policy.py`). `home`: the key whose transcript it shares.
+    (`model/policy.py`). `home`: the key whose transcript it shares. `parent`: the session of which it is a sub-agent's;
+    `child_state`: how far that is.
     """
 
     key: str
@@ -77,6 +78,8 @@ class SessionView:
     fallback: Fallback | None = None
     title: str | None = None
     home: str | None = None
+    parent: str | None = None
+    child_state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class WhyReport:
     """The answer to "what became of it?"."""
 
     id: str
-    kind: str  # "input" or "turn"
+    kind: str  # "input", "turn" or "child"
     session: str
     state: str
     lines: list[WhyLine] = field(default_factory=list)

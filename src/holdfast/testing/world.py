@@ -27,6 +27,8 @@ from typing import Any, TypeVar
 
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
+from holdfast.inbound.child import SpawnLimits
+from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
 from holdfast.inbound.freshness import NEVER, ResetPolicy
 from holdfast.inbound.timers import Timers
@@ -46,6 +48,7 @@ from holdfast.testing.model import ScriptedModel
 from holdfast.turn.commands import Commands
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.spawning import spawn_tool
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import RESET_TYPE
 
@@ -84,6 +87,8 @@ class World:
         resets: when conversations begin anew by themselves, by session; default: never.
         faults: called at the named points of the store.
         timers: makes what fires timers, for each handle anew; None: nothing fires.
+        spawns: what sub-agents may be spawned, by the tool `spawn` and by the library; None: the tool is not offered,
+            and nobody watches sub-agents.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -106,6 +111,7 @@ class World:
         resets: Callable[[str], ResetPolicy] = lambda _: NEVER,
         faults: Faults | None = None,
         timers: Callable[[Holdfast], Timers] | None = None,
+        spawns: SpawnLimits | None = None,
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -124,6 +130,7 @@ class World:
         self.faults = faults
         self._timers_for = timers
         self.timers: Timers | None = None
+        self._spawns = spawns
         self._acknowledged = path / "acknowledged"
         self._open = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -268,11 +275,16 @@ class World:
         """
 
         async def look() -> bool | None:
+            children = await self.hf.children(limit=INPUTS_MAX) if self._spawns is not None else []
+            if any(child.is_open for child in children):
+                return None
             if not all(view.settled for view in await self.hf.inputs(limit=INPUTS_MAX)):
                 return None
             deliveries = await self.hf.deliveries(limit=INPUTS_MAX)  # after the inputs: a settlement brings them along
             if not all(one.state in ("sent", "failed") for one in deliveries):
                 return None
+            if self._spawns is not None and await self.hf.children(limit=INPUTS_MAX) != children:
+                return None  # one was spawned, or has ended, between the looks
             # The ledger knows first; whoever has just written to it tells of it in this process a moment later.
             is_told = not self.hf.live_turns() and self._courier is not None and not self._courier.sending
             return is_told or None
@@ -347,20 +359,27 @@ class World:
         hf.queue_for = lambda _: self._queue
         if self._has_commands:
             hf.commands = Commands(hf, model_of=lambda _: "scripted/model")
+        tools = list(self._tools)
+        if self._spawns is not None:
+            hf.spawn_limits = self._spawns
+            tools.append(spawn_tool(hf))
         runner = Runner(
             hf,
             commands=hf.commands,
             client_for=self._client_for,
             agent_for=lambda _: self._agent,
-            toolbox=Toolbox(self._tools),
+            toolbox=Toolbox(tools),
         )
-        worker = Worker(hf, with_announcements(with_resets(hf, runner.run, self._resets)), limits=self._limits)
+        run_input = with_resets(hf, with_child_ends(runner.run), self._resets)
+        worker = Worker(hf, with_announcements(run_input), limits=self._limits)
         courier = Courier(hf, [self.channel])
         self._courier = courier
         self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]
         if self._timers_for is not None:
             self.timers = self._timers_for(hf)
             self._loops.append(asyncio.create_task(self.timers.run()))
+        if self._spawns is not None:
+            self._loops.append(asyncio.create_task(Children(hf).run()))
         self._open.push_async_callback(self._end_loops)
         self._open.push_async_callback(worker.stop, 0.0)
         self._open.push_async_callback(courier.stop, 0.0)

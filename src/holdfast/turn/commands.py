@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.clock import epoch_ms
 from holdfast.errors import HoldfastError, InputError, ResourceError, UnknownInputError
+from holdfast.inbound.child import Child
 from holdfast.inbound.commands import Command, explain_unknown, read_command
 from holdfast.lane import queue
 from holdfast.model import catalog
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("holdfast.commands")
 WHY_LINES_MAX = 40
 STOP_MAX = 1000
+SHOWN_MAX = 20
 DEFAULT_WORDS = ("default", "reset")
 
 
@@ -117,15 +119,22 @@ class Commands:
         if running:
             seconds = (epoch_ms(hf.clock.now()) - running[0].accepted_at_ms) // 1000
             doing = f"answering {running[0].id}, which came {seconds} s ago"
+        keys = await hf.store.keys_with(session)
+        children = [one for key in keys for one in await hf.children(session=key, only_open=True, limit=SHOWN_MAX)]
         return "\n".join(
             [
                 f"session {session}",
                 f"doing: {doing}",
                 f"waiting: {len(waiting)}",
+                *([f"sub-agents: {', '.join(self._child(one) for one in children)}"] if children else []),
                 f"model: {await self._model_now(session)}",
                 f"queue: {queue.in_words(settings)}",
             ]
         )
+
+    def _child(self, child: Child) -> str:
+        seconds = (epoch_ms(self._hf.clock.now()) - child.spawned_at_ms) // 1000
+        return f"{child.label} ({child.id}: {child.state}, for {seconds} s)"
 
     async def _queue(self, session: str, words: tuple[str, ...], _input_id: str) -> str:
         if not words:
@@ -141,9 +150,17 @@ class Commands:
                     result = await self._hf.cancel(view.id, by="/stop")
                     stopped += result == "requested"
                     taken_back += result == "cancelled"
-        if not stopped and not taken_back:
-            return "There is nothing to stop."
-        return f"Stopping {stopped}, and {taken_back} that waited {'is' if taken_back == 1 else 'are'} taken back."
+        children = 0
+        for key in await self._hf.store.keys_with(session):
+            children += len(await self._hf.stop_children(key, by=f"/stop ({input_id})"))
+        told: list[str] = []
+        if stopped or taken_back:
+            told.append(
+                f"Stopping {stopped}, and {taken_back} that waited {'is' if taken_back == 1 else 'are'} taken back."
+            )
+        if children:
+            told.append(f"Stopping {children} sub-agent{'' if children == 1 else 's'}.")
+        return " ".join(told) or "There is nothing to stop."
 
     async def _why(self, session: str, words: tuple[str, ...], input_id: str) -> str:
         if words:

@@ -197,13 +197,15 @@ class Runner:
     async def _request(self, turn: Turn, work: _Work, model: str) -> ModelRequest:
         lines = await turn.branch()
         if work.view.payload.get("context") == "fresh":  # a timer's run begins without what was said before it
-            lines = own_lines(lines, inputs=turn.answers, turn=turn.id)
+            follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
+            lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
         planned = plan(lines, inputs=turn.answers, turn=turn.id)
         room = max(1, self._context_window(model) - OUTPUT_TOKENS_RESERVED)
         fitted = fit(planned, room)
         if fitted.outcome == "trimmed":
             turn.note("turn.trimmed", dropped=fitted.dropped, tokens=fitted.tokens)
-        tools = [*work.client_tools.values(), *(t for t in self._toolbox.specs() if t.name not in work.client_tools)]
+        ours = self._toolbox.specs(turn.session, turn.lane)
+        tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
         return ModelRequest(model, fitted.messages, work.system, tools, work.settings)
 
     async def _run_tool(self, turn: Turn, call: Mapping[str, Any]) -> None:
@@ -212,7 +214,7 @@ class Runner:
         arguments = call.get("arguments") or {}
         turn.note("turn.tool_call", id=call["id"], name=call["name"])
         turn.publish("turn.tool_arguments", id=call["id"], name=call["name"], arguments=arguments)
-        asked = ToolCall(call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch)
+        asked = ToolCall(call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch, turn.rights)
         result = await self._toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
         await turn.append(
             made.tool_result(call["id"], call["name"], result.text or "(nothing)", is_error=result.is_error)

@@ -23,7 +23,10 @@ RESULT_BYTES_MAX = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call: who asks for what, under which right."""
+    """One call: who asks for what, under which right.
+
+    rights: the lane whose rights count: the turn's own, and for a sub-agent that of the conversation above it.
+    """
 
     id: str
     name: str
@@ -31,6 +34,7 @@ class ToolCall:
     session: str
     turn: str
     epoch: Epoch
+    rights: str = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,14 @@ class Tool:
         run: gets the call, returns text or something JSON-able. May be cancelled.
         restart_safe: repeating it does no harm; after a crash it is run again instead of reported as interrupted.
         seconds_max: longest run; None: the turn's own limit.
+        offered: whether models are shown it in a session and lane; None: in all.
     """
 
     spec: ToolSpec
     run: Callable[[ToolCall], Awaitable[Any]]
     restart_safe: bool = False
     seconds_max: float | None = None
+    offered: Callable[[str, str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,9 @@ class Toolbox:
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools = {tool.spec.name: tool for tool in tools}
 
-    def specs(self) -> list[ToolSpec]:
-        return [tool.spec for tool in self._tools.values()]
+    def specs(self, session: str, lane: str) -> list[ToolSpec]:
+        """What a model is shown in a turn of this session and lane."""
+        return [one.spec for one in self._tools.values() if one.offered is None or one.offered(session, lane)]
 
     def find(self, name: str) -> Tool | None:
         return self._tools.get(name)

@@ -20,6 +20,7 @@ from holdfast.errors import (
     ResourceError,
     TurnCancelledError,
 )
+from holdfast.inbound.child import Child, Refused, rights_of
 from holdfast.lane.queue import How
 from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
@@ -33,6 +34,7 @@ from holdfast.session.prompt_window import PromptWindow
 from holdfast.store.views import InputView
 from holdfast.turn import outcomes
 from holdfast.turn.events import TurnEvent
+from holdfast.turn.spawning import parent_of, spawn
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
@@ -67,6 +69,7 @@ class Turn:
         epoch: the fencing token; tools receive it.
         input_id: the accepted input it answers, or None.
         attempt: 1, or more if an earlier run of the input died.
+        rights: the lane whose rights it has: its own, and for a sub-agent's that of the conversation above it.
         transcript: where the conversation is kept.
     """
 
@@ -80,6 +83,7 @@ class Turn:
         self.lane = lane
         self.view = view
         self.input_id = view.id if view is not None else None
+        self.rights = rights_of(view) if view is not None else lane
         self.transcript = Where(owned.path)
         self._sequence = 0
         self._entry_ids: dict[int, tuple[Entry, str]] = {}
@@ -344,6 +348,40 @@ class Turn:
             self.note("turn.yielded", to=overtaker)
             self.flush_story()
         return overtaker is not None
+
+    async def append_beside_input(self, custom_type: str, text: str) -> None:
+        """Write a line that the model is shown with the turn's input, once however often it is run. Raises: as
+        `append`.
+        """
+        entry_id = ids.derived_id(custom_type, self.input_id or self.id)
+        await self._append_as(entry_id, made.custom_message(custom_type, text), durable=None, final=False)
+
+    # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def spawn(
+        self, task: str, *, label: str | None = None, agent: str | None = None, model: str | None = None,
+        timeout_s: float | None = None, key: str | None = None,
+    ) -> Child | Refused:  # fmt: skip
+        """Give a task to a sub-agent: a session of its own, run by whichever gateway has room for it.
+
+        Durable when it returns, at once. Its end comes to this turn's session as an input of its own, once, however
+        the processes end; the answer to that goes where the answer to this turn's input goes.
+
+        Args:
+            label: a short name for people; None: the beginning of the task.
+            agent, model: None: this session's agent, and its model.
+            timeout_s: longest run; never above the limit.
+            key: names the child among those of this turn's input: the same again, also in a later attempt, is the same
+                child. None: another one.
+
+        Returns: the child, or the limit that forbids it.
+
+        Raises:
+            InputError: no task, or one that is too long. ResourceError: it could not be stored.
+        """
+        return await spawn(
+            self._hf, parent_of(self), task, key=key, label=label, agent=agent, model=model, timeout_s=timeout_s
+        )
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 

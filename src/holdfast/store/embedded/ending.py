@@ -16,7 +16,7 @@ from holdfast.errors import (
 from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import Outcome
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import claims, durable, inbox, model_rows, queueing
+from holdfast.store.embedded import child_rows, claims, durable, inbox, model_rows, queueing
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
 from holdfast.store.embedded.writer import Job
@@ -201,6 +201,11 @@ class Ending(Writing):
 
     async def request_cancel(self, input_id: str, by: str) -> str:
         now_ms = self.now_ms()
-        return await self.writer.submit(
-            Job(lambda conn: inbox.request_cancel(conn, input_id, by, now_ms), durable=True)
-        )
+
+        def run(conn: sqlite3.Connection) -> str:
+            asked = inbox.request_cancel(conn, input_id, by, now_ms)
+            if not asked.startswith("already"):
+                child_rows.stop_those_of(conn, input_id=input_id, by=by, now_ms=now_ms)
+            return asked
+
+        return await self.writer.submit(Job(run, durable=True))

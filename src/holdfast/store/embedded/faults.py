@@ -28,6 +28,8 @@ Point = Literal[
     "delivery.after_send",  # the channel has taken it, the ledger does not know
     "timer.before_commit",  # a timer has moved on, its transaction is open; the run's input is durable
     "timer.after_commit",  # the timer has moved on, nobody has been told
+    "child.before_commit",  # a child is spawned or closed, its transaction is open
+    "child.after_commit",  # it is spawned or closed, nobody has been told
     "ledger.before_commit",  # before any commit of the ledger, inside its transaction
     "ledger.after_commit",  # after any commit, before anybody hears of it
 ]

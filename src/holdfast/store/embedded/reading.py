@@ -6,13 +6,23 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from holdfast.inbound.child import Child
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.outbox.outbox import OpenDelivery
 from holdfast.recovery.classify import Owner
 from holdfast.session.lines import Line
-from holdfast.store.embedded import boots, claims, inbox, model_rows, outbox_rows, session_rows, timer_rows
+from holdfast.store.embedded import (
+    boots,
+    child_rows,
+    claims,
+    inbox,
+    model_rows,
+    outbox_rows,
+    session_rows,
+    timer_rows,
+)
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.rows import view_of_input
@@ -58,8 +68,8 @@ class Reading(StoreCore):
     async def turns(self, *, session: str | None, limit: int) -> list[TurnView]:
         return await self.reads.turns(session=session, limit=limit)
 
-    async def sessions(self, *, prefix: str, limit: int) -> list[SessionView]:
-        return await self.reads.sessions(prefix=prefix, limit=limit, state_path=self.state.path)
+    async def sessions(self, *, prefix: str, limit: int, archived: bool = False) -> list[SessionView]:
+        return await self.reads.sessions(prefix=prefix, limit=limit, archived=archived, state_path=self.state.path)
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]:
         return await self.reads.deliveries(state=state, limit=limit, input_id=input_id)
@@ -130,6 +140,17 @@ class Reading(StoreCore):
 
     async def wakes(self) -> list[Wake]:
         return await self.reads.ask(timer_rows.wakes)
+
+    async def children(
+        self, *, session: str | None = None, parent_input: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Child]:
+        return await self.reads.ask(lambda conn: child_rows.children(conn, session, parent_input, only_open, limit))
+
+    async def child(self, child: str) -> Child | None:
+        return await self.reads.ask(lambda conn: child_rows.by_id(conn, child))
+
+    async def last_word(self, input_id: str) -> str | None:
+        return await self.reads.ask(lambda conn: child_rows.last_word(conn, input_id))
 
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
         return await self.reads.queue(self.now_ms())

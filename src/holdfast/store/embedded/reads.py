@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from holdfast.errors import ResourceError, UnknownInputError
+from holdfast.inbound.child import Child
 from holdfast.lane.policy import Waiting
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import boots, claims, elsewhere, inbox, model_rows, outbox_rows, schema
+from holdfast.store.embedded import boots, child_rows, claims, elsewhere, inbox, model_rows, outbox_rows, schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.rows import decode, position_of, view_of_delivery, view_of_input, view_of_turn
 from holdfast.store.embedded.sentinel import Life
@@ -186,29 +187,34 @@ class Reads:
         row = await self.ask(lambda c: c.execute("select * from turns where id=?", (turn_id,)).fetchone())
         return view_of_turn(row) if row else None
 
-    async def sessions(self, *, prefix: str, limit: int, state_path: Path) -> list[SessionView]:
-        """Most recently used first."""
+    async def sessions(self, *, prefix: str, limit: int, archived: bool, state_path: Path) -> list[SessionView]:
+        """Most recently used first. `archived`: those of children that were put away, too."""
 
         def question(conn: sqlite3.Connection) -> list[SessionView]:
+            put_away = "select 1 from children c where c.session=s.key and c.archived_at_ms is not null"
+            shown = "" if archived or not child_rows.has_table(conn) else f"and not exists({put_away})"
             rows = conn.execute(
-                "select s.key, s.transcript, s.created_at_ms, s.home, s.title, t.path, t.owner_turn, t.owner_lane,"
+                "select s.key, s.transcript, s.created_at_ms, s.home, s.title, t.path, t.owner_turn, t.owner_lane,"  # noqa: S608
                 " (select count(*) from inputs i where i.transcript=t.id and i.state in ('queued', 'running')"
                 "   and i.state='queued') as queued,"
                 " coalesce((select started_at_ms from turns u where u.session=s.key"
-                " and u.lane not in ('heartbeat', 'cron', 'announcement') order by started_at_ms desc limit 1),"
+                " and u.lane not in ('heartbeat', 'cron', 'announcement', 'subagent')"
+                " order by started_at_ms desc limit 1),"
                 " s.updated_at_ms) as used"
                 " from sessions s join transcripts t on t.id=s.transcript"
-                " where s.key>=:p and s.key<:end order by used desc, s.key limit :n",
+                f" where s.key>=:p and s.key<:end {shown} order by used desc, s.key limit :n",
                 {"p": prefix, "end": prefix + chr(sys.maxunicode), "n": limit},
             ).fetchall()
             known = model_rows.everything(conn)
             pins = {pin.session: pin for pin in known.pins}
             fallbacks = {one.session: one for one in known.fallbacks}
+            children = child_rows.of_sessions(conn, (row["key"] for row in rows if ":subagent:" in row["key"]))
             return [
                 SessionView(
                     row["key"], row["transcript"], str(state_path / row["path"]), _size(state_path / row["path"]),
                     row["owner_turn"], row["owner_lane"], row["queued"], row["used"],
                     pins.get(row["home"] or row["key"]), fallbacks.get(row["key"]), row["title"], row["home"],
+                    *_child_facts(children.get(row["key"])),
                 )
                 for row in rows
             ]  # fmt: skip
@@ -246,6 +252,10 @@ def _where(**columns: str | None) -> tuple[str, list[str]]:
     """A condition on those columns that have a value, and the values. Only what is asked for can use an index."""
     asked = {column: value for column, value in columns.items() if value is not None}
     return "where " + (" and ".join(f"{column}=?" for column in asked) or "true"), list(asked.values())
+
+
+def _child_facts(child: Child | None) -> tuple[str | None, str | None]:
+    return (None, None) if child is None else (child.parent_session, child.state)
 
 
 def _size(path: Path) -> int:

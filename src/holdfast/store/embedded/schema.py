@@ -169,6 +169,19 @@ create table if not exists yields(
 -- Gateways that were started, and whether they ended in order (recovery/restart.py).
 create table if not exists boots(process text primary key, at_ms integer not null, ended integer not null) strict;
 
+-- Sub-agents (inbound/child.py). `state`: 'open' until the parent knows of its end, then 'announced' or 'stopped';
+-- whether it waits, runs or has ended is told by its inputs. `input`: its task; `announce`: the parent's input.
+create table if not exists children(
+  id text primary key, session text not null unique, parent_session text not null, parent_input text, parent_turn text,
+  label text not null, depth integer not null, rights text not null, fresh integer not null, route text,
+  timeout_s real not null, input text not null, state text not null, spawned_at_ms integer not null, stop_by text,
+  announce text, outcome text, detail text, ended_at_ms integer, archived_at_ms integer
+) strict, without rowid;
+create index if not exists children_of_session on children(parent_session, spawned_at_ms);
+create index if not exists children_open on children(spawned_at_ms) where state='open';
+create index if not exists children_of_input on children(parent_input) where parent_input is not null;
+create index if not exists children_kept on children(ended_at_ms) where state<>'open' and archived_at_ms is null;
+
 -- Work that is held back until somebody releases it: one row, while it is.
 create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """

@@ -8,7 +8,7 @@ import sqlite3
 
 from holdfast.lane.queue import USER_LANE
 
-TIMER_SOURCES = ("cron", "heartbeat", "announcement")
+TIMER_SOURCES = ("cron", "heartbeat", "announcement", "spawn", "subagent")
 """Sources of inputs that no person has sent."""
 _MARKS = ",".join("?" * len(TIMER_SOURCES))
 

@@ -23,13 +23,14 @@ from holdfast.store.embedded.lives import Lives
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.sharing import Sharing
+from holdfast.store.embedded.spawning import Spawning
 from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
 from holdfast.store.embedded.tidying import Tidying
 from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
 
-class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Tidying, Lives):
+class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Spawning, Tidying, Lives):
     """All operations of `store/protocol.py`."""
 
     @classmethod

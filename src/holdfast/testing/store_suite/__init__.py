@@ -19,11 +19,23 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.lane.policy import LaneLimits
 from holdfast.store.protocol import Store
 
-PARTS = ("accepting", "appending", "claiming", "hearing", "models", "outgoing", "settling", "timers", "words")
+PARTS = (
+    "accepting",
+    "appending",
+    "children",
+    "claiming",
+    "hearing",
+    "models",
+    "outgoing",
+    "settling",
+    "timers",
+    "words",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))  # a failed assert says what it compared
 
 from holdfast.testing.store_suite.accepting import AcceptingSuite  # noqa: E402
 from holdfast.testing.store_suite.appending import AppendingSuite  # noqa: E402
+from holdfast.testing.store_suite.children import ChildrenSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
 from holdfast.testing.store_suite.hearing import HearingSuite  # noqa: E402
 from holdfast.testing.store_suite.models import ModelsSuite  # noqa: E402
@@ -36,7 +48,15 @@ __all__ = ["Backend", "StoreSuite"]
 
 
 class StoreSuite(
-    AcceptingSuite, ClaimingSuite, AppendingSuite, SettlingSuite, OutgoingSuite, ModelsSuite, TimersSuite, HearingSuite
+    AcceptingSuite,
+    ClaimingSuite,
+    AppendingSuite,
+    SettlingSuite,
+    OutgoingSuite,
+    ModelsSuite,
+    TimersSuite,
+    ChildrenSuite,
+    HearingSuite,
 ):
     """The conformance suite."""
 

@@ -1,0 +1,61 @@
+"""Sub-agents in the embedded store: a child and its input in one transaction, its end by compare-and-set."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
+from holdfast.session.key import validate_key
+from holdfast.store.embedded import child_rows
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.writer import Job
+
+
+class Spawning(StoreCore):
+    """A spawn is synced, as every input that is accepted. The close is not: its announcement was, under a key that
+    follows from the child, so after a power loss it is met as a duplicate.
+    """
+
+    async def spawn(self, order: SpawnOrder, limits: SpawnLimits) -> Child | Refused:
+        self.refuse_if_forked()
+        validate_key(order.session)
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> Child | Refused:
+            def register() -> str:
+                return self.register_session(conn, order.session, now_ms)
+
+            made = child_rows.spawn(conn, order, register, self.options.limits, limits, now_ms)
+            self.options.faults("child.before_commit")
+            return made
+
+        made = await self.writer.submit(Job(run, durable=True))
+        self.options.faults("child.after_commit")
+        return made
+
+    async def stop_children(self, session: str, by: str) -> list[str]:
+        now_ms = self.now_ms()
+        return await self.writer.submit(
+            Job(lambda conn: child_rows.stop_those_of(conn, session=session, by=by, now_ms=now_ms), durable=True)
+        )
+
+    async def cancel_child(self, child: str, by: str) -> str:
+        now_ms = self.now_ms()
+        return await self.writer.submit(Job(lambda conn: child_rows.cancel(conn, child, by, now_ms), durable=True))
+
+    async def close_child(self, seen: Child, event: str, announce_id: str | None = None) -> bool:
+        self.refuse_if_forked()
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> bool:
+            done = child_rows.close(conn, seen, event, announce_id, now_ms)
+            self.options.faults("child.before_commit")
+            return done
+
+        done = await self.writer.submit(Job(run))
+        self.options.faults("child.after_commit")
+        return done
+
+    async def archive_children(self, before_ms: int) -> int:
+        now_ms = self.now_ms()
+        return await self.writer.submit(Job(lambda conn: child_rows.archive(conn, before_ms, now_ms)))
