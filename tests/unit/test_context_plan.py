@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.context.plan import IMAGE_TOKENS, Plan, estimate_tokens, fit, plan
+from holdfast.context.budget import IMAGE_TOKENS, estimate_tokens
+from holdfast.context.plan import Plan, fit, plan
 from holdfast.context.repair import INTERRUPTED, pair_calls
 from holdfast.ids import input_line_id
 from holdfast.session import entries

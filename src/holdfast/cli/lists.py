@@ -14,7 +14,7 @@ from holdfast.cli.settings import Settings, common_options, pass_settings
 if TYPE_CHECKING:
     from holdfast.inbound.child import Child
     from holdfast.kernel import Holdfast
-    from holdfast.store.views import InputView, SessionView, TurnView
+    from holdfast.store.views import InputView, TurnView
 
 T = TypeVar("T")
 
@@ -46,42 +46,6 @@ def show(
         print_json(list(views))
     else:
         print_table(columns, [row(view) for view in views], empty=empty)
-
-
-@click.command()
-@click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with it.")
-@click.option("--archived", is_flag=True, help="Also those of sub-agents that were put away.")
-@limit_option
-@common_options
-@pass_settings
-def sessions(settings: Settings, prefix: str, archived: bool, limit: int) -> None:
-    """List the sessions: key, size, who owns it now, what waits, which model answers if it is not the usual one, and
-    whose sub-agent's it is.
-    """
-    views = read(settings, lambda hf: hf.sessions(prefix=prefix, limit=limit, archived=archived))
-    show(
-        settings,
-        views,
-        ["SESSION", "BYTES", "OWNER", "WAITING", "MODEL", "SUB-AGENT OF", "LAST USED", "FILE"],
-        _session,
-        empty="no sessions",
-    )
-
-
-def _session(view: SessionView) -> list[str]:
-    owner = f"{view.owner_turn} ({view.owner_lane})" if view.owner_turn else "-"
-    used = local_time(view.updated_at_ms)
-    model = _model_of(view)
-    of = f"{view.parent} ({view.child_state})" if view.parent else "-"
-    return [view.key, str(view.size_bytes), owner, str(view.queued), model, of, used, view.path or view.transcript]
-
-
-def _model_of(view: SessionView) -> str:
-    if view.pin is not None and view.pin.holds:
-        return f"{view.pin.model} ({view.pin.source} pin: {view.pin.reason})"
-    if view.fallback is not None:
-        return f"{view.fallback.active} (in place of {view.fallback.selected}: {view.fallback.reason})"
-    return "-"
 
 
 @click.command()

@@ -13,7 +13,7 @@ COMMANDS = {
     "up": "up",
     "send": "send",
     "chat": "chat",
-    "sessions": "lists",
+    "sessions": "sessions",
     "transcript": "transcript",
     "turns": "lists",
     "inputs": "lists",

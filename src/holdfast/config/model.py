@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
+from holdfast.context.settings import CompactionSettings
 from holdfast.errors import InputError
 from holdfast.inbound.child import SpawnLimits
 from holdfast.inbound.cron import TIMEOUT_S, JobDefinition, as_definition
@@ -372,6 +374,36 @@ class QueueConfig(Section):
             cap=own.cap or self.cap,
             drop=own.drop or self.drop,
         )
+
+
+class CompactionConfig(Section):
+    """How a conversation that grows too long for its model is shortened: its older part is summarised, its newest
+    messages stay word for word. The transcript keeps everything. In small windows no number takes more than its share.
+    """
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether conversations are shortened by themselves. False: only by `/compact` and `holdfast "
+        "sessions compact`; what does not fit is left out of each request.",
+    )
+    model: ModelRef | None = Field(default=None, description="Who writes summaries. Unset: the session's own model.")
+    timeout_s: float = Field(default=180.0, gt=0, le=3600, description="Seconds for one summary.")
+    reserve_tokens: Positive = Field(
+        default=OUTPUT_TOKENS_RESERVED, description="Tokens of the window kept free for the answer. At most a quarter."
+    )
+    headroom_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=HEADROOM_TOKENS,
+        description="With fewer tokens left after an answer, the conversation is shortened before the next message "
+        "comes. At least `reserve_tokens`, at most a third of the window.",
+    )
+    keep_recent_tokens: Positive = Field(
+        default=KEEP_RECENT_TOKENS,
+        description="Tokens of the newest messages that stay word for word, in whole exchanges. At most a third.",
+    )
+
+    def settings(self) -> CompactionSettings:
+        """The same, as turns take it."""
+        return CompactionSettings(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
 class ProviderConfig(Section):
@@ -731,6 +763,7 @@ class Config(Section):
     queue: QueueConfig = Field(default_factory=QueueConfig)
     outbox: OutboxConfig = Field(default_factory=OutboxConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
     bindings: FrozenMap[BindingConfig] = Field(default_factory=dict, validate_default=True)
     identities: FrozenMap[Annotated[tuple[str, ...], Field(strict=False)]] = Field(

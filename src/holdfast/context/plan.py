@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from holdfast.context.budget import estimate_tokens
 from holdfast.context.repair import FAILED_STOPS, Message, pair_calls
 from holdfast.ids import input_line_id
 from holdfast.session.lines import Line, is_mirror
@@ -32,10 +33,6 @@ BRANCH_HEAD = "Summary of another branch of this conversation, left before this 
 HISTORY_TYPE = "holdfast:history_refused"
 """customType of a line that says: a provider has refused what stands before it, thinking blocks and all."""
 HISTORY_NOTE = HISTORY_TYPE.encode()
-
-BYTES_PER_TOKEN = 3  # UTF-8; English has about 4 and Chinese 3, so the estimate errs on the safe side
-IMAGE_TOKENS = 1_600  # the most that the large providers count for an image of the usual size
-MESSAGE_TOKENS = 4  # role and separators
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
         inputs: ids of the inputs that the turn answers, steered and merged ones included.
         turn: the turn's id. A line belongs to the turn if its origin names it or one of the inputs.
     """
-    summary, visible = _after_compaction(lines)
+    summary, visible = after_compaction(lines)
     own_input_lines = {input_line_id(input_id) for input_id in inputs}
     own = [line for line in visible if _belongs(line, inputs, turn, own_input_lines)]
     shown = {id(line) for line in visible}
@@ -78,7 +75,8 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
     others = [line for line in visible if id(line) not in moved]
     head = [] if summary is None else [_user_text(SUMMARY_HEAD + summary)]
     refused = _refused(lines)
-    before, ours = _messages(others, refused), _messages([*covered, *own], refused)
+    counted_otherwise = _kept_before_compaction(lines, visible)
+    before, ours = (_messages(some, refused, counted_otherwise) for some in (others, [*covered, *own]))
     paired = pair_calls([*before, *ours])
     # Results may have moved to a call before the turn (tools that a client runs), so the turn begins with what cannot.
     speech = {id(message) for message in ours if message["role"] == "user"}
@@ -92,17 +90,18 @@ def own_lines(lines: Sequence[Line], *, inputs: Collection[str], turn: str | Non
     return [line for line in lines if _belongs(line, inputs, turn, wanted)]
 
 
-def _after_compaction(lines: Sequence[Line]) -> tuple[str | None, list[Line]]:
+def after_compaction(lines: Sequence[Line]) -> tuple[str | None, list[Line]]:
     """The newest summary, if there is one, and the lines it leaves to be shown."""
-    at = next((i for i in reversed(range(len(lines))) if _is_compaction(lines[i])), None)
+    at = next((i for i in reversed(range(len(lines))) if is_compaction(lines[i])), None)
     if at is None:
         return None, list(lines)
     kept_from = next((i for i in range(at) if lines[i].id == lines[at].first_kept), at)
-    kept = [line for line in lines[kept_from:at] if not _is_compaction(line)]
+    kept = [line for line in lines[kept_from:at] if not is_compaction(line)]
     return _value(lines[at])["summary"], [*kept, *lines[at + 1 :]]
 
 
-def _is_compaction(line: Line) -> bool:
+def is_compaction(line: Line) -> bool:
+    """Whether a line is a summary that stands for what is before it."""
     return line.kind == "entry" and line.type == "compaction"
 
 
@@ -122,9 +121,25 @@ def _refused(lines: Sequence[Line]) -> set[int]:
     return {id(line) for line in lines[: next(notes, 0)]}
 
 
-def _messages(lines: Iterable[Line], refused: Collection[int] = ()) -> list[Message]:
-    found = [(id(line), _message_if_readable(line)) for line in lines]
-    return [_without_thinking(one) if at in refused else one for at, one in found if one is not None]
+def _kept_before_compaction(lines: Sequence[Line], visible: Sequence[Line]) -> set[int]:
+    """The lines that a compaction has kept. What their provider counted was another context, so it is not shown."""
+    at = next((i for i in reversed(range(len(lines))) if is_compaction(lines[i])), None)
+    if at is None:
+        return set()
+    later = {id(line) for line in lines[at:]}
+    return {id(line) for line in visible if id(line) not in later}
+
+
+def _messages(lines: Iterable[Line], refused: Collection[int], counted_otherwise: Collection[int]) -> list[Message]:
+    messages: list[Message] = []
+    for line in lines:
+        message = shown_message(line)
+        if message is None:
+            continue
+        if id(line) in counted_otherwise:
+            message.pop("usage", None)
+        messages.append(_without_thinking(message) if id(line) in refused else message)
+    return messages
 
 
 def _without_thinking(message: Message) -> Message:
@@ -133,7 +148,8 @@ def _without_thinking(message: Message) -> Message:
     return {**message, "content": [part for part in message["content"] if part["type"] != "thinking"]}
 
 
-def _message_if_readable(line: Line) -> Message | None:
+def shown_message(line: Line) -> Message | None:
+    """What the model is shown of one line, None for nothing; calls and results are not paired yet."""
     try:
         return _message(line)
     except RecursionError:
@@ -210,23 +226,6 @@ def _bash_text(message: Message) -> str:
 
 
 # ── how much of it ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def estimate_tokens(message: Message) -> int:
-    """About how many tokens a message costs, from its length alone; meant to be a little too high."""
-    return MESSAGE_TOKENS + sum(_part_tokens(part) for part in message["content"])
-
-
-def _part_tokens(part: dict[str, Any]) -> int:
-    if part["type"] == "image":
-        return IMAGE_TOKENS
-    if part["type"] == "toolCall":
-        return _text_tokens(part["name"]) + _text_tokens(str(part["arguments"]))
-    return _text_tokens(part.get("text") or part.get("thinking") or "")
-
-
-def _text_tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def fit(planned: Plan, window_tokens_max: int) -> Fit:

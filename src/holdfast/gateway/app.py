@@ -112,6 +112,7 @@ async def open_worker(
             toolbox=Toolbox([*built_in_tools(hf.clock), spawn_tool(hf), *parts.tools]),
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
+            compaction=config.compaction.settings(),
         )
         run_input = with_resets(hf, with_child_ends(runner.run), _reset_policies(config))
         run_input = with_announcements(run_input)

@@ -24,11 +24,11 @@ COMMANDS: dict[str, str] = {
     "new": "begin a new conversation; what was said stays in the transcript",
     "reset": "the same at once: what is being answered here is stopped",
     "stop": "stop what is being answered, and forget what waits",
-    "compact": "shorten the conversation",
+    "compact": "shorten the conversation for the model: `/compact`, `/compact the invoices` (what to keep above all)",
     "why": "what became of the last message, or of the one with this id",
 }
 """Every command, and what it is for."""
-NEEDS_TURN = frozenset({"new", "reset"})
+NEEDS_TURN = frozenset({"new", "reset", "compact"})
 """Those that change the conversation: they wait for their turn like a message. The others act at once."""
 STOPS_OTHERS = frozenset({"reset"})
 """Of these, those that wait for nobody's answer: a turn that runs for people is asked to stop."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 AGING_S = 60.0
 """A machine's input counts like a user's that came so much later. Longer than a usual turn, shorter than patience."""
 
-RANK = {"main": 0, "subagent": 1, "hook": 2, "cron-nested": 3, "cron": 3, "heartbeat": 4}
+RANK = {"main": 0, "subagent": 1, "hook": 2, "cron-nested": 3, "cron": 3, "heartbeat": 4, "compaction": 5}
 """Smaller goes first. Lanes not named here rank like a webhook."""
 
 

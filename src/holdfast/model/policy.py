@@ -19,7 +19,7 @@ PROBE_ORIGIN_EVERY_S = 300
 """How often a session with an automatic pin asks the model it would rather have (semantics.md 2.4)."""
 AUTO_PIN_S = 24 * 3600
 """An automatic pin ends after a day even if nobody wrote in the session meanwhile."""
-MACHINE_LANES = frozenset({"cron", "cron-nested", "heartbeat", "hook", "subagent"})
+MACHINE_LANES = frozenset({"compaction", "cron", "cron-nested", "heartbeat", "hook", "subagent"})
 MACHINE_KEYS = frozenset({"cron", "hook", "subagent"})
 
 

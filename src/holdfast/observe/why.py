@@ -116,6 +116,8 @@ _WORDS = {
     "turn.history": lambda d: f"the client's history and the session: {d['history']}",
     "turn.began_anew": lambda d: f"a new conversation began here: {d['why']}; what was said before is kept",
     "turn.trimmed": lambda d: f"{d['dropped']} old messages were left out to fit the model's window",
+    "turn.compaction": lambda d: _compaction(d),
+    "turn.too_long": lambda d: f"the context was refused as too long (about {d['tokens']} tokens): {d['detail']}",
     "turn.discarded": lambda d: f"what had been streamed is kept for people, not as the answer: {d['reason']}",
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",
     "turn.model": lambda d: f"asked {d['model']} (step {d['step']}); write lock released",
@@ -188,6 +190,28 @@ def _fallback(data: dict[str, Any]) -> str:
             return f"{who} is {data['detail']} ({data['reason']})"
         case _:
             return f"all models failed: {data['detail']}"
+
+
+_COMPACTION_CAUSES = {
+    "threshold": "little room was left",
+    "room": "there was no room for it",
+    "overflow": "it was refused as too long",
+    "hand": "somebody asked for it",
+}
+
+
+def _compaction(data: dict[str, Any]) -> str:
+    match data["phase"]:
+        case "began":
+            cause = _COMPACTION_CAUSES.get(data["why"], data["why"])
+            return f"a summary of the conversation is being written: {cause}; write lock released"
+        case "refused":
+            return f"a summary was not used: {data['reason']}"
+        case "done":
+            how = "" if data["how"] == "model" else ", with an extract for a summary"
+            return f"the conversation was shortened from about {data['before']} tokens to {data['after']}{how}"
+        case _:
+            return f"the conversation was not shortened: {data['reason']}"
 
 
 def _model_state(data: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from holdfast.context.settings import CompactionSettings
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.child import SpawnLimits
@@ -89,6 +90,7 @@ class World:
         timers: makes what fires timers, for each handle anew; None: nothing fires.
         spawns: what sub-agents may be spawned, by the tool `spawn` and by the library; None: the tool is not offered,
             and nobody watches sub-agents.
+        compaction, context_window: how conversations are shortened, and tokens that every model takes.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -112,6 +114,8 @@ class World:
         faults: Faults | None = None,
         timers: Callable[[Holdfast], Timers] | None = None,
         spawns: SpawnLimits | None = None,
+        compaction: CompactionSettings | None = None,
+        context_window: int = 128_000,
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -124,6 +128,8 @@ class World:
         self._tools = tuple(tools)
         self._limits = limits or LaneLimits()
         self._fence_mode = fence_mode
+        self._compaction = compaction
+        self._context_window = context_window
         self._queue = queue
         self._resets = resets
         self._has_commands = commands
@@ -369,6 +375,8 @@ class World:
             client_for=self._client_for,
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(tools),
+            compaction=self._compaction,
+            context_window=lambda _: self._context_window,
         )
         run_input = with_resets(hf, with_child_ends(runner.run), self._resets)
         worker = Worker(hf, with_announcements(run_input), limits=self._limits)

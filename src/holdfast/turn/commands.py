@@ -7,7 +7,7 @@ the turn that then runs it does the same again: all of them may be carried out t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from holdfast.clock import epoch_ms
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.store.views import InputView
     from holdfast.turn.turn import Turn
 
+CompactByHand = Callable[["Turn", "InputView", str], Awaitable[str]]
 log = logging.getLogger("holdfast.commands")
 WHY_LINES_MAX = 40
 STOP_MAX = 1000
@@ -62,7 +63,7 @@ class Commands:
         """
         hf = self._hf
         try:
-            outcome = _told(await self._say(session, command, input_id))
+            outcome = told(await self._say(session, command, input_id))
             state = await hf.store.settle_unclaimed(input_id, outcome)
         except ResourceError as exc:
             log.error("command /%s of %s is left to a turn: %s", command.name, input_id, exc)
@@ -71,16 +72,22 @@ class Commands:
         hf.events.publish(TurnEvent("turn.settled", session, epoch_ms(hf.clock.now()), input_id, data=data))
         hf.answers_arrived.set()
 
-    async def in_turn(self, turn: Turn, view: InputView) -> bool:
-        """Carry out a command in the turn that runs it. False: the input is none."""
+    async def in_turn(self, turn: Turn, view: InputView, compact: CompactByHand) -> bool:
+        """Carry out a command in the turn that runs it. False: the input is none.
+
+        Args:
+            compact: shortens the turn's conversation and says what came of it.
+        """
         command = self.find(view.session, view.lane, view.payload)
         if command is None:
             return False
-        if not command.acts_at_once:
+        if command.name == "compact":
+            turn.outcome = told(await compact(turn, view, " ".join(command.words)))
+        elif not command.acts_at_once:
             await begin_anew(self._hf, turn, by=f"/{command.name}")
-            turn.outcome = _told("A new conversation begins here. What was said before stays in the transcript.")
+            turn.outcome = told("A new conversation begins here. What was said before stays in the transcript.")
         else:
-            turn.outcome = _told(await self._say(view.session, command, view.id))
+            turn.outcome = told(await self._say(view.session, command, view.id))
         return True
 
     async def _say(self, session: str, command: Command, input_id: str) -> str:
@@ -89,7 +96,6 @@ class Commands:
             "queue": self._queue,
             "stop": self._stop,
             "why": self._why,
-            "compact": self._compact,
             "model": self._model,
         }.get(command.name)
         if act is None:
@@ -193,12 +199,8 @@ class Commands:
             await self._hf.pin_model(session, wanted, by=f"/model ({input_id})")
         return f"model: {await self._model_now(session)}"
 
-    async def _compact(self, _session: str, _words: tuple[str, ...], _input_id: str) -> str:
-        return "This release cannot shorten a conversation yet; /new begins a new one."
 
-
-def _told(text: str) -> Outcome:
+def told(text: str, detail: str = "a command") -> Outcome:
+    """The outcome of an input that no model has answered."""
     message = made.assistant(text, model="holdfast/commands").message
-    return Outcome(
-        "answered", answer=text, result={"message": message, "finish": "stop", "usage": None}, detail="a command"
-    )
+    return Outcome("answered", answer=text, result={"message": message, "finish": "stop", "usage": None}, detail=detail)

@@ -29,6 +29,8 @@ KINDS = (
     "turn.tool_result",  # data: id, name, text, is_error
     "turn.window",  # data: verdict, detail
     "turn.fallback",  # data: decision record
+    "turn.compaction",  # data: phase ("began", "refused", "done" or "left") and what there is to say of it
+    "turn.too_long",  # data: tokens, detail (a provider refused the context; it is shortened and sent once more)
     "turn.discarded",  # what was streamed in this turn so far is not the answer; data: reason
     "turn.settled",  # data: state, detail, answer, result
     "delivery",  # data: id, event, state, channel, target, part, attempts, label, detail

@@ -6,29 +6,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holdfast.clock import epoch_ms
-from holdfast.context.plan import HISTORY_TYPE, fit, own_lines, plan
-from holdfast.errors import ProviderError, TurnLimitError
+from holdfast.context.budget import Budget, count_tokens, counted_by_provider, estimate_tokens
+from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
+from holdfast.context.settings import CompactionSettings
+from holdfast.errors import CoordinationError, HoldfastError, ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
+from holdfast.inbound.upkeep import ask_for_compaction, compaction_in
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
 from holdfast.model.failover import ask_along
+from holdfast.model.policy import STRICT
 from holdfast.model.walk import Walk
+from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
+from holdfast.text import on_one_line
 from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
-from holdfast.turn.commands import Commands
+from holdfast.turn.commands import Commands, told
+from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
 from holdfast.turn.tools import Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 
 WHY_CHARS_MAX = 300
-OUTPUT_TOKENS_RESERVED = 16_384
-"""Kept free in the window for the answer (semantics.md 2.8: reserveTokens)."""
+log = logging.getLogger("holdfast.turn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class _Work:
     system: str | None
     output_bytes: int = 0
     streamed: list[str] = field(default_factory=list)
+    is_fresh: bool = False  # a timer's run begins without what was said before it
+    tokens: int = 0  # of the newest request
+    room: int | None = None  # tokens, once a request was refused as too long
 
 
 class Runner:
@@ -61,6 +71,7 @@ class Runner:
         agent_for: settings of the agent behind a session key.
         context_window: tokens a model takes.
         commands: carries out slash commands; None: they are messages.
+        compaction: how conversations that become too long are shortened.
     """
 
     def __init__(
@@ -73,8 +84,10 @@ class Runner:
         limits: TurnLimits | None = None,
         context_window: Callable[[str], int] = lambda _: 128_000,
         commands: Commands | None = None,
+        compaction: CompactionSettings | None = None,
     ) -> None:
         self._hf = hf
+        self._compaction = compaction or CompactionSettings()
         self._models = KeylessModels(client_for) if callable(client_for) else client_for
         self._agent_for = agent_for
         self._toolbox = toolbox
@@ -90,7 +103,11 @@ class Runner:
             ProviderError: no model answered. TurnLimitError, TurnCancelledError, ResourceError: as they say.
         """
         await turn.raise_if_cancelled()
-        if self._commands is not None and await self._commands.in_turn(turn, view):
+        asked = compaction_in(view)
+        if asked is not None:
+            await self._compact_between(turn, view, str(asked["why"]), str(asked["focus"]))
+            return
+        if self._commands is not None and await self._commands.in_turn(turn, view, self._compact_by_hand):
             return
         work = self._plan_work(turn, view)
         answered = False
@@ -109,6 +126,7 @@ class Runner:
             calls = answer.tool_calls
             if not calls or any(call["name"] in work.client_tools for call in calls):
                 await turn.append(entry, final=True)
+                await self._ask_for_compaction_if_due(turn, work, entry.message)
                 return
             await turn.append(entry)  # synced: the calls are on disk before a tool starts
             for call in calls:
@@ -128,6 +146,7 @@ class Runner:
         system = "\n\n".join(text for text in (agent.system, view.payload.get("system")) if text) or None
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
         work = _Work(view, asking, tools, dict(view.payload.get("settings") or {}), system)
+        work.is_fresh = view.payload.get("context") == "fresh"
         return work
 
     def _hand_on(self, turn: Turn, work: _Work, item: TextDelta | ThinkingDelta) -> None:
@@ -159,7 +178,28 @@ class Runner:
                 await self._run_tool(turn, pending.call)
 
     async def _ask(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
-        """One model call, in a prompt window, with failover around it."""
+        """One model call. A context that its provider refuses as too long is shortened, and the same model asked once
+        more.
+        """
+        try:
+            return await self._ask_once(turn, work, step)
+        except ProviderError as failed:
+            if failed.reason != "context_overflow" or not self._compaction.enabled:
+                raise _as_limit(failed) from failed
+            refused = failed
+        turn.note("turn.too_long", tokens=work.tokens, detail=on_one_line(str(refused))[:WHY_CHARS_MAX])
+        work.room = max(1, work.tokens // 2)  # the window is smaller than we thought: by how much nobody says
+        await turn.check()
+        done = await self._compact(turn, work, "overflow", keep=work.tokens // 4) if self._may_compact(work) else None
+        if not isinstance(done, Compacted) and not fit(await self._planned(turn, work), work.room).dropped:
+            raise _as_limit(refused) from refused  # there is nothing that could be left out
+        try:
+            return await self._ask_once(turn, work, step)
+        except ProviderError as failed:
+            raise _as_limit(failed) from failed
+
+    async def _ask_once(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
+        """One request, in a prompt window, with failover around it."""
         walk = work.asking.begin()
         model = walk.requested
         request = await self._request(turn, work, model)
@@ -175,8 +215,6 @@ class Runner:
                 await self._keep_partial(
                     turn, failed.partial or "".join(work.streamed), failed.reason or "unclassified"
                 )
-                if failed.reason == "context_overflow":
-                    raise TurnLimitError("context_overflow", _overflow_text(model)) from failed
                 raise
             if not answer.tool_calls:
                 window.finished(answer.message(epoch_ms(self._hf.clock.now())))
@@ -192,21 +230,119 @@ class Runner:
                 raise
             work.asking.mend(refused, walk)
             await turn.append(made.custom(HISTORY_TYPE, {"why": str(refused)[:WHY_CHARS_MAX]}))
-            return await ask_along(work.asking.begin(), await self._request(turn, work, walk.requested), work.asking)
+            again = await self._request(turn, work, walk.requested, may_compact=False)
+            return await ask_along(work.asking.begin(), again, work.asking)
 
-    async def _request(self, turn: Turn, work: _Work, model: str) -> ModelRequest:
-        lines = await turn.branch()
-        if work.view.payload.get("context") == "fresh":  # a timer's run begins without what was said before it
-            follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
-            lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
-        planned = plan(lines, inputs=turn.answers, turn=turn.id)
-        room = max(1, self._context_window(model) - OUTPUT_TOKENS_RESERVED)
-        fitted = fit(planned, room)
-        if fitted.outcome == "trimmed":
-            turn.note("turn.trimmed", dropped=fitted.dropped, tokens=fitted.tokens)
+    async def _request(self, turn: Turn, work: _Work, model: str, *, may_compact: bool = True) -> ModelRequest:
+        """What the model is asked now. A conversation for which there is no room is shortened first; where that cannot
+        be, the oldest exchanges are left out of this request alone.
+        """
+        room = self._budget(model).room
+        room = room if work.room is None else min(room, work.room)
+        planned = await self._planned(turn, work)
+        tokens = count_tokens(planned.messages)
+        if tokens > room and may_compact and self._may_compact(work) and work.room is None:
+            await self._compact(turn, work, "room")
+            planned = await self._planned(turn, work)
+            tokens = count_tokens(planned.messages)
+        messages = planned.messages
+        if tokens > room:
+            estimate = sum(map(estimate_tokens, messages))
+            fitted = fit(planned, max(1, room * estimate // tokens))
+            messages, tokens = fitted.messages, fitted.tokens * tokens // max(1, estimate)
+            if fitted.outcome == "trimmed":
+                turn.note("turn.trimmed", dropped=fitted.dropped, tokens=tokens)
+        work.tokens = tokens
         ours = self._toolbox.specs(turn.session, turn.lane)
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
-        return ModelRequest(model, fitted.messages, work.system, tools, work.settings)
+        return ModelRequest(model, messages, work.system, tools, work.settings)
+
+    async def _planned(self, turn: Turn, work: _Work) -> Plan:
+        lines = await turn.branch()
+        if work.is_fresh:
+            follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
+            lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
+        return plan(lines, inputs=turn.answers, turn=turn.id)
+
+    # ── shortening ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _budget(self, model: str) -> Budget:
+        return self._compaction.budget(self._context_window(model))
+
+    def _may_compact(self, work: _Work) -> bool:
+        """A run that is shown only its own part of a transcript must not summarise the rest away."""
+        return self._compaction.enabled and not work.is_fresh
+
+    async def _compact(
+        self, turn: Turn, work: _Work, why: Why, *, keep: int | None = None
+    ) -> Compacted | NotCompacted:  # fmt: skip
+        return await self._compactor(turn, work.asking).run(why, keep=keep)
+
+    def _compactor(self, turn: Turn, asking: Asking) -> Compactor:
+        """Asks the models that answer the turn, or the one configured for it; they leave no pin and no notice."""
+        settings, agent = self._compaction, asking.agent
+        asking.begin()
+        model = settings.model or asking.plan.requested
+        if asking.plan.strict:
+            agent = replace(agent, policy=STRICT)
+
+        async def ask_model(request: ModelRequest, chars_max: int) -> ModelAnswer:
+            said = 0
+
+            async def on_item(item: TextDelta | ThinkingDelta) -> None:
+                nonlocal said
+                said += len(item.text) if isinstance(item, TextDelta) else 0
+                if said > chars_max:
+                    raise SummaryTooLongError
+
+            aside = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, model, on_item)
+            return await ask_along(aside.begin(), request, aside)
+
+        return Compactor(turn, self._hf.clock, ask_model, model, self._budget(model), settings)
+
+    async def _compact_between(self, turn: Turn, view: InputView, why: str, focus: str) -> None:
+        """The whole turn of an input that asks for a compaction."""
+        asking = self._plan_work(turn, view).asking
+        compactor = self._compactor(turn, asking)
+        compactor.running = False
+        tokens = count_tokens(plan(await turn.branch()).messages)
+        if why == "threshold" and tokens <= compactor.budget.threshold:
+            turn.outcome = Outcome("skipped", detail="there is room again")
+            return
+        # The next turn could not go on without it: then it is no use to stop for that turn.
+        compactor.gives_way = tokens <= compactor.budget.room
+        done = await compactor.run("hand" if why == "hand" else "threshold", focus=focus)
+        if isinstance(done, Compacted):
+            turn.outcome = told(_compacted_text(done), detail="a compaction")
+        elif not done.gave_way:
+            turn.outcome = Outcome("skipped", detail=done.reason)
+
+    async def _compact_by_hand(self, turn: Turn, view: InputView, focus: str) -> str:
+        """`/compact` in a chat; what the user is told."""
+        compactor = self._compactor(turn, self._plan_work(turn, view).asking)
+        compactor.running = False
+        done = await compactor.run("hand", focus=focus)
+        return _compacted_text(done) if isinstance(done, Compacted) else f"Nothing was shortened: {done.reason}."
+
+    async def _ask_for_compaction_if_due(self, turn: Turn, work: _Work, answer: dict[str, Any]) -> None:
+        """After an answer: when little room is left, have the conversation shortened before the next message comes.
+
+        The answer is in the transcript; nothing that goes wrong here is worth losing it. The next turn shortens the
+        conversation itself if it has to.
+        """
+        tokens = counted_by_provider(answer) or work.tokens + estimate_tokens(answer)
+        if not self._may_compact(work) or tokens <= self._budget(work.asking.plan.requested).threshold:
+            return
+        try:
+            await ask_for_compaction(
+                self._hf, turn.session, by=turn.id, why="threshold", key=f"after {turn.id}"
+            )  # fmt: skip
+        except CoordinationError:
+            raise
+        except HoldfastError as refused:
+            log.info("turn %s asked for no compaction: %s", turn.id, on_one_line(str(refused)))
+
+    # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run_tool(self, turn: Turn, call: Mapping[str, Any]) -> None:
         """Look at the epoch again, run, write the result. The write lock is free while the tool runs."""
@@ -228,8 +364,17 @@ class Runner:
             turn.note("turn.discarded", reason=why)
 
 
-def _overflow_text(model: str) -> str:
-    return (
-        f"the conversation no longer fits the context window of {model}; start a new session, or choose a model with a "
-        "larger window"
+def _as_limit(failed: ProviderError) -> Exception:
+    """A context that is too long even so is a limit of the turn, not its model's failure."""
+    if failed.reason != "context_overflow":
+        return failed
+    return TurnLimitError(
+        "context_overflow",
+        f"the conversation does not fit the context window of {failed.model or 'the model'}; start a new one with "
+        "/new, or choose a model with a larger window",
     )
+
+
+def _compacted_text(done: Compacted) -> str:
+    how = "" if done.how == "model" else " (the model's summaries were of no use: an extract stands in their place)"
+    return f"Shortened: about {done.tokens_before} tokens before, {done.tokens_after} after{how}."

@@ -190,6 +190,18 @@ class Turn:
         await self._append_as(entry_id, entry, durable=None, final=False, is_root=True)
         self._lines = None  # another branch is the active one now
 
+    async def append_compaction(
+        self, summary: str, first_kept: str | None, *, tokens_before: int = 0, details: Any = None
+    ) -> str:
+        """Write a summary that stands for everything before the line `first_kept`; None: for all there is. Returns its
+        id. Done twice behind the same line it is written once. Raises: as `append`.
+        """
+        branch = await self.branch()
+        entry_id = ids.derived_id("compaction", self.input_id or self.id, (branch[-1].id or "") if branch else "")
+        # An id that no line before it has keeps nothing.
+        entry = made.compaction(summary, first_kept or entry_id, tokens_before=tokens_before, details=details)
+        return await self._append_as(entry_id, entry, durable=None, final=False)
+
     async def append_dropped(self, view: InputView) -> None:
         """The line that tells the model of what was dropped before an input, if anything was."""
         told = await self._hf.store.dropped_before(view.id) if view.carries else None
