@@ -6,6 +6,8 @@
     │   │   └── SessionTakeoverError     the fence found somebody else; carries `.verdict`
     │   ├── SessionBusyError         somebody else's turn lasted longer than we wait; try again
     │   ├── SessionWriteLockTimeoutError   the write lock was not granted; nothing was written; try again
+    │   ├── SessionWriteLockStaleError     another program's lock file is stale and in the way; remove it
+    │   ├── SessionWriteLockLostError      another program took our lock file; nothing was written; try again
     │   ├── SessionMovedError        the session key names another transcript now; try again
     │   ├── WaitRingError            waiting would wait for itself; refused at once
     │   ├── TranscriptUnsettledError the end of the file is unclear; wait for the next turn to judge it
@@ -99,6 +101,25 @@ class SessionWriteLockTimeoutError(CoordinationError):
             f"session file locked (timeout {timeout_ms}ms): {holder} {path}; if that process is stopped, continue it "
             f"(kill -CONT) or end it, then try again"
         )
+
+
+class SessionWriteLockStaleError(CoordinationError):
+    """A lock file that its rules call stale could not be taken over. Nothing was written; remove the file by hand."""
+
+    def __init__(self, path: str, holder: str, reasons: Sequence[str]) -> None:
+        self.path = path
+        self.holder = holder
+        self.stale_reasons = tuple(reasons) or ("unknown",)
+        super().__init__(
+            f"session file lock stale ({', '.join(self.stale_reasons)}): {holder} {path}; if no OpenClaw runs with it, "
+            f"remove that file, then try again"
+        )
+
+
+class SessionWriteLockLostError(CoordinationError):
+    """Another program took over our lock file while this process stood still. Nothing was written; trying again may
+    help.
+    """
 
 
 class SessionMovedError(CoordinationError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,11 +14,14 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 
 if TYPE_CHECKING:
+    from holdfast.session.lock_file import ProcessFacts
     from holdfast.store.embedded.faults import Faults
+    from holdfast.store.embedded.openclaw_lock import LockFiles
     from holdfast.store.protocol import Store
 
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
+STALE_MS = 1_800_000
 
 
 @asynccontextmanager
@@ -30,6 +33,8 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     limits: LaneLimits | None = None,
     acquire_timeout_ms: int | None = None,
     max_hold_ms: int | None = None,
+    lock_protocol: str | None = None,
+    stale_ms: int | None = None,
     beat_s: float = 15.0,
     beat_term_s: float = 90.0,
     turn_max_s: float = 172_800.0,
@@ -37,6 +42,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     keep_days: float = 90.0,
     kind: str = "library",
     faults: Faults | None = None,
+    processes: Callable[[int], ProcessFacts] | None = None,
 ) -> AsyncIterator[Holdfast]:
     """Open a state directory (made if needed) and yield the handle.
 
@@ -47,6 +53,10 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         acquire_timeout_ms: longest wait for the write lock; None: `HOLDFAST_SESSION_WRITE_LOCK_ACQUIRE_TIMEOUT_MS`,
         else 60,000.
         max_hold_ms: a holder past it is reported; None: `HOLDFAST_SESSION_WRITE_LOCK_MAX_HOLD_MS`, else 300,000.
+        lock_protocol: "openclaw": each append also takes OpenClaw's lock file beside the transcript, by its rules; all
+            processes of a state should. "none" does not. None: `HOLDFAST_SESSION_LOCK_PROTOCOL`, else "none".
+        stale_ms: a lock file of OpenClaw's created longer ago is taken over; as its `session.writeLock.staleMs`. None:
+            `HOLDFAST_SESSION_WRITE_LOCK_STALE_MS`, else 1,800,000.
         beat_s, beat_term_s: how often turns show life; how long a beat must be watched standing still to count as
         lapsed.
         disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass (busy,
@@ -55,10 +65,12 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
             and dedupe keys are kept in any case.
         kind: what this process is, for people ("library", "gateway", "cli").
         faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
+        processes: tells about process ids, for the rules of OpenClaw's lock files; for tests.
 
     Raises:
         ResourceError: the folder cannot be used; the message says why. StateVersionError: written by a newer release.
-        InputError, ConfigError: an argument or environment variable that makes no sense.
+        InputError, ConfigError: an argument or environment variable that makes no sense; or `lock_protocol` is
+            "openclaw" in a process that OpenClaw would not take for one of its own (the message says what to do).
     """
     if fence_mode not in ("strict", "warn"):
         raise InputError(f'fence_mode is "strict" or "warn", not {fence_mode!r}')
@@ -74,16 +86,19 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         defer_terminal_stops()
 
     clock = clock or SystemClock()
+    hold_ms = _milliseconds("MAX_HOLD_MS", max_hold_ms, MAX_HOLD_MS, os.environ)
+    lock_files = _lock_files(lock_protocol, stale_ms, hold_ms, processes, os.environ)
     options = StoreOptions(
         limits=limits or LaneLimits(),
         acquire_timeout_ms=_milliseconds("ACQUIRE_TIMEOUT_MS", acquire_timeout_ms, ACQUIRE_TIMEOUT_MS, os.environ),
-        max_hold_ms=_milliseconds("MAX_HOLD_MS", max_hold_ms, MAX_HOLD_MS, os.environ),
+        max_hold_ms=hold_ms,
         beat_s=beat_s,
         beat_term_s=beat_term_s,
         turn_max_s=turn_max_s,
         disk_patience_s=PATIENCE_S if disk_patience_s is None else disk_patience_s,
         keep_days=keep_days,
         kind=kind,
+        lock_files=lock_files,
         faults=faults or no_faults,
     )
     hf = Holdfast(EmbeddedStore.open(Path(where), clock, options), clock=clock, fence_mode=fence_mode)
@@ -113,6 +128,27 @@ async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = No
         yield Holdfast(cast("Store", store), clock=clock)  # the reading half of one
     finally:
         await store.close()
+
+
+def _lock_files(
+    protocol: str | None,
+    stale_ms: int | None,
+    max_hold_ms: int,
+    processes: Callable[[int], ProcessFacts] | None,
+    environ: Mapping[str, str],
+) -> LockFiles | None:
+    """How OpenClaw's lock files are taken; None: they are not, and nothing of it is loaded."""
+    protocol = protocol or environ.get("HOLDFAST_SESSION_LOCK_PROTOCOL", "").strip() or "none"
+    if protocol == "none":
+        return None
+    if protocol != "openclaw":
+        raise InputError(f'lock_protocol is "none" or "openclaw", not {protocol!r}')
+    from holdfast.store.embedded.openclaw_lock import LockFiles, facts_of
+
+    stale = _milliseconds("STALE_MS", stale_ms, STALE_MS, environ)
+    lock_files = LockFiles(stale, max_hold_ms, processes or facts_of)
+    lock_files.refuse_if_not_taken_for_openclaw()
+    return lock_files
 
 
 def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[str, str]) -> int:

@@ -50,7 +50,9 @@ async def test_a_restart_puts_a_running_turn_back_in_its_place(tmp_path: Path) -
         await world.saw("re: hello", times=1)
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith(("timer.", "child."))])
+@pytest.mark.parametrize(
+    "point", [point for point in POINTS if not point.startswith(("timer.", "child.", "lock_file."))]
+)
 async def test_a_message_survives_a_kill_at_any_named_point(tmp_path: Path, point: Point) -> None:
     async with World(tmp_path) as world:
         crash = await world.crash_at(point, one_message)

@@ -34,6 +34,7 @@ PURE = [
     "lane/states.py",
     "lane/policy.py",
     "session/fence.py",
+    "session/lock_file.py",
     "session/branch.py",
     "session/lines.py",
     "session/mending.py",

@@ -127,10 +127,11 @@ def test_all_faults_are_reported_at_once_each_with_its_path(write) -> None:
     assert sorted(faults) == sorted(expected)
 
 
-def test_the_openclaw_lock_protocol_is_refused_as_not_there_yet(write) -> None:
-    (fault,) = faults_of(write('[session]\nlock_protocol = "openclaw"\n'))
+def test_the_lock_protocol_is_one_of_two_words(write) -> None:
+    assert load_config(write('[session]\nlock_protocol = "openclaw"\n'), {}).session.lock_protocol == "openclaw"
+    (fault,) = faults_of(write('[session]\nlock_protocol = "flock"\n'))
     assert fault.startswith("session.lock_protocol:")
-    assert "not there yet" in fault
+    assert "'none' or 'openclaw'" in fault
 
 
 def test_a_term_too_short_for_its_beat_is_refused(write) -> None:

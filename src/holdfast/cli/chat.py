@@ -69,6 +69,7 @@ def chat(settings: Settings, session: str, model: str | None) -> None:
 
     Each line is stored before it is answered: after Ctrl-C it may still be, see `holdfast inputs`.
     """
+    settings.stand_beside_openclaw()
     prompt = f"{session}> " if sys.stdin.isatty() else ""
     if prompt:
         import_module("readline")  # gives `input` its line editing

@@ -29,7 +29,8 @@ def write(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]], *, make: 
 
     async def go() -> T:
         where = settings.state if make else settings.existing_state()
-        async with holdfast.open(where, kind="cli") as hf:
+        # The ledger alone is written to, so no lock of another program's is needed.
+        async with holdfast.open(where, kind="cli", lock_protocol="none") as hf:
             return await ask(hf)
 
     return asyncio.run(go())
@@ -116,6 +117,7 @@ def _row(timer: Timer) -> list[str]:
 @pass_settings
 def run(settings: Settings, name: str, wait_s: float) -> int:
     """Run a job now, whatever its schedule and state say. Exit code 75: it goes on after --wait."""
+    settings.stand_beside_openclaw()
     done = asyncio.run(_run(settings, name, wait_s))
     if settings.json:
         print_json(done)

@@ -118,7 +118,8 @@ def _choose(settings: Settings, act: Callable[[Holdfast], Awaitable[Pin | None]]
     log_plainly()
 
     async def go() -> Pin | None:
-        async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+        # The ledger alone is written to, so no lock of another program's is needed.
+        async with holdfast.open(settings.existing_state(), kind="cli", lock_protocol="none") as hf:
             return await act(hf)
 
     return asyncio.run(go())

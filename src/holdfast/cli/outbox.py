@@ -120,7 +120,8 @@ def _decide(
     log_plainly()
 
     async def go() -> list[OpenDelivery]:
-        async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+        # The ledger alone is written to, so no lock of another program's is needed.
+        async with holdfast.open(settings.existing_state(), kind="cli", lock_protocol="none") as hf:
             return [await decide(hf, one) for one in dict.fromkeys(ids)]
 
     moved = asyncio.run(go())

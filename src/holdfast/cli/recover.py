@@ -50,6 +50,7 @@ def recover(settings: Settings, session: str | None, dry_run: bool, wait_s: floa
         plan, hold = read(settings, lambda hf: _plan(hf, session))
         _show_plan(settings, plan, hold)
         return exit_codes.FAILED if plan.actions or hold is not None else exit_codes.DONE
+    settings.stand_beside_openclaw()
     report, released = asyncio.run(_recover(settings, session, wait_s, release))
     _show_report(settings, report, released)
     left = report.outcome == "ineffective" or report.hold is not None
@@ -64,7 +65,7 @@ async def _recover(settings: Settings, session: str | None, wait_s: float, relea
     import holdfast
 
     log_plainly()
-    async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+    async with holdfast.open(settings.existing_state(), kind="cli", **settings.lock_terms()) as hf:
         released = await hf.release() if release else None
         return await hf.recover(session, wait_s=wait_s), released
 

@@ -44,6 +44,7 @@ def send(
     Works through the running gateway of the state, and without one. The message is stored before anything else happens:
     past --timeout (exit code 75) it is still answered, and `holdfast why` tells how.
     """
+    settings.stand_beside_openclaw()
     message = Message(session, _read(text), key or nonce(), lane, model, route)
     shown = ask(settings, message, wait=wait, timeout_s=timeout)
     if settings.json:

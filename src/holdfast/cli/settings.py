@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 STATE_HERE = Path("state")
 STATE_AT_HOME = ".holdfast"
 CONFIG_NAME = "holdfast.toml"
+LOCK_PROTOCOL_VARIABLE = "HOLDFAST_SESSION_LOCK_PROTOCOL"
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Settings:
     state_given: str | None = None
     config_given: str | None = None
     json: bool = False
+    is_own_process: bool = False
 
     @property
     def state(self) -> str:
@@ -72,6 +75,27 @@ class Settings:
         from holdfast.config import read_config
 
         return read_config(self.config_file(), os.environ)
+
+    def lock_terms(self) -> dict[str, Any]:
+        """How the write lock is taken, as arguments of `holdfast.open`, for commands that need nothing else of the
+        configuration. That is read, which takes longest, only if there is any.
+        """
+        if self.config_file() is None and LOCK_PROTOCOL_VARIABLE not in os.environ:
+            return {}
+        session = self.load().config.session
+        return {"lock_protocol": session.lock_protocol, **session.write_lock.model_dump()}
+
+    def stand_beside_openclaw(self) -> None:
+        """Call it before anything is read or opened by a command that may write to transcripts. With `lock_protocol =
+        "openclaw"` OpenClaw must take the process for one of its own, which it does by the command line: this starts
+        it once more, as the same process, with an argument that Python ignores.
+        """
+        if not self.is_own_process or self.lock_terms().get("lock_protocol", "none") != "openclaw":
+            return
+        from holdfast.session.lock_file import looks_like_openclaw
+
+        if sys.platform == "linux" and not looks_like_openclaw(sys.orig_argv):  # elsewhere OpenClaw does not look
+            os.execv(sys.executable, [sys.executable, "-X", "openclaw", *sys.orig_argv[1:]])  # noqa: S606  # our own
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -33,7 +33,8 @@ async def _cancel(settings: Settings, target: str) -> str:
     import holdfast
 
     log_plainly()
-    async with holdfast.open(settings.existing_state(), kind="cli") as hf:
+    # The ledger alone is written to, so no lock of another program's is needed.
+    async with holdfast.open(settings.existing_state(), kind="cli", lock_protocol="none") as hf:
         return await hf.cancel(target, by=f"holdfast stop ({user_name()})")
 
 

@@ -19,6 +19,7 @@ def up(settings: Settings, host: str | None, port: int | None) -> int:
     The bearer token is made at the first start and kept in the file `token` of the state. With --json the log on
     standard error is in JSON. Exit code 69: the port is taken.
     """
+    settings.stand_beside_openclaw()
     config = settings.load().config
     try:
         from holdfast.gateway.supervise import run_gateway

@@ -67,15 +67,6 @@ def _route(text: str) -> str:
     return text
 
 
-def _available_lock_protocol(name: str) -> str:
-    if name == "openclaw":
-        raise ValueError(
-            '"openclaw" (taking OpenClaw\'s lock file beside ours) is not there yet; use "none", and do not run an '
-            "OpenClaw gateway on the same sessions"
-        )
-    return name
-
-
 ModelRef = Annotated[str, AfterValidator(_model_ref)]
 
 
@@ -128,6 +119,11 @@ class WriteLockConfig(Section):
     )
     max_hold_ms: Positive = Field(
         default=300_000, description="Milliseconds after which a holder is reported. It is never robbed of the lock."
+    )
+    stale_ms: Positive = Field(
+        default=1_800_000,
+        description='With `lock_protocol = "openclaw"`: milliseconds after which a lock file is taken over. As '
+        "OpenClaw's `session.writeLock.staleMs`.",
     )
 
 
@@ -184,8 +180,10 @@ class SessionConfig(Section):
         description="Unrecorded conversation found during a turn: `strict` stops the turn and keeps its answer, "
         "`warn` goes on after it and says so in the log.",
     )
-    lock_protocol: Annotated[Literal["none", "openclaw"], AfterValidator(_available_lock_protocol)] = Field(
-        default="none", description="Another program's lock to take beside ours. Only `none` works in this release."
+    lock_protocol: Literal["none", "openclaw"] = Field(
+        default="none",
+        description="Another program's lock to take beside ours. `openclaw`: its lock file, by its rules, around each "
+        "append ([beside OpenClaw](beside-openclaw.md)).",
     )
     dm_scope: DmScope = Field(
         default="per-peer",

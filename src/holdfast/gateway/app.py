@@ -83,6 +83,8 @@ async def open_handle(
         limits=config.lanes.limits(),
         acquire_timeout_ms=config.session.write_lock.acquire_timeout_ms,
         max_hold_ms=config.session.write_lock.max_hold_ms,
+        lock_protocol=config.session.lock_protocol,
+        stale_ms=config.session.write_lock.stale_ms,
         beat_s=config.turn.beat_s,
         beat_term_s=config.turn.beat_term_s,
         turn_max_s=config.turn.max_s,

@@ -205,8 +205,9 @@ COORDINATION_NAMES = frozenset(
         "SessionTakeoverError",
         "SessionBusyError",
         "SessionMovedError",
-        "SessionWriteLockTimeoutError",
+        "SessionWriteLockLostError",
         "SessionWriteLockStaleError",
+        "SessionWriteLockTimeoutError",
         "WaitRingError",
         "TranscriptUnsettledError",
         "DrainingError",
@@ -217,5 +218,5 @@ COORDINATION_NAMES = frozenset(
 COORDINATION_CODES = frozenset({"openclawsessionwritelocktimeout", "openclawsessionwritelockstale"})
 # Their messages, for errors whose class was lost on the way.
 COORDINATION_TEXT = re.compile(
-    r"session file changed while embedded prompt lock was released|session file locked \(timeout"
+    r"session file changed while embedded prompt lock was released|session file lock(?:ed \(timeout| stale \()"
 )

@@ -170,6 +170,7 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         cwd=here().working_folder(),
     )
     raw = encode_line(header)
+    file.confirm_held()
     file.record.note_intent(Intent(0, len(raw), zlib.crc32(raw), raw[:64]))
     try:
         durable.write_all(file.fd, raw)
@@ -199,6 +200,7 @@ def _cut_torn_header(file: TranscriptFile, now: Fingerprint) -> Fingerprint:
         return now
     if not intent.head.startswith(os.pread(file.fd, 64, 0)):
         return now
+    file.confirm_held()
     file.machine.truncate(file.fd, 0)
     return file.fingerprint()
 
@@ -324,6 +326,7 @@ def _close_torn_tail(file: TranscriptFile, now: Fingerprint, findings: list[str]
     """A tail that our own intent does not explain is never cut: it is closed with a newline and reported."""
     if now.size == 0 or os.pread(file.fd, 1, now.size - 1) == b"\n":
         return now
+    file.confirm_held()
     durable.write_all(file.fd, b"\n")
     findings.append(f"torn tail: an unfinished line before offset {now.size} was closed with a newline")
     return file.fingerprint()
@@ -350,6 +353,7 @@ def _set_aside_from_first_bad_line(
     finally:
         os.close(fd)
     durable.sync_folder(file.path.parent)
+    file.confirm_held()
     file.machine.truncate(file.fd, at)
     try:
         file.machine.sync_data(file.fd)

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from holdfast.errors import (
     ResourceError,
     SessionMovedError,
+    SessionWriteLockStaleError,
+    SessionWriteLockTimeoutError,
     TranscriptFormatError,
 )
 from holdfast.outbox.message import Outcome
@@ -36,6 +38,8 @@ from holdfast.store.views import Hold
 from holdfast.text import on_one_line
 
 log = logging.getLogger("holdfast.store")
+PAST_STALE_MS = 1000
+"""How long a recovery waits to get past a lock file that was stale a moment ago."""
 
 
 class _ContendedError(Exception):
@@ -455,15 +459,27 @@ class Claiming(StoreCore):
         """`epoch`: only that one's turn. `lapsed`: also of a process that lives, if its beat has stood still."""
         try:
             file = await self.file_of(transcript)
+            job = self._recovery_job(file, transcript, epoch, lapsed=lapsed)
             if not file.try_hold():
-                return 0
-            recovery = self.writer.submit(self._recovery_job(file, transcript, epoch, lapsed=lapsed))
-            return await asyncio.shield(self.in_use(file, recovery))
+                return await self._recover_past_stale(file, job)
+            return await asyncio.shield(self.in_use(file, self.writer.submit(job)))
         except (
             TranscriptFormatError
         ) as exc:  # the input does not wait for ever: whoever claims it says so to its sender
             log.error("a dead turn is closed without its transcript: %s", exc)
             return await asyncio.shield(self.writer.submit(self._recovery_job(None, transcript)))
+
+    async def _recover_past_stale(self, file: TranscriptFile, job: Job) -> int:
+        """A process that died in a holding has left OpenClaw's lock file behind: it takes a thread to get past it."""
+        if file.beside is None or not file.beside.find().may_be_taken_over:
+            return 0
+        try:
+            return await self.submit_holding(file, job, PAST_STALE_MS)
+        except SessionWriteLockStaleError as exc:
+            log.error("a dead turn stays open: %s", exc)
+        except SessionWriteLockTimeoutError:
+            pass  # somebody else has it; the next look tells
+        return 0
 
     def _recovery_job(
         self, file: TranscriptFile | None, transcript: str, epoch: Epoch | None = None, *, lapsed: bool = False

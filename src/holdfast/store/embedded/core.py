@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ids
 from holdfast.clock import Clock, epoch_ms
@@ -20,6 +20,7 @@ from holdfast.errors import (
     CoordinationError,
     OwnershipLostError,
     ResourceError,
+    SessionWriteLockLostError,
 )
 from holdfast.lane.policy import LaneLimits
 from holdfast.session.key import validate_key
@@ -36,6 +37,9 @@ from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.sentinel import Life, Sentinel, life_by_boot
 from holdfast.store.embedded.state_dir import StateDir
 from holdfast.store.embedded.writer import Job, LedgerWriter
+
+if TYPE_CHECKING:
+    from holdfast.store.embedded.openclaw_lock import LockFiles
 
 log = logging.getLogger("holdfast.store")
 T = TypeVar("T")
@@ -54,6 +58,7 @@ class StoreOptions:
         turn_max_s: no turn is renewed for longer.
         disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass.
         keep_days: for how long the stories of ended turns are kept; 0: for ever (`tidying.py`).
+        lock_files: how OpenClaw's lock file beside each transcript is taken; None: it is not.
         faults: called at named points; for tests (`faults.py`).
     """
 
@@ -66,6 +71,7 @@ class StoreOptions:
     disk_patience_s: float = PATIENCE_S
     keep_days: float = 90.0
     kind: str = "library"
+    lock_files: LockFiles | None = None
     faults: Faults = no_faults
 
 
@@ -111,6 +117,7 @@ class StoreCore:
             self._paths: dict[str, str] = {}  # of transcripts just found, which are about to be opened
             self._pool = here().pool(32, "holdfast-store")
             self._register()
+            self._sweep_lock_files()
             if_refused.pop_all()
 
     @property
@@ -160,6 +167,17 @@ class StoreCore:
         """
         life = self.sentinel.life_of(process)
         return life if life != "unknown" else life_by_boot(conn, process)
+
+    def _sweep_lock_files(self) -> None:
+        """Lock files that dead processes left beside transcripts, as OpenClaw does at its start."""
+        if self.options.lock_files is None:
+            return
+        from holdfast.store.embedded.openclaw_lock import sweep_lock_files
+
+        for folder in sorted(self.state.sessions.iterdir()):
+            for path, finding, removed in sweep_lock_files(folder, self.options.lock_files):
+                if removed:
+                    log.info("lock file %s was removed (%s)", path, ", ".join(finding.reasons))
 
     def _tidy_sentinels(self, dead: set[str]) -> None:
         """Remove sentinels of processes that were dead before the ledger was asked what they own: nothing. Else each
@@ -330,6 +348,10 @@ class StoreCore:
         file.coarse_clock = self._coarse
         file.max_hold_ms = self.options.max_hold_ms
         file.faults = self.options.faults
+        if self.options.lock_files is not None:
+            from holdfast.store.embedded.openclaw_lock import OpenClawLock
+
+            file.beside = OpenClawLock(path, self.options.lock_files, self.options.faults)
         file.ledger_epoch = lambda: self._ask_on_thread(lambda conn: claims.owner_of(conn, transcript))
         file.ledger_noted = lambda turn: self._ask_on_thread(lambda conn: claims.noted_end(conn, turn))
         return file
@@ -350,7 +372,7 @@ class StoreCore:
         if file.try_hold():
             try:
                 return act(None)
-            except NeedsProofError:
+            except (NeedsProofError, SessionWriteLockLostError):
                 pass
             finally:
                 file.release()
@@ -366,6 +388,10 @@ class StoreCore:
                     return act(proof)
                 except NeedsProofError:
                     rec = file.look()
+                except SessionWriteLockLostError:
+                    if attempt == PROOFS_MAX - 1:
+                        raise
+                    rec = None
             proof = file.prove(rec) if rec is not None else None
         raise CoordinationError(f"{file.path} changed {PROOFS_MAX} times while it was being read; try again")
 
@@ -373,13 +399,13 @@ class StoreCore:
         if not self.sentinel.is_ours():
             raise OwnershipLostError("this process was forked from the one that owns the turn; it owns nothing")
 
-    async def submit_holding(self, file: TranscriptFile, job: Job) -> Any:
+    async def submit_holding(self, file: TranscriptFile, job: Job, timeout_ms: int | None = None) -> Any:
         """Take the write lock on a thread, then submit a job whose `finish` lets it go. Cancelled: the job still
-        runs.
+        runs. `timeout_ms`: None: as the options say.
         """
 
         async def act() -> Any:
-            await self.in_thread(file.hold_blocking, self.options.acquire_timeout_ms)
+            await self.in_thread(file.hold_blocking, timeout_ms or self.options.acquire_timeout_ms)
             return await self.writer.submit(job)
 
         return await asyncio.shield(self.in_use(file, asyncio.ensure_future(act())))

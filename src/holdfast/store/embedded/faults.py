@@ -19,6 +19,10 @@ Point = Literal[
     "append.after_intent",  # the record names what will be written; the transcript is untouched
     "append.after_write",  # the lines are in the file, the record still has the intent
     "append.after_record",  # the record has them; still under the write lock
+    "lock_file.after_create",  # OpenClaw's lock file is there and empty (only with `lock_protocol = "openclaw"`)
+    "lock_file.after_fill",  # it says that it is ours
+    "lock_file.after_take_over",  # a stale one now says so; it does not count yet
+    "lock_file.before_release",  # about to be removed; the kernel lock is still held
     "transcript.before_sync",  # before any sync of a transcript
     "transcript.after_sync",
     "settle.before_sync",  # the final line is written and not synced

@@ -133,6 +133,7 @@ class TranscriptFile(LockedFile):
             at_end = replace(rec.fingerprint if rec.has_chain() else now, size=end)
             return replace(rec, end=end, link=link, leaf=leaf, fingerprint=at_end, writer="*")
         if now.size < rec.end + intent.length and intent.head.startswith(data[:64]):
+            self.confirm_held()
             self.machine.truncate(self.fd, rec.end)
             return rec if rec.has_chain() else replace(rec, fingerprint=self.fingerprint())
         return rec
@@ -355,6 +356,7 @@ class TranscriptFile(LockedFile):
         """Intent, write, landed where planned?, record. A write that fails leaves the file as it was; a record that
         cannot be written is made from the intent at the next look, so the bytes have landed all the same.
         """
+        self.confirm_held()
         self.record.note_intent(Intent(rec.end, len(data), zlib.crc32(data), data[:64]))
         try:
             self.faults("append.after_intent")
@@ -440,6 +442,7 @@ class TranscriptFile(LockedFile):
         """Make what stands there dirty, so that the next sync writes it whatever became of earlier ones. Lock held."""
         if start >= end:
             return
+        self.confirm_held()
         fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # without O_APPEND
         try:
             for block in iter_blocks(self.fd, start, end):

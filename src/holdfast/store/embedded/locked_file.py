@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.clock import SystemClock
 from holdfast.errors import (
     ResourceError,
+    SessionWriteLockLostError,
     SessionWriteLockTimeoutError,
     TranscriptFormatError,
 )
@@ -22,6 +24,9 @@ from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import RecordFile
 from holdfast.store.embedded.sections import sections
 from holdfast.store.embedded.transcript_bytes import open_lock_file, open_transcript
+
+if TYPE_CHECKING:
+    from holdfast.store.embedded.openclaw_lock import OpenClawLock
 
 log = logging.getLogger("holdfast.store")
 WAIT_TOLD_MS = 2000
@@ -66,11 +71,14 @@ class LockedFile:
         self.coarse_clock = False
         self.max_hold_ms = 300_000
         self.faults: Faults = no_faults
+        self.beside: OpenClawLock | None = None  # another program's lock, taken after ours and released before it
 
     # ── the write lock ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def try_hold(self) -> bool:
-        """Take the write lock without waiting; False if anybody holds it or stands in line."""
+        """Take the write lock without waiting; False if anybody holds it or stands in line, or if another program's
+        lock file is in the way, stale or not.
+        """
         sections.enter()
         held = False
         try:
@@ -86,10 +94,12 @@ class LockedFile:
         Raises:
             SessionWriteLockTimeoutError: names the holder; nothing was written and no place in line is left behind.
         """
+        began_mono = SystemClock().mono() if self.beside is not None else 0.0
         for _ in range(8):
             if not self._acquire_reporting(timeout_ms):
                 raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, self.describe_holder())
-            if self._settle_into_lock():
+            passed_ms = int((SystemClock().mono() - began_mono) * 1000) if self.beside is not None else 0
+            if self._settle_into_lock(max(1, timeout_ms - passed_ms)):
                 sections.enter()
                 return
         raise SessionWriteLockTimeoutError(str(self.path), timeout_ms, "a file that is replaced again and again")
@@ -116,30 +126,68 @@ class LockedFile:
             self.release()
 
     def release(self) -> None:
-        self.lock.release()
+        self._unlock()
         sections.leave()
+
+    def _unlock(self) -> None:
+        if self.beside is not None:
+            self.beside.release()
+        self.lock.release()
 
     def describe_holder(self) -> str:
         """Who seems to hold the write lock, in words, for messages only."""
         pid = self.record.holder_pid()
-        return "holder unknown" if pid is None else describe_process(pid)
+        holder = "holder unknown" if pid is None else describe_process(pid)
+        beside = self.beside.describe() if self.beside is not None else ""
+        return f"{holder}; {beside}" if beside else holder
 
-    def _settle_into_lock(self) -> bool:
-        """With the lock just granted: follow the path to the file it names now. False: nothing is held, since somebody
-        else holds that file; asking for the lock again waits for it.
+    def _settle_into_lock(self, wait_ms: int = 0) -> bool:
+        """With the kernel lock just granted: take the lock file that goes with it, then follow the path to the file it
+        names now. False: nothing is held, since somebody else holds one of them; asking for the lock again waits.
         """
         try:
             if self.failed is not None:
                 raise ResourceError(f"{self.path}: an earlier sync failed ({self.failed}); restart this process")
-            followed = self._follow_path()
-            if followed:
+            settled = (self.beside is None or self._take_beside(self.beside, wait_ms)) and self._follow_path()
+            if settled:
                 self.record.note_holder()
         except BaseException:
-            self.lock.release()
+            self._unlock()
             raise
-        if not followed:
-            self.lock.release()
-        return followed
+        if not settled:
+            self._unlock()
+        return settled
+
+    def _take_beside(self, beside: OpenClawLock, wait_ms: int) -> bool:
+        """Whoever waits for the lock file holds the kernel lock: others of ours stand in its line, not around the file.
+
+        Raises:
+            SessionWriteLockTimeoutError, SessionWriteLockStaleError: it was not to be had within `wait_ms`.
+        """
+        if beside.try_take():
+            return True
+        if wait_ms == 0:
+            return False
+        self.record.note_holder()
+        told_ms = min(WAIT_TOLD_MS, wait_ms)
+        if beside.take(told_ms / 1000):
+            return True
+        self._tell_of_wait(told_ms, logging.INFO)
+        if wait_ms > told_ms and beside.take((wait_ms - told_ms) / 1000):
+            return True
+        raise SessionWriteLockTimeoutError(str(self.path), wait_ms, beside.describe() or self.describe_holder())
+
+    def confirm_held(self) -> None:
+        """Before the file is written to: OpenClaw takes over the lock file of a process that stood still for too long,
+        and is not told of ours.
+
+        Raises:
+            SessionWriteLockLostError: it is not ours any more. Nothing was written; begin another holding.
+        """
+        if self.beside is not None and not self.beside.is_ours():
+            raise SessionWriteLockLostError(
+                f"{self.path}: our lock file was taken while this process stood still; now: {self.describe_holder()}"
+            )
 
     def _follow_path(self) -> bool:
         try:
@@ -173,6 +221,8 @@ class LockedFile:
 
     def close(self) -> None:
         """Release everything. Open claims on this file are lost to this process."""
+        if self.beside is not None:
+            self.beside.release()
         self.lock.close()
         self.line.close()
         for fd in (self.fd, self._gate_fd, self._line_fd):

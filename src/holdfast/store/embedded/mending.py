@@ -70,6 +70,7 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
         written.flush()
         durable.sync_data(fd)
         here().try_lock(fd)
+        file.confirm_held()
         _keep_original(path, original)
         os.rename(draft, path)
         durable.sync_folder(path.parent)

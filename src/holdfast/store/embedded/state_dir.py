@@ -48,6 +48,10 @@ class StateDir:
     def fence(self) -> Path:
         return self.path / "fence"
 
+    @property
+    def sessions(self) -> Path:
+        return self.path / "sessions"
+
     def transcript_path(self, key: str) -> Path:
         """Where a session key's transcript is made: two keys never share one by accident."""
         return self.path / "sessions" / file_stem(f"agent:{parse_key(key).agent}") / f"{file_stem(key)}.jsonl"
