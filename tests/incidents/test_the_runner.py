@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from holdfast.errors import SessionTakeoverError
+from holdfast.inbound.child import END
 from holdfast.inbound.event import InboundEvent
 from holdfast.session.fence import Verdict
 from holdfast.store.protocol import Store
@@ -100,6 +101,15 @@ class ForgetsTheAnswer(Around):
         return await self.real.settle(owned, outcome, *rest)
 
 
+class BringsEndsElsewhere(Around):
+    """The end of a sub-agent becomes an input of another session than its parent's."""
+
+    async def accept(self, event: InboundEvent, *usual: Any, **how: Any) -> Any:
+        if event.source == END:
+            event = replace(event, session="agent:main:elsewhere")
+        return await self.real.accept(event, *usual, **how)
+
+
 PRODUCT: dict[type[Around], str] = {
     EveryVerdictUnchanged: "OC-90729-X",
     DropsDeliveries: "OC-86572",
@@ -109,6 +119,7 @@ PRODUCT: dict[type[Around], str] = {
     IgnoresCancels: "AG-7100",
     TellsNobodyOfFailures: "OC-112304",
     ForgetsTheAnswer: "OC-86572",
+    BringsEndsElsewhere: "OC-38300",
 }
 
 

@@ -8,7 +8,7 @@ from holdfast.config.model import Config, HeartbeatConfig
 from holdfast.inbound import cron, heartbeat
 from holdfast.inbound.beating import HeartbeatSettings
 from holdfast.inbound.cron import JobDefinition
-from holdfast.session.key import DEFAULT_AGENT
+from holdfast.session.key import DEFAULT_AGENT, parse_key
 
 
 def jobs_of(config: Config) -> list[JobDefinition]:
@@ -75,6 +75,10 @@ def check_timers(config: Config) -> tuple[list[str], list[str]]:
             one.agent].heartbeat else "heartbeat"  # fmt: skip
         if one.every_ms < heartbeat.MIN_SPACING_MS:
             faults.append(f"{where}.every: heartbeats are at least 30 s apart")
+        if parse_key(one.session).kind == "subagent":
+            faults.append(
+                f"{where}.session: {one.session} is a sub-agent's, which has no heartbeat; name a conversation"
+            )
         if not one.isolated:
             warnings.append(
                 f"{where}.isolated: false: each heartbeat takes the conversation {one.session} for its whole turn. A "

@@ -15,6 +15,7 @@ from typing import Any
 from holdfast.clock import from_epoch_ms, iso
 from holdfast.inbound import heartbeat, heartbeat_file
 from holdfast.inbound.announcement import SOURCE as ANNOUNCEMENT
+from holdfast.inbound.cron import main_session
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.heartbeat import Pending, Surroundings
 from holdfast.inbound.heartbeat_file import Instructions, Task
@@ -73,8 +74,12 @@ class HeartbeatSettings:
 
 
 def settings_of(timer: Timer) -> HeartbeatSettings:
+    """Those in force. A sub-agent's session has no heartbeat: one that names it is its agent's own."""
     known = HeartbeatSettings.__dataclass_fields__
-    return HeartbeatSettings(**{name: value for name, value in timer.spec.items() if name in known})
+    settings = HeartbeatSettings(**{name: value for name, value in timer.spec.items() if name in known})
+    if parse_key(settings.session).kind == "subagent":
+        return replace(settings, session=main_session(settings.agent))
+    return settings
 
 
 def new_timer(settings: HeartbeatSettings, seed: str, now_ms: int) -> Timer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.lane.queue import USER_LANE
+from holdfast.testing.incidents.child_verbs import start_child
 from holdfast.testing.incidents.scenario import ScenarioError
 from holdfast.testing.incidents.world import InputName, ProcessGoneError, TurnName, World, WorldError
 
@@ -121,6 +122,9 @@ async def start_turn(world: World, args: Args) -> None:
     """A check point: the turn has begun, or stands in line for good reason."""
     name = args["as"]
     input_name = args.get("input")
+    if args["lane"] == "child":
+        await start_child(world, args)
+        return
     if input_name is None:
         input_name = name
         process = args.get("process") or "G"

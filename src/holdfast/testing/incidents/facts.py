@@ -15,6 +15,7 @@ from typing import Any
 from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY
 from holdfast.outbox.message import SILENT
 from holdfast.testing.incidents import words
+from holdfast.testing.incidents.child_verbs import result_handled
 from holdfast.testing.incidents.comparing import Args, counted, one_of
 from holdfast.testing.incidents.scenario import Expectation, ScenarioError
 from holdfast.testing.incidents.timer_verbs import find_heartbeats, job_runs, session_key
@@ -50,7 +51,7 @@ async def messages_of(world: World, args: Args) -> list[dict[str, Any]]:
     for row in world.journal("message"):
         input_id = by_key.get(row["delivery"].split(".")[0])
         view = inputs.get(input_id or "")
-        if view is not None and (view["id"] == wanted or view["session"] == session):
+        if view is not None and (view["id"] == wanted or session in (view["session"], row["target"])):
             found.append({**row, "input": view["id"], "state": view["state"]})
     return found
 
@@ -440,6 +441,8 @@ async def elapsed(world: World, args: Args) -> str | None:
         begun, ended = world.journal("tool"), world.journal("tool_ended")
         took = max((two["real_s"] - one["real_s"] for one, two in zip(begun, ended, strict=True)), default=None)
         return None if took is not None and took <= args["max_s"] else f"tools took {took} s"
+    if event == "result_handled":
+        return await result_handled(world, args)
     name, what = event_of(world, event)
     input_id = world.resets[0].id if what == "reset" else world.input_id(name)
     came = next(row for row in world.journal("acknowledged") if row["input"] == input_id)

@@ -25,6 +25,8 @@ import msgspec
 
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
+from holdfast.inbound.child import Refused
+from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
@@ -136,12 +138,10 @@ class Node(TimerOrders):
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
         )
-        self._worker = Worker(self._handle, with_announcements(self._run_input), limits=limits)
+        self._worker = Worker(self._handle, with_announcements(with_child_ends(self._run_input)), limits=limits)
         self._courier = Courier(self._handle, [self._channel])
-        self._loops = [
-            asyncio.create_task(one)
-            for one in (self._worker.run(), self._courier.run(), self._watch(), Timers(self._handle).run())
-        ]
+        self._loops = [asyncio.create_task(one) for one in (self._worker.run(), self._courier.run(), self._watch())]
+        self._loops += [asyncio.create_task(one.run()) for one in (Timers(self._handle), Children(self._handle))]
         await asyncio.sleep(0)
 
     async def stop(self, drain_s: float = 0.0) -> None:
@@ -224,6 +224,20 @@ class Node(TimerOrders):
         if isinstance(turn, Busy):
             raise HoldfastError(f"session {session} is not free: {turn.holder}")
         return turn.id
+
+    async def spawn(self, session: str, task: str) -> dict[str, Any]:
+        """The turn that a session is in gives a task to a sub-agent; without one, a program does in its name."""
+        turn = next((one for one in self._hf.live_turns() if one.session == session), None)
+        if turn is not None:
+            made = await turn.spawn(task)
+        else:
+            made = await self._hf.session(session).spawn(task, route=Route(self._channel.name, session))
+        if isinstance(made, Refused):
+            raise HoldfastError(f"no sub-agent: {made.text}")
+        return asdict(made)
+
+    async def children(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in await self._hf.children(limit=ROWS_MAX)]
 
     async def make_session(self, session: str) -> str | None:
         """The transcript of a session, made if needed, without any conversation."""

@@ -17,8 +17,8 @@ async def cron_fire(world: World, args: Args) -> None:
     """A job is due, `repeat` times; each time its run is an input, named by the scenario."""
     session, job = world.key(args["session"]), f"{args['job']}"
     for number in range(int(args.get("repeat", 1))):
-        at_ms = await world.process().do("make_job_due", job=job, session=session, to=f"test:{session}",
-                                         timeout_s=world.job_limit_s)  # fmt: skip
+        to = f"test:{world.key(heard_in(world, args))}"
+        at_ms = await world.process().do("make_job_due", job=job, session=session, to=to, timeout_s=world.job_limit_s)
 
         async def fired(at_ms: int = at_ms) -> dict[str, Any] | None:
             runs = await world.process().do("timer_runs", timer=f"cron:{job}")
@@ -49,8 +49,8 @@ async def heartbeat_tick(world: World, args: Args) -> None:
 
 
 def heard_in(world: World, args: Args) -> str:
-    """The conversation that a heartbeat's news are for: where the scenario says they are delivered, else its own."""
-    turns = {step.args.get("as") for step in world.ahead if step.args.get("input") == args["as"]}
+    """The conversation that the news of a heartbeat or job are for: where the scenario delivers them, else its own."""
+    turns = {step.args.get("as") for step in world.ahead if step.args.get("input") == args.get("as", "")}
     targets = [step.args["target"] for step in world.ahead
                if step.verb == "deliver_ok" and step.args.get("turn") in turns and "target" in step.args]  # fmt: skip
     return targets[0] if targets else args["session"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from holdfast.session.entries import ANNOUNCEMENT_MODEL
 from holdfast.testing.incidents.comparing import Args, counted
 from holdfast.testing.incidents.scenario import ScenarioError
 from holdfast.testing.incidents.world import World
@@ -43,7 +44,13 @@ def matches(line: dict[str, Any], what: str) -> bool:
     if kind == "assistant":
         return message.get("role") == "assistant" and not is_mirror and text in text_of(line)
     if kind == "announce":
-        return is_mirror and text in text_of(line)
+        is_said = f"{message.get('provider')}/{message.get('model')}" == ANNOUNCEMENT_MODEL
+        return (is_mirror or is_said) and text in text_of(line)
+    if text == "result" and kind in ("child", "exec"):  # what it said in its own session, or its end in its parent's
+        is_end = message.get("role") == "user" and text_of(line).startswith("[Sub-agent ")
+        return is_end or (message.get("role") == "assistant" and text_of(line) == what)
+    if kind == "heartbeat":
+        return message.get("role") == "user" and text_of(line).startswith("Heartbeat at")
     if kind == "tool_result":
         if message.get("role") != "toolResult" or (what.startswith("failed ") and not message.get("isError")):
             return False

@@ -16,6 +16,7 @@ from typing import Any
 
 from holdfast.session.key import file_stem
 from holdfast.testing.incidents import words
+from holdfast.testing.incidents.child_verbs import child_run_done, finish_a_run
 from holdfast.testing.incidents.conversing import (
     abort,
     accept,
@@ -378,6 +379,8 @@ async def configure(world: World, args: Args) -> None:
         target = await made_transcript(world, args["target"])
         link = target.with_name(f"{file_stem(world.key(args['link']))}.jsonl")
         link.symlink_to(target.name)
+    if args.get("stale_writer_claim") == "finished_run":
+        await finish_a_run(world, args["session"])
     for key in args:
         if key not in words.CONFIGURE:
             raise ScenarioError(f"unknown option {key!r}")
@@ -396,6 +399,8 @@ async def await_idle(world: World, args: Args) -> None:
             return False
         if any(row["state"] == "running" for row in await world.ledger("turns")):
             return False
+        if any(row["state"] not in ("announced", "stopped") for row in await world.ledger("children")):
+            return False
         refused = lambda row: row["state"] == "pending" and row["attempts"] > 0  # noqa: E731  # waits for its time
         return all(row["state"] in ("sent", "failed") or refused(row) for row in await world.ledger("deliveries"))
 
@@ -413,7 +418,8 @@ async def await_idle(world: World, args: Args) -> None:
 
 TABLE: dict[str, Verb] = {
     "abort": abort, "accept": accept, "ack_inbound": ack_inbound, "advance_clock": advance_clock,
-    "await_idle": await_idle, "block_loop": block_loop, "configure": configure, "corrupt": corrupt,
+    "await_idle": await_idle, "block_loop": block_loop, "child_run_done": child_run_done,
+    "configure": configure, "corrupt": corrupt,
     "webhook_fire": webhook_fire, "cron_fire": cron_fire, "heartbeat_tick": heartbeat_tick,
     "deliver_begin": deliver_begin, "deliver_fail": deliver_fail, "deliver_ok": deliver_ok,
     "deliver_unknown": deliver_unknown,

@@ -157,6 +157,8 @@ LOG_RECORDS: dict[str, str] = {
     "coordination_seen_during_provider_failure": r"\[model-fallback/coordination\] .*meanwhile=\S",
     "stale_owner_cleared": r"^transcript .*: its stale owner was cleared: turn \S+ of session \S+, process",
     "possible_duplicate": r"^delivery .*: a labelled copy is sent \(input \S+\)",
+    "session_rebound": r"was bound to another transcript meanwhile",
+    "announce_downgraded": r"^child \S+ of .*: stopped with its parent's work, not announced",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -183,7 +185,6 @@ def word_table() -> str:
 
 WAITING_FOR_VERB: dict[str, str] = {
     "compaction": "compaction",
-    "child_run_done": "child runs",
     "watchdog_scan": "stuck-session watchdog",
     "repair_command": "repair commands",
     "store_write": "session index",
@@ -200,10 +201,8 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "reload": "reloading the configuration",
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
-    "stale_writer_claim": "child runs",
     "state": "repair commands",
     "index_entries": "session index",
-    "plugin_writes": "child runs",
 }
 CONFIGURE = frozenset(
     {
@@ -212,6 +211,8 @@ CONFIGURE = frozenset(
         "heartbeat_model",
         "job_limit_s",
         "models",
+        "plugin_writes",
+        "stale_writer_claim",
         "link",
         "target",
         "queue_cap",
@@ -230,8 +231,6 @@ WAITING_FOR_LOG: dict[str, str] = {
     "recovery_abort": "stuck-session watchdog",
     "aborted_by_user": "stuck-session watchdog",
     "late_write_rejected": "compaction",
-    "session_rebound": "child runs",
-    "announce_downgraded": "child runs",
     "destination_changed": "repair commands",
 }
 

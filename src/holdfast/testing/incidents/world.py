@@ -233,6 +233,8 @@ class World:
     resets: list[InputName] = field(default_factory=list)
     updates: dict[str, int] = field(default_factory=dict)  # inputs by their number in the channel's stream
     position_refuses: str | None = None  # the disk of the channel's position, at its next write
+    child_keys: dict[str, str] = field(default_factory=dict)
+    child_ended: tuple[int, float] | None = None  # the last one that did: virtual milliseconds, real seconds
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
@@ -240,10 +242,9 @@ class World:
     def state(self) -> Path:
         return self.folder / "state"
 
-    @staticmethod
-    def key(session: str) -> str:
-        """The session key of a scenario's session."""
-        return f"agent:main:{session}"
+    def key(self, session: str) -> str:
+        """The session key of a scenario's session; of a child's, the one that the runtime has given it."""
+        return self.child_keys.get(session, f"agent:main:{session}")
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -397,6 +398,17 @@ class World:
         if not alive:
             raise WorldError("no process is alive")
         return alive[0]
+
+    async def answer(self, row: dict[str, Any], text: str) -> None:
+        """Wait until a turn asks its model, and let that answer, with a text."""
+
+        async def look() -> bool:
+            for one in self.processes.values():
+                if one.alive and await one.do("stream", turn=row["id"], order="end", value=text):
+                    return True
+            return False
+
+        await self.until(look, f"a model request of turn {row['id']}")
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
