@@ -27,6 +27,7 @@
     │   └── ConfigError              exit code 78; lists every fault at once
     ├── TurnLimitError               steps, seconds or bytes of a turn used up (a named outcome)
     ├── TurnCancelledError           somebody asked the turn to stop; carries `.by`
+    ├── TurnStalledError             recovery asked it to end, since it stood still; carries `.why`
     └── StateVersionError            the state directory was written by a newer Holdfast
 
 Each class knows whose `fault` it is ("caller", "provider", "channel", "coordination", "resource") and whether trying
@@ -319,6 +320,17 @@ class TurnLimitError(HoldfastError):
     def __init__(self, limit: str, message: str) -> None:
         self.limit = limit
         super().__init__(message)
+
+
+class TurnStalledError(HoldfastError):
+    """Recovery has asked the turn to end, since it stood still for longer than it may. `.why`: what was not heard of.
+
+    Its input fails and says so; nothing is asked again by itself, since it would stand still again.
+    """
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"stopped by recovery: {why}")
 
 
 class TurnCancelledError(HoldfastError):

@@ -28,15 +28,17 @@ from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, RESET_BY, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.observe.why import build_report
+from holdfast.observe.work import work_of
 from holdfast.recovery import reaper
-from holdfast.recovery.classify import Plan
+from holdfast.recovery.classify import Owner, Plan
 from holdfast.recovery.reaper import Report
+from holdfast.recovery.watching import Finding, WatchSettings, examine, in_words, with_mark
 from holdfast.session.entries import MessageEntry, Origin, encode_line, stamped
 from holdfast.session.handle import Session
 from holdfast.session.key import validate_key
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
-from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
+from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyLine, WhyReport
 from holdfast.text import on_one_line
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
@@ -56,10 +58,15 @@ log = logging.getLogger("holdfast")
 class Holdfast:
     """One process's handle on a state. Use it from one event loop; close it by leaving its context."""
 
-    def __init__(self, store: Store, *, clock: Clock | None = None, fence_mode: str = "strict") -> None:
+    def __init__(
+        self, store: Store, *, clock: Clock | None = None, fence_mode: str = "strict",
+        watch: WatchSettings | None = None, beat_term_s: float = 90.0,
+    ) -> None:  # fmt: skip
         self.store = store
         self.clock: Clock = clock or SystemClock()
         self.fence_mode = fence_mode
+        self.watch = watch or WatchSettings()
+        self.beat_term_s = beat_term_s
         self.events = EventBus()
         self._elsewhere = Elsewhere(store, self.events)
         self.work_arrived = asyncio.Event()
@@ -324,7 +331,9 @@ class Holdfast:
     def _start_beating(self, turn: Turn, owned: Owned) -> None:
         task = asyncio.current_task()
         self.store.start_beating(
-            owned, still_runs=lambda: turn.id in self._live and not (task is not None and task.done())
+            owned,
+            still_runs=lambda: turn.id in self._live and not (task is not None and task.done()),
+            report=lambda: turn.progress.report(self.clock.mono()),
         )
 
     async def close_turn(self, turn: Turn, exc: BaseException | None) -> str | None:
@@ -353,25 +362,51 @@ class Holdfast:
 
     # ── recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0) -> Plan:
+    async def plan_recovery(
+        self, session: str | None = None, *, beat_term_s: float = 90.0, ask: str | None = None
+    ) -> Plan:
         """What `recover` would do, of one session or of all. Changes nothing."""
-        return await reaper.look(self.store, session=session, beat_term_s=beat_term_s)
+        return await reaper.look(self.store, session=session, beat_term_s=beat_term_s, ask=ask)
 
-    async def recover(self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0) -> Report:
+    async def recover(
+        self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0, ask: str | None = None
+    ) -> Report:
         """Close the turns of dead processes, as the next owner would: what was answered is settled, the rest is queued
-        again. Each action is on one epoch, captured before, and verified afterwards. A live owner is never touched.
+        again. Each action is on one epoch, captured before, and verified afterwards. A live owner is never forced.
 
         Args:
             wait_s: watch those that live for so long; a turn whose beat stands still for the whole term is closed, too.
+            ask: who gives leave to ask living owners to end their turns, which they get 15 s for; None: nobody.
         """
-        plan = await self.plan_recovery(session, beat_term_s=beat_term_s)
+        plan = await self.plan_recovery(session, beat_term_s=beat_term_s, ask=ask)
         if wait_s > 0:
-            plan = await reaper.watch(self.store, self.clock, session=session, beat_term_s=beat_term_s, wait_s=wait_s)
-        report = replace(await reaper.act(self.store, plan), hold=await self.store.held())
+            plan = await reaper.watch(
+                self.store, self.clock, session=session, beat_term_s=beat_term_s, wait_s=wait_s, ask=ask
+            )
+        report = replace(await reaper.act(self.store, plan, self.clock), hold=await self.store.held())
         if report.done:
             self.work_arrived.set()
             self.answers_arrived.set()
         return report
+
+    async def owners(self, session: str | None = None) -> list[Owner]:
+        """Who owns which transcript now, and what their turns were last heard of: of one session, or of all."""
+        mono = self.clock.mono()
+        return [
+            replace(one, report=self._live[one.turn].progress.report(mono)) if one.turn in self._live else one
+            for one in await reaper.owners_of(self.store, session)
+        ]
+
+    async def findings(self, session: str | None = None) -> list[Finding]:
+        """What each owner amounts to at this moment: at work, standing still, dead. Reads only, and looks once: whether
+        a beat stands still is seen by who watches (`recovery/watchdog.py`).
+        """
+        marks = {mark.turn: mark for mark in await self.store.marks()}
+        found = [
+            examine(one, watched_s=0.0, beat_term_s=self.beat_term_s, settings=self.watch)
+            for one in await self.owners(session)
+        ]
+        return [with_mark(one, marks.get(one.owner.turn)) for one in found]
 
     async def held(self) -> Hold | None:
         """Whether work is held back after a crash loop of gateways, and why. Inputs are still accepted."""
@@ -399,7 +434,12 @@ class Holdfast:
         return await self.store.inputs(session=session, state=state, limit=limit)
 
     async def turns(self, *, session: str | None = None, limit: int = 100) -> list[TurnView]:
-        return await self.store.turns(session=session, limit=limit)
+        """Newest first; those that run say what they do."""
+        views = await self.store.turns(session=session, limit=limit)
+        if all(view.state != "running" for view in views):
+            return views
+        works = {one.owner.turn: work_of(one) for one in await self.findings()}
+        return [replace(view, work=works.get(view.id)) for view in views]
 
     async def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
         return await self.store.deliveries(state=state, limit=limit)
@@ -445,7 +485,12 @@ class Holdfast:
         Raises:
             UnknownInputError: nothing of that name.
         """
-        return await build_report(self.store, target)
+        now_ms = epoch_ms(self.clock.now())
+        working = {
+            one.owner.turn: WhyLine(now_ms, f"at work: {in_words(one)}", f"fence:{one.owner.transcript}")
+            for one in await self.findings()
+        }
+        return await build_report(self.store, target, working)
 
     async def hear_of_others(self) -> None:
         """From here on nothing of other processes is missed by a watcher that asked for it (`events.subscribe`)."""
@@ -474,6 +519,7 @@ class Holdfast:
             try:
                 requests = await self.store.cancel_requests() if live else {}
                 pins = await self.store.pins({turn.session for turn in live}) if live else {}
+                stalled = await self.store.asked_to_end() if live else {}
                 await self._elsewhere.look()
             except ResourceError as exc:
                 log.error("cannot look for what others have asked or done: %s", exc)
@@ -482,6 +528,8 @@ class Holdfast:
                 turn.pin = pins.get(turn.session)
                 if turn.input_id in requests:
                     turn.cancel(requests[turn.input_id])
+                if turn.id in stalled:
+                    turn.end_as_stalled(stalled[turn.id])
 
     async def _keep_tidy(self) -> None:
         """Throw old rows away now and then; not in the first minute, which is all that most commands live."""

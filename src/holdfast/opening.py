@@ -12,6 +12,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigError, InputError
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
+from holdfast.recovery.watching import WatchSettings
 
 if TYPE_CHECKING:
     from holdfast.session.lock_file import ProcessFacts
@@ -41,6 +42,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     disk_patience_s: float | None = None,
     keep_days: float = 90.0,
     kind: str = "library",
+    watch: WatchSettings | None = None,
     faults: Faults | None = None,
     processes: Callable[[int], ProcessFacts] | None = None,
 ) -> AsyncIterator[Holdfast]:
@@ -64,6 +66,8 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         keep_days: for how long the stories of ended turns are kept, for `why` and lists; 0: for ever. Messages, answers
             and dedupe keys are kept in any case.
         kind: what this process is, for people ("library", "gateway", "cli").
+        watch: how turns that stand still are told of, and for which sessions recovery is left to somebody outside.
+            None: told of after 2 minutes, and none.
         faults: called at the named points of `store/embedded/faults.py`; for tests of what survives a crash.
         processes: tells about process ids, for the rules of OpenClaw's lock files; for tests.
 
@@ -85,7 +89,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     if kind != "library":  # our own commands: Ctrl-Z stops them only between two holdings of a lock
         defer_terminal_stops()
 
-    clock = clock or SystemClock()
+    clock, watch = clock or SystemClock(), watch or WatchSettings()
     hold_ms = _milliseconds("MAX_HOLD_MS", max_hold_ms, MAX_HOLD_MS, os.environ)
     lock_files = _lock_files(lock_protocol, stale_ms, hold_ms, processes, os.environ)
     options = StoreOptions(
@@ -100,8 +104,10 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         kind=kind,
         lock_files=lock_files,
         faults=faults or no_faults,
+        is_left=watch.is_left,
     )
-    hf = Holdfast(EmbeddedStore.open(Path(where), clock, options), clock=clock, fence_mode=fence_mode)
+    store = EmbeddedStore.open(Path(where), clock, options)
+    hf = Holdfast(store, clock=clock, fence_mode=fence_mode, watch=watch, beat_term_s=beat_term_s)
     await hf.start()
     try:
         yield hf

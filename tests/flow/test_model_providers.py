@@ -173,8 +173,8 @@ async def failure_of(model: PydanticAIModel, timeout_s: float = 20.0) -> Provide
 
     async def consume() -> None:
         async for item in model.stream(request_to(model, timeout_s)):
-            assert isinstance(item, TextDelta), "a failed request yields no answer"
-            said.append(item.text)
+            assert not isinstance(item, ModelAnswer), "a failed request yields no answer"
+            said.extend([item.text] if isinstance(item, TextDelta) else [])
 
     with pytest.raises(ProviderError) as caught:
         await consume()

@@ -97,9 +97,9 @@ async def test_of_two_who_planned_the_same_one_is_effective_and_the_other_was_no
     await died_in_mid_turn(state, processes)
     async with holdfast.open(state) as one, holdfast.open(state) as two:
         plans = [await hf.plan_recovery() for hf in (one, two)]
-        assert (await reaper.act(one.store, plans[0])).outcome == "effective"
+        assert (await reaper.act(one.store, plans[0], one.clock)).outcome == "effective"
         async with one.turn(KEY) as turn:  # somebody owns it again: an old plan must not touch that
-            late = await reaper.act(two.store, plans[1])
+            late = await reaper.act(two.store, plans[1], two.clock)
             assert (late.outcome, late.done[0].detail) == ("not_needed", "somebody else has closed it meanwhile")
             await turn.append(holdfast.user("x"))
 

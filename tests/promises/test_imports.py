@@ -39,6 +39,8 @@ PURE = [
     "session/lines.py",
     "session/mending.py",
     "recovery/classify.py",
+    "recovery/progress.py",
+    "recovery/watching.py",
     "context/plan.py",
     "context/repair.py",
     "inbound/chat.py",

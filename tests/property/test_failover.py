@@ -17,7 +17,15 @@ from holdfast.errors import (
     SessionWriteLockTimeoutError,
 )
 from holdfast.model import policy
-from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ThinkingDelta, zero_usage
+from holdfast.model.client import (
+    ModelAnswer,
+    ModelRequest,
+    StreamItem,
+    StreamSign,
+    TextDelta,
+    ThinkingDelta,
+    zero_usage,
+)
 from holdfast.model.cooldown import STEPS_S, Cooldown, ModelFailure, after_failure, cooldown_s, left_s
 from holdfast.model.failover import Decision, ask_along
 from holdfast.model.failure_rules import REASONS
@@ -112,7 +120,7 @@ class World:
         if self.written is not None:
             self.pin = replace(self.written, holds=True)
 
-    async def on_item(self, item: TextDelta | ThinkingDelta) -> None: ...
+    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None: ...
 
     def can_mend(self, _error: ProviderError, /) -> bool:
         return False

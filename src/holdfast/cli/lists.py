@@ -54,15 +54,16 @@ def show(
 @common_options
 @pass_settings
 def turns(settings: Settings, session: str | None, limit: int) -> None:
-    """List the turns, those that run and those that ended."""
+    """List the turns, those that run (with what they do, as of their last beat) and those that ended."""
     views = read(settings, lambda hf: hf.turns(session=session, limit=limit))
-    columns = ["TURN", "SESSION", "LANE", "STATE", "OUTCOME", "STARTED", "INPUT"]
+    columns = ["TURN", "SESSION", "LANE", "STATE", "OUTCOME", "STARTED", "INPUT", "DOING"]
     show(settings, views, columns, _turn, empty="no turns")
 
 
 def _turn(view: TurnView) -> list[str]:
     started = local_time(view.started_at_ms)
-    return [view.id, view.session, view.lane, view.state, view.outcome or "-", started, view.input_id or "-"]
+    doing = shortened(view.work.words) if view.work is not None else "-"
+    return [view.id, view.session, view.lane, view.state, view.outcome or "-", started, view.input_id or "-", doing]
 
 
 @click.command()

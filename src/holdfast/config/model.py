@@ -34,6 +34,7 @@ from holdfast.lane.policy import LaneLimits, default_widths
 from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.walk import RETRY_TOTAL_S
+from holdfast.recovery.watching import WARN_S, WatchSettings
 from holdfast.session.key import DEFAULT_AGENT
 from holdfast.session.retention import Limits
 
@@ -287,6 +288,49 @@ class TurnConfig(Section):
                 "lost when one beat is late"
             )
         return self
+
+
+class RecoveryConfig(Section):
+    """What is told of turns that stand still, and what is done about them. Docs: `docs/stuck.md`."""
+
+    warn_s: float = Field(
+        default=WARN_S,
+        ge=1,
+        le=86_400,
+        description="Seconds without any progress (a piece of a stream, output of a tool, a step) after which a turn "
+        "is told of, in the log, in `why` and `turns`, and to watchers; then each time after twice as long.",
+    )
+    live_owners: Literal["warn", "ask"] = Field(
+        default="warn",
+        description="What is done about a turn whose process lives: `warn` tells and does nothing; `ask` asks it to "
+        "end itself, past `abort_s` and past the limit of what it does. A live one is never forced.",
+    )
+    abort_s: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="Seconds without progress before a turn may be asked. Unset: max(300, 3 × `warn_s`)."
+    )
+    self_recovery: bool = Field(
+        default=True,
+        description="False: nothing is done by itself for any session, neither for the living nor for the dead; all is "
+        "told, and an outer supervisor acts with `holdfast recover` or `POST /api/sessions/KEY/recover`.",
+    )
+    supervised: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="The same for some sessions: keys, or patterns with `*`, such as `agent:ops:*`.",
+    )
+    fresh_after: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="So many turns of a session in a row that died or were ended by recovery make the next one begin a "
+        "new conversation; the old one stays where it is and is named. 0: never.",
+    )
+
+    def settings(self) -> WatchSettings:
+        """The same, as the watchdog takes it."""
+        return WatchSettings(
+            self.warn_s, self.abort_s, self.live_owners, self.self_recovery, self.supervised, self.fresh_after
+        )
 
 
 def _widths() -> Mapping[str, int]:
@@ -757,6 +801,7 @@ class Config(Section):
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     session: SessionConfig = Field(default_factory=SessionConfig)
     turn: TurnConfig = Field(default_factory=TurnConfig)
+    recovery: RecoveryConfig = Field(default_factory=RecoveryConfig)
     lanes: LanesConfig = Field(default_factory=LanesConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     outbox: OutboxConfig = Field(default_factory=OutboxConfig)

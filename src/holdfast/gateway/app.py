@@ -30,9 +30,11 @@ from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.key import parse_key
 from holdfast.store.views import InputView
 from holdfast.turn.commands import Commands
+from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.spawning import spawn_tool
@@ -90,6 +92,7 @@ async def open_handle(
         turn_max_s=config.turn.max_s,
         keep_days=config.turn.keep_days,
         kind=kind,
+        watch=config.recovery.settings(),
     ) as hf:
         hf.spawn_limits = config.spawn_limits()
         hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)
@@ -117,7 +120,7 @@ async def open_worker(
             compaction=config.compaction.settings(),
         )
         run_input = with_resets(hf, with_child_ends(runner.run), _reset_policies(config))
-        run_input = with_announcements(run_input)
+        run_input = with_announcements(with_fresh_starts(hf, run_input))
         yield Worker(hf, run_input, limits=config.lanes.limits(), fence_mode_for=_fence_modes(config)), models
 
 
@@ -223,6 +226,17 @@ async def run_children(hf: Holdfast, config: Config) -> AsyncIterator[Children]:
         await asyncio.gather(watching, return_exceptions=True)  # it fails only with the store, as the worker does
 
 
+@asynccontextmanager
+async def run_watchdog(hf: Holdfast) -> AsyncIterator[None]:
+    """Look after turns that stand still, in whatever process, until left."""
+    watching = asyncio.create_task(Watchdog(hf).run(), name="watchdog")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
     """Interrupt what runs and let the worker's loop end; then what that loop may have begun in its last look."""
     await worker.stop(0.0)
@@ -298,6 +312,7 @@ async def build_gateway(
         open_worker(hf, config, parts=parts) as (worker, models),
         run_timers(hf, config) as timers,
         run_children(hf, config) as children,
+        run_watchdog(hf),
     ):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)

@@ -37,6 +37,7 @@ from holdfast.inbound.route import Conversation, Kind, Rules
 from holdfast.inbound.route import route as choose_session
 from holdfast.kernel import Holdfast
 from holdfast.lane.queue import Mode
+from holdfast.recovery.shown import plan_shown, report_shown
 from holdfast.session.key import validate_key
 from holdfast.store.views import InputView
 from holdfast.turn.events import Subscription
@@ -104,6 +105,8 @@ class _Api:
         routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", "/api/sessions/{key:path}/messages", self.post_message),
             ("POST", "/api/messages", self.post_said),
+            ("GET", "/api/sessions/{key:path}/recovery", self.plan_recovery),
+            ("POST", "/api/sessions/{key:path}/recover", self.recover),
             ("GET", "/api/sessions", self.list_sessions),
             ("GET", "/api/inputs", self.list_inputs),
             ("GET", "/api/inputs/{id}", self.get_input),
@@ -218,6 +221,29 @@ class _Api:
         result = await self._hf.cancel(id, by=f"http ({client})")
         return json_response({"id": id, "result": result}, 202 if result == "requested" else 200)
 
+    async def plan_recovery(self, request: Request, key: str, ask: bool = False) -> Response:
+        """Who owns a session now, doing what, and what `recover` would do about it. Changes nothing."""
+        plan = await self._hf.plan_recovery(validate_key(key), ask=_orderer(request) if ask else None)
+        return json_response(plan_shown(plan, await self._hf.held()))
+
+    async def recover(self, request: Request, key: str) -> Response:
+        """Close a session's turn if its process is dead: `{"ask"?: true, "wait_s"?: seconds}`, or no body.
+
+        `ask`: a living owner is asked to end its turn, and gets 15 s for it; `wait_s` (at most 600): watch it for so
+        long, and close it if it shows no life for 90 s. 200 with what was done and what came of it; 409 if that was
+        without effect.
+        """
+        headers = request.headers
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        body = await read_object(request) if has_body else {}
+        ask, wait_s = body.get("ask", False), body.get("wait_s", 0)
+        if not isinstance(ask, bool):
+            raise InputError("ask: must be true or false")
+        if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= WAIT_S_MAX:
+            raise InputError(f"wait_s: must be a number of seconds, at most {WAIT_S_MAX:g}")
+        report = await self._hf.recover(validate_key(key), wait_s=wait_s, ask=_orderer(request) if ask else None)
+        return json_response(report_shown(report), 409 if report.outcome == "ineffective" else 200)
+
     async def watch(self, session: str | None = None, input: str | None = None) -> Response:  # noqa: A002
         """Server-sent events of one session or input, or of all."""
         return self._streams.open(session=session, input_id=input)
@@ -248,6 +274,10 @@ def _read_conversation(body: dict[str, Any]) -> Conversation:
         body["channel"], kind, body["peer"], body.get("account") or "", body.get("thread"), body.get("guild"),
         body.get("team"),
     )  # fmt: skip
+
+
+def _orderer(request: Request) -> str:
+    return f"http ({request.client.host if request.client else 'unknown'})"
 
 
 def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: Collection[str]) -> InboundEvent:

@@ -16,6 +16,7 @@ from holdfast.errors import (
     ResourceError,
     SessionBusyError,
     TurnCancelledError,
+    TurnStalledError,
 )
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits, Waiting, choose, heads
@@ -104,7 +105,6 @@ class Worker:
 
     async def _look(self) -> None:
         if await self._hf.store.recover_dead():
-            log.info("session.recovery.completed outcome=effective")
             self._hf.answers_arrived.set()
         waiting, running, solo = await self._hf.store.queue()
         await self._tell_of_waiting(waiting)
@@ -206,8 +206,9 @@ class Worker:
             await self._run_input(turn, view)
         except asyncio.CancelledError as exc:
             failure = exc
-            if turn.cancelled_by is not None:
-                failure = TurnCancelledError(turn.cancelled_by)
+            asked = turn.why_to_stop()
+            if asked is not None:
+                failure = asked
                 task.uncancel()
             elif not task.cancelling():  # putting the input back for this would run it for ever
                 failure = RuntimeError("the turn was cancelled from within; nobody had asked it to stop")
@@ -218,7 +219,7 @@ class Worker:
             current_turn.reset(token)
             turn.on_cancel = None
             await self._hf.close_turn(turn, failure)
-        if failure is not None and not isinstance(failure, TurnCancelledError):
+        if failure is not None and not isinstance(failure, TurnCancelledError | TurnStalledError):
             raise failure
 
 

@@ -89,17 +89,25 @@ class ModelAnswer:
         return message
 
 
-StreamItem = TextDelta | ThinkingDelta | ModelAnswer
+@dataclass(frozen=True, slots=True)
+class StreamSign:
+    """Something came that is nothing to show: a piece of a tool call's arguments, a provider's sign of life."""
+
+
+StreamItem = TextDelta | ThinkingDelta | StreamSign | ModelAnswer
 
 
 class ModelClient(Protocol):
-    """One provider connection, or many behind one face."""
+    """One provider connection, or many behind one face. One that ends a silent stream by itself may say after how many
+    seconds, in an attribute `idle_limit_s`: until then recovery takes silence for no standstill.
+    """
 
     def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
         """Ask once; no retries inside.
 
-        Yields deltas as they come and, last, one `ModelAnswer`. A stream that ends without the provider's finish reason
-        raises ProviderError(reason="no_finish_reason"-like evidence) with `.partial`, and yields no answer.
+        Yields deltas (or signs of something else) as they come and, last, one `ModelAnswer`. A stream that ends without
+        the provider's finish reason raises ProviderError(reason="no_finish_reason"-like evidence) with `.partial`, and
+        yields no answer.
 
         Raises:
             ProviderError: and nothing else, except cancellation and errors of our own. Translated at one seam.

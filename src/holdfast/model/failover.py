@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from holdfast.errors import AllModelsFailedError, CoordinationError, ProviderError
-from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, StreamItem, TextDelta, ThinkingDelta
+from holdfast.model.client import (
+    ModelAnswer,
+    ModelClient,
+    ModelRequest,
+    StreamItem,
+    StreamSign,
+    TextDelta,
+    ThinkingDelta,
+)
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.failure import FailureClass, classify
 from holdfast.model.policy import build_chain as build_chain
@@ -138,7 +146,7 @@ class Surroundings(Protocol):
         """Whether the request itself will be made anew, so that no other model is to be asked with this one."""
         ...
 
-    async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
+    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
         """Gets every delta. Once it was given text, no other model is asked: the user has seen this one's words."""
         ...
 
@@ -367,8 +375,9 @@ class OnItsOwn:
         self._on_item = on_item
         self._on_decision = on_decision
 
-    async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
-        await self._on_item(item)
+    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
+        if not isinstance(item, StreamSign):
+            await self._on_item(item)
 
     def on_decision(self, decision: Decision) -> None:
         self._on_decision(decision)

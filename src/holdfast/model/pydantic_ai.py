@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta
+from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, StreamSign, TextDelta
 from holdfast.model.errors import cause_of, translate
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class PydanticAIModel:
                     delta = adapter.delta(event)
                     if isinstance(delta, TextDelta):
                         said.append(delta.text)
-                    if delta is not None:
-                        yield delta
+                    yield StreamSign() if delta is None else delta
             response = streamed.get()
         except HoldfastError:
             raise
@@ -112,6 +111,11 @@ class PydanticAIModel:
             # The provider had said how it ended; what broke off afterwards was bookkeeping (usage, the closing event).
             log.warning("%s: the connection failed after the answer was complete: %r", self.target.ref, type(error))
         yield self._answer(adapter, response, "".join(said))
+
+    @property
+    def idle_limit_s(self) -> float:
+        """After so many seconds of silence a stream is ended (`catalog.idle_timeout_s`)."""
+        return self.target.idle_timeout_s
 
     async def aclose(self) -> None:
         """Close the connections. Requests that still run fail."""

@@ -4,18 +4,25 @@ checked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from holdfast.errors import UnknownInputError
 from holdfast.inbound.child import Child
+from holdfast.recovery.progress import words_of
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, InputView, TurnView, WhyLine, WhyReport
 
 TEXT_SHOWN = 120
+NOTHING: Mapping[str, WhyLine] = MappingProxyType({})
 
 
-async def build_report(store: Store, target: str) -> WhyReport:
+async def build_report(store: Store, target: str, working: Mapping[str, WhyLine] = NOTHING) -> WhyReport:
     """The story of an input, a turn, a sub-agent, or the newest input of a session.
+
+    Args:
+        working: what turns that run do at this moment, by their ids.
 
     Raises:
         UnknownInputError: nothing of that name.
@@ -25,28 +32,29 @@ async def build_report(store: Store, target: str) -> WhyReport:
         if turn is None:
             raise UnknownInputError(f"no turn {target!r}; `holdfast turns` lists them")
         if turn.input_id is None:
-            return await _of_turn(store, turn)
+            return await _of_turn(store, turn, working)
         target = turn.input_id
     if target.startswith("child_"):
         child = await store.child(target)
         if child is None:
             raise UnknownInputError(f"no sub-agent {target!r}; `holdfast children` lists them")
-        return await _of_child(store, child)
+        return await _of_child(store, child, working)
     if not target.startswith("in_"):
         newest = await store.inputs(session=target, state=None, limit=1)
         if not newest:
             raise UnknownInputError(f"no input, turn or session {target!r}; `holdfast inputs` lists inputs")
         target = newest[0].id
-    return await _of_input(store, await store.input(target))
+    return await _of_input(store, await store.input(target), working)
 
 
-async def _of_input(store: Store, view: InputView) -> WhyReport:
+async def _of_input(store: Store, view: InputView, working: Mapping[str, WhyLine]) -> WhyReport:
     accepted = f"accepted from {view.source} for {view.session}, lane {view.lane}: {_said(view.payload)}"
     lines = [WhyLine(view.accepted_at_ms, accepted, f"inputs:{view.id}")]
     turns = await store.turns_of(view.id)
     lines.extend(_turn_began(turn) for turn in turns)
     lines.extend(_event_line(event) for event in await store.events(input_id=view.id))
     lines.extend(_turn_ended(turn) for turn in turns if turn.ended_at_ms is not None)
+    lines.extend(working[turn.id] for turn in turns if turn.state == "running" and turn.id in working)
     if view.state == "queued":
         where = f"{view.position} before it" if view.position else "next on its session"
         lines.append(WhyLine(view.accepted_at_ms, f"waiting: {where}", f"inputs:{view.id}"))
@@ -63,21 +71,23 @@ async def _of_input(store: Store, view: InputView) -> WhyReport:
     return WhyReport(view.id, "input", view.session, view.state, lines)
 
 
-async def _of_turn(store: Store, turn: TurnView) -> WhyReport:
+async def _of_turn(store: Store, turn: TurnView, working: Mapping[str, WhyLine]) -> WhyReport:
     lines = [_turn_began(turn), *(_event_line(event) for event in await store.events(turn=turn.id))]
     if turn.ended_at_ms is not None:
         lines.append(_turn_ended(turn))
+    elif turn.id in working:
+        lines.append(working[turn.id])
     lines.sort(key=lambda line: line.at_ms)
     return WhyReport(turn.id, "turn", turn.session, turn.outcome or turn.state, lines)
 
 
-async def _of_child(store: Store, child: Child) -> WhyReport:
+async def _of_child(store: Store, child: Child, working: Mapping[str, WhyLine]) -> WhyReport:
     """From the task that was given away to the input of the parent that brings its end."""
     by = f"spawned by {child.parent_session}, for {child.parent_input or child.parent_turn or 'a program'}"
     given = f"{by}: {child.label!r}, depth {child.depth}, rights of lane {child.rights}, at most {child.timeout_s:g} s"
     lines = [WhyLine(child.spawned_at_ms, given, f"children:{child.id}")]
     for input_id in dict.fromkeys([child.input_id, child.last_input]):
-        lines.extend((await _of_input(store, await store.input(input_id))).lines)
+        lines.extend((await _of_input(store, await store.input(input_id), working)).lines)
     if child.stop_by is not None:
         stopped = f"stopped with its parent's work, by {child.stop_by}: nobody is told anew"
         lines.append(WhyLine(child.ended_at_ms or child.spawned_at_ms, stopped, f"children:{child.id}"))
@@ -136,6 +146,12 @@ _WORDS = {
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
     "turn.yielded": lambda d: f"gave way to {d['to']}, which waits in a better lane",
+    "turn.stopped_by_recovery": lambda d: f"recovery asked it to end: {d['why']}",
+    "session.long_running": lambda d: f"works for {d['running_s']} s now: {_work(d)}",
+    "session.stalled": lambda d: f"stands still ({d['reason']}): {_work(d)}; {d['next']}",
+    "session.stuck": lambda d: f"nothing of it lives ({d['reason']}): {_work(d)}; {d['next']}",
+    "session.recovery.requested": lambda d: f"recovery: {d['action']}, since {d['reason']}",
+    "session.recovery.completed": lambda d: f"recovery was {d['outcome']}: {d['detail']}",
     "turn.salvaged": lambda d: f"the session was lost; the finished answer is kept in {d['where']}",
     "turn.died": lambda d: f"its turn died: {d['detail']}",
     "child.spawned": lambda d: f"gave a task to sub-agent {d['label']!r} ({d['child']})",
@@ -170,6 +186,12 @@ _DELIVERY_WORDS = {
     "retry": "to be sent again by somebody's wish",
     "drop": "dropped by somebody's wish",
 }
+
+
+def _work(data: dict[str, Any]) -> str:
+    pid = f" (pid {data['pid']})" if data["pid"] is not None else ""
+    doing = f"{words_of(data['doing'], data['name'])} for {data['doing_s']} s" if data["doing"] else "nothing known"
+    return f"process {data['process']}{pid}, lane {data['lane']}, {doing}, nothing heard for {data['still_s']} s"
 
 
 def _fallback(data: dict[str, Any]) -> str:

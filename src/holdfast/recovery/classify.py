@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from holdfast.recovery.progress import Report
 from holdfast.session.fence import Epoch
 
 # ── what somebody should look at ─────────────────────────────────────────────────────────────────────────────────────
@@ -17,6 +18,8 @@ from holdfast.session.fence import Epoch
 Event = Literal["session.long_running", "session.stalled", "session.stuck"]
 Classification = Literal["long_running", "stalled_agent_run", "blocked_tool_call", "stale_session_state"]
 Work = Literal["embedded_run", "model_call", "tool_call"]
+Guard = Literal["retry_deadline", "human_question", "compaction", "runtime_wait"]
+"""What silence is made of without being a standstill."""
 
 TERMINAL_PROGRESS = ("response completed", "response.completed", "turn completed", "turn.answer", "turn.settled")
 """The last thing heard of the work says that it is over."""
@@ -32,6 +35,7 @@ class Activity:
         progress_age_ms: since anything was heard of it; None: never.
         tool_age_ms: since its running tool call began; None: no tool runs.
         last_progress: what was heard last.
+        guard: it waits for something whose time is not over; it then works, however silent it is.
     """
 
     work: Work | None = None
@@ -39,6 +43,7 @@ class Activity:
     progress_age_ms: int | None = None
     tool_age_ms: int | None = None
     last_progress: str | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ def attention(activity: Activity, *, queued: int, idle: bool, stale_ms: int) -> 
         return Attention("session.stuck", "queued_work_without_active_run", "stale_session_state")
     if not activity.owned:
         return Attention("session.stalled", "active_work_without_progress", "stalled_agent_run")
+    if activity.guard is not None:
+        return Attention("session.long_running", activity.guard, "long_running")
     if activity.tool_age_ms is not None and activity.tool_age_ms > stale_ms and is_old:
         return Attention("session.stalled", "blocked_tool_call", "blocked_tool_call")
     if queued and activity.last_progress in TERMINAL_PROGRESS:
@@ -82,7 +89,7 @@ def attention(activity: Activity, *, queued: int, idle: bool, stale_ms: int) -> 
 # ── what recovery may do ─────────────────────────────────────────────────────────────────────────────────────────────
 
 Life = Literal["alive", "dead", "unknown"]
-Kind = Literal["close_dead", "close_lapsed"]
+Kind = Literal["close_dead", "close_lapsed", "ask_to_end"]
 Outcome = Literal["effective", "ineffective", "not_needed"]
 
 
@@ -96,6 +103,9 @@ class Owner:
         pid: for people.
         still_s: for how long its beat has been watched standing still, without a gap, by whoever asks; 0: not watched.
         is_ours: it belongs to the very process that asks.
+        since_ms: when it was claimed, wall time, for people.
+        queued: inputs that wait for the transcript.
+        report: what its turn was last heard of, as of its last beat; None: nothing yet.
     """
 
     transcript: str
@@ -109,11 +119,19 @@ class Owner:
     input_id: str | None = None
     still_s: float = 0.0
     is_ours: bool = False
+    since_ms: int = 0
+    queued: int = 0
+    report: Report | None = None
+
+    @property
+    def where(self) -> str:
+        """Its session keys, for people."""
+        return ", ".join(self.sessions) or self.transcript
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Close one turn, if its transcript is still owned by this very epoch when it is done."""
+    """Close one turn, or ask it to end itself, if its transcript is still owned by this very epoch when it is done."""
 
     kind: Kind
     owner: Owner
@@ -136,17 +154,23 @@ class Plan:
     left_alone: tuple[LeftAlone, ...] = ()
 
 
-def plan_recovery(owners: Iterable[Owner], *, beat_term_s: float) -> Plan:
-    """The dead are closed; the living are left alone, but for those whose beat has stood still for the whole term."""
+def plan_recovery(owners: Iterable[Owner], *, beat_term_s: float, ask: str | None = None) -> Plan:
+    """The dead are closed; the living are left alone, but for those whose beat has stood still for the whole term.
+
+    Args:
+        ask: by whose order living owners are asked to end their turns; None: they are not.
+    """
     actions: list[Action] = []
     left: list[LeftAlone] = []
     for owner in owners:
-        if owner.is_ours:
-            left.append(LeftAlone(owner, "it runs in this very process"))
-        elif owner.life == "dead":
+        if owner.life == "dead" and not owner.is_ours:
             actions.append(Action("close_dead", owner, "its process is dead"))
-        elif owner.still_s >= beat_term_s:
+        elif owner.still_s >= beat_term_s and not owner.is_ours:
             actions.append(Action("close_lapsed", owner, f"its beat has stood still for {owner.still_s:.0f} s"))
+        elif ask is not None and owner.life != "dead":
+            actions.append(Action("ask_to_end", owner, f"{ask} asked for its end"))
+        elif owner.is_ours:
+            left.append(LeftAlone(owner, "it runs in this very process"))
         elif owner.life == "unknown":
             left.append(LeftAlone(owner, "nobody can tell whether its process lives; watch it with --wait"))
         else:

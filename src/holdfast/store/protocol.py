@@ -20,6 +20,8 @@ from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.recovery.classify import Owner
+from holdfast.recovery.progress import Report
+from holdfast.recovery.watching import Mark
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
@@ -48,7 +50,9 @@ class SessionStore(Protocol):
 
     def view_of(self, owned: Any) -> InputView | None: ...
 
-    def start_beating(self, owned: Any, *, still_runs: Callable[[], bool]) -> None: ...
+    def start_beating(
+        self, owned: Any, *, still_runs: Callable[[], bool], report: Callable[[], Report] | None = None
+    ) -> None: ...
 
     async def append(self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool) -> tuple[Verdict, Any]:
         """Append the owner's lines in one holding. Raises SessionTakeoverError, OwnershipLostError, ResourceError."""
@@ -129,6 +133,22 @@ class LaneStore(Protocol):
 
     async def owners(self) -> list[Owner]:
         """Every claim, with what is known of its process. Reads only."""
+        ...
+
+    async def marks(self) -> list[Mark]:
+        """What has been told of owners that stand still, and asked of them."""
+        ...
+
+    async def asked_to_end(self) -> dict[str, str]:
+        """Turns that recovery has asked to end, and why."""
+        ...
+
+    async def change_mark(self, seen: Mark | None, to: Mark | None, story: Sequence[StoryLine] = ()) -> bool:
+        """Make (`seen` None), change or remove (`to` None) a mark, with what there is to tell of that.
+
+        Returns: False: it is not as it was seen, or (without an `outcome`) its turn owns nothing any more under its
+            epoch; nothing was changed.
+        """
         ...
 
     async def begin_boot(self, unclean_max: int) -> Hold | None:

@@ -41,9 +41,32 @@ class InputView:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkView:
+    """What a running turn does, as of its last beat (its own process knows it to the moment).
+
+    Args:
+        doing, name: such as "tool", "exec"; None: it has not handed anything over yet, or nothing of it lives.
+        doing_s, still_s: for how long; since anything was heard of it.
+        event, reason: what that amounts to, once it is worth telling: "session.long_running", "session.stalled",
+            "session.stuck".
+        words: the same for people.
+    """
+
+    pid: int | None
+    life: str
+    doing: str | None
+    name: str | None
+    doing_s: int | None
+    still_s: int | None
+    event: str | None
+    reason: str | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnView:
     """One turn. `state`: "running" or "settled"; `outcome` as of its input, or "done"/"failed" for a turn without
-    one.
+    one. `work`: of a running one.
     """
 
     id: str
@@ -57,6 +80,7 @@ class TurnView:
     input_id: str | None = None
     outcome: str | None = None
     detail: str | None = None
+    work: WorkView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelClient, ModelRequest
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.recovery.watching import WatchSettings
 from holdfast.session.entries import text_of
 from holdfast.store.embedded.faults import Faults, Point
 from holdfast.store.views import InputView
@@ -47,6 +49,7 @@ from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
 from holdfast.turn.commands import Commands
+from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.spawning import spawn_tool
@@ -91,6 +94,7 @@ class World:
         spawns: what sub-agents may be spawned, by the tool `spawn` and by the library; None: the tool is not offered,
             and nobody watches sub-agents.
         compaction, context_window: how conversations are shortened, and tokens that every model takes.
+        watch: how turns that stand still are watched; None: nobody watches.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -116,6 +120,7 @@ class World:
         spawns: SpawnLimits | None = None,
         compaction: CompactionSettings | None = None,
         context_window: int = 128_000,
+        watch: WatchSettings | None = None,
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -135,6 +140,7 @@ class World:
         self._has_commands = commands
         self.faults = faults
         self._timers_for = timers
+        self._watch = watch
         self.timers: Timers | None = None
         self._spawns = spawns
         self._acknowledged = path / "acknowledged"
@@ -359,7 +365,7 @@ class World:
         self.path.mkdir(parents=True, exist_ok=True)
         opening = open_state(
             self.state, clock=self.clock, limits=self._limits, fence_mode=self._fence_mode, kind="world",
-            faults=self.faults,
+            faults=self.faults, watch=self._watch,
         )  # fmt: skip
         hf = self._hf = await self._open.enter_async_context(opening)
         hf.queue_for = lambda _: self._queue
@@ -378,7 +384,7 @@ class World:
             compaction=self._compaction,
             context_window=lambda _: self._context_window,
         )
-        run_input = with_resets(hf, with_child_ends(runner.run), self._resets)
+        run_input = with_fresh_starts(hf, with_resets(hf, with_child_ends(runner.run), self._resets))
         worker = Worker(hf, with_announcements(run_input), limits=self._limits)
         courier = Courier(hf, [self.channel])
         self._courier = courier
@@ -388,6 +394,8 @@ class World:
             self._loops.append(asyncio.create_task(self.timers.run()))
         if self._spawns is not None:
             self._loops.append(asyncio.create_task(Children(hf).run()))
+        if self._watch is not None:
+            self._loops.append(asyncio.create_task(Watchdog(hf).run()))
         self._open.push_async_callback(self._end_loops)
         self._open.push_async_callback(worker.stop, 0.0)
         self._open.push_async_callback(courier.stop, 0.0)

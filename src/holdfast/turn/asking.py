@@ -18,7 +18,7 @@ from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import CoordinationError, ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
-from holdfast.model.client import ModelClient, TextDelta, ThinkingDelta
+from holdfast.model.client import ModelClient, StreamSign, TextDelta, ThinkingDelta
 from holdfast.model.cooldown import (
     LAST_RESORT_EVERY_S,
     PROBE_EVERY_S,
@@ -150,10 +150,13 @@ class Asking:
         return random.random()  # noqa: S311  # the jitter of a pause, no secret
 
     async def pause(self, seconds: float) -> None:
+        self.turn.begins("retry", limit_s=seconds)
         await self.clock.sleep(seconds)
 
-    async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
-        await self.on_item_of(item)
+    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
+        self.turn.heard()
+        if not isinstance(item, StreamSign):
+            await self.on_item_of(item)
 
     def on_decision(self, decision: Decision) -> None:
         self.turn.note("turn.fallback", **asdict(decision))
@@ -171,6 +174,8 @@ class Asking:
             return False
         if step.candidate.model != self.plan.requested and self.asked is None:
             await self._write_pin(step.candidate.model, _why(walk, self.plan))
+        limit_s = getattr(self.client_for(step.candidate), "idle_limit_s", None)
+        self.turn.begins("model", step.candidate.model, limit_s=limit_s)
         return True
 
     async def _check(self, walk: Walk) -> None:

@@ -17,6 +17,7 @@ from holdfast.inbound.commands import Command, explain_unknown, read_command
 from holdfast.lane import queue
 from holdfast.model import catalog
 from holdfast.outbox.message import Outcome
+from holdfast.recovery.watching import in_words
 from holdfast.session import entries as made
 from holdfast.turn.events import TurnEvent
 from holdfast.turn.resets import begin_anew
@@ -125,6 +126,8 @@ class Commands:
         if running:
             seconds = (epoch_ms(hf.clock.now()) - running[0].accepted_at_ms) // 1000
             doing = f"answering {running[0].id}, which came {seconds} s ago"
+            for one in await hf.findings(session):
+                doing += f"\nat work: {in_words(one)}" if one.owner.input_id == running[0].id else ""
         keys = await hf.store.keys_with(session)
         children = [one for key in keys for one in await hf.children(session=key, only_open=True, limit=SHOWN_MAX)]
         return "\n".join(

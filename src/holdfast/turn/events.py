@@ -27,12 +27,18 @@ KINDS = (
     "turn.thinking",  # data: text
     "turn.tool_call",  # data: id, name, arguments
     "turn.tool_result",  # data: id, name, text, is_error
+    "turn.tool_output",  # data: id, name, text (what a running tool has to say)
     "turn.window",  # data: verdict, detail
     "turn.fallback",  # data: decision record
     "turn.compaction",  # data: phase ("began", "refused", "done" or "left") and what there is to say of it
     "turn.too_long",  # data: tokens, detail (a provider refused the context; it is shortened and sent once more)
     "turn.discarded",  # what was streamed in this turn so far is not the answer; data: reason
     "turn.settled",  # data: state, detail, answer, result
+    "session.long_running",  # data: as of `session.stalled`; the turn works on
+    "session.stalled",  # data: reason, process, pid, lane, since_ms, doing, name, doing_s, still_s, queued, next
+    "session.stuck",  # data: as of `session.stalled`; nothing of the turn lives
+    "session.recovery.requested",  # data: epoch, action, reason
+    "session.recovery.completed",  # data: epoch, action, outcome, detail
     "delivery",  # data: id, event, state, channel, target, part, attempts, label, detail
     "dropped",  # data: count
 )

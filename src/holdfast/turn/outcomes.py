@@ -14,6 +14,7 @@ from holdfast.errors import (
     ProviderError,
     ResourceError,
     TurnCancelledError,
+    TurnStalledError,
 )
 from holdfast.lane.queue import INTERRUPTED_BY
 from holdfast.model.words import explain_failure
@@ -41,8 +42,9 @@ def is_final(entry: Entry) -> bool:
 def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, str, str | None]:
     """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail.
 
-    A turn is `interrupted` if it was cut off in the middle: by the end of its process, or by a provider that broke off
-    after words of its answer had reached the user, so that no other model could be asked.
+    A turn is `interrupted` if it was cut off in the middle: by the end of its process, by recovery, since it stood
+    still, or by a provider that broke off after words of its answer had reached the user, so that no other model could
+    be asked.
     """
     if isinstance(exc, TurnCancelledError):
         told = None if exc.by == INTERRUPTED_BY else "Stopped."  # whoever interrupts gets the answer to what came then
@@ -52,6 +54,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
     if isinstance(exc, CoordinationError) and exc.again and has_input:
         return None, "coordination", str(exc)
     failed = failed_with(exc)
+    if isinstance(exc, TurnStalledError):
+        return failed, "interrupted", failed.detail
     broke_off = isinstance(exc, ProviderError) and bool(exc.partial)
     return failed, "interrupted" if broke_off else "failed", f"{failed.error}: {failed.detail}"
 
@@ -67,6 +71,8 @@ def explain(exc: BaseException) -> str:
     if isinstance(exc, ResourceError):
         said = without_folders(str(exc))
         return f"This message could not be answered: {said} It is kept; send it again once that is mended."
+    if isinstance(exc, TurnStalledError):
+        return f"This message was stopped: {exc.why}. What was said before is kept; send it again to try once more."
     if isinstance(exc, ProviderError) and exc.partial:
         return f"The answer broke off in the middle: {exc} What had been said is kept; send the message again."
     if isinstance(exc, ProviderError):

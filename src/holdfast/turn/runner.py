@@ -19,7 +19,14 @@ from holdfast.errors import CoordinationError, HoldfastError, ProviderError, Tur
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.inbound.upkeep import ask_for_compaction, compaction_in
 from holdfast.kernel import Holdfast
-from holdfast.model.client import ModelAnswer, ModelClient, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
+from holdfast.model.client import (
+    ModelAnswer,
+    ModelClient,
+    ModelRequest,
+    TextDelta,
+    ThinkingDelta,
+    ToolSpec,
+)
 from holdfast.model.failover import ask_along
 from holdfast.model.policy import STRICT
 from holdfast.model.walk import Walk
@@ -31,7 +38,7 @@ from holdfast.text import on_one_line
 from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
-from holdfast.turn.tools import Toolbox, ToolCall
+from holdfast.turn.tools import Toolbox, ToolCall, cut
 from holdfast.turn.turn import Turn
 
 WHY_CHARS_MAX = 300
@@ -350,8 +357,27 @@ class Runner:
         arguments = call.get("arguments") or {}
         turn.note("turn.tool_call", id=call["id"], name=call["name"])
         turn.publish("turn.tool_arguments", id=call["id"], name=call["name"], arguments=arguments)
-        asked = ToolCall(call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch, turn.rights)
-        result = await self._toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
+        limit_s = self._toolbox.limit_s(call["name"], self._limits.tool_seconds_max)
+        turn.begins("tool", call["name"], limit_s=limit_s)
+
+        def say(text: str) -> None:
+            turn.heard()
+            turn.publish("turn.tool_output", id=call["id"], name=call["name"], text=cut(text))
+
+        def wait_for_person(what: str) -> None:
+            turn.begins("question", what or call["name"])
+
+        asked = ToolCall(
+            call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch, turn.rights, say,
+            wait_for_person,
+        )  # fmt: skip
+        try:
+            result = await self._toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
+        except asyncio.CancelledError:
+            if turn.is_to_stop:  # else its process ends, and the next attempt sees to the call
+                await turn.append(made.tool_result(call["id"], call["name"], _stopped_text(turn), is_error=True))
+            raise
+        turn.begins("model")
         await turn.append(
             made.tool_result(call["id"], call["name"], result.text or "(nothing)", is_error=result.is_error)
         )
@@ -362,6 +388,12 @@ class Runner:
         if text:
             await turn.append(made.custom("holdfast:partial", {"text": text, "why": why}))
             turn.note("turn.discarded", reason=why)
+
+
+def _stopped_text(turn: Turn) -> str:
+    """The result of a call that was cut off: what is known of it."""
+    who = turn.stopped_for or f"by {turn.cancelled_by}"
+    return f"stopped {who}: no result, whatever it was to do is denied or left half done"
 
 
 def _as_limit(failed: ProviderError) -> Exception:

@@ -21,11 +21,18 @@ RESULT_BYTES_MAX = 256 * 1024
 """A result longer than this is cut, and says so."""
 
 
+def _say_nothing(_: str) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call: who asks for what, under which right.
 
-    rights: the lane whose rights count: the turn's own, and for a sub-agent that of the conversation above it.
+    Args:
+        rights: the lane whose rights count: the turn's own, and for a sub-agent that of the conversation above it.
+        say: tells whoever watches what the tool has to say meanwhile, and that it goes on.
+        wait_for_person: says that from now on the tool waits for a person, who may take as long as they like.
     """
 
     id: str
@@ -35,6 +42,8 @@ class ToolCall:
     turn: str
     epoch: Epoch
     rights: str = "main"
+    say: Callable[[str], None] = _say_nothing
+    wait_for_person: Callable[[str], None] = _say_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,11 @@ class Toolbox:
     def find(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
+    def limit_s(self, name: str, seconds_max: float) -> float:
+        """How long a call of this tool may take, of at most `seconds_max`."""
+        tool = self._tools.get(name)
+        return seconds_max if tool is None else min(seconds_max, tool.seconds_max or seconds_max)
+
     async def run(self, call: ToolCall, *, seconds_max: float) -> ToolResult:
         """Run one call. What goes wrong in a tool is its result, for the model to read; only the cancellation of the
         turn itself gets out.
@@ -83,7 +97,7 @@ class Toolbox:
             return ToolResult(
                 f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}", is_error=True
             )
-        limit = min(seconds_max, tool.seconds_max or seconds_max)
+        limit = self.limit_s(call.name, seconds_max)
         alarm = asyncio.timeout(limit)
         try:
             async with alarm:

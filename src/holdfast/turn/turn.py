@@ -16,14 +16,17 @@ from holdfast.clock import epoch_ms, iso
 from holdfast.context.plan import plan
 from holdfast.context.repair import interrupted_result
 from holdfast.errors import (
+    HoldfastError,
     OwnershipLostError,
     ResourceError,
     TurnCancelledError,
+    TurnStalledError,
 )
 from holdfast.inbound.child import Child, Refused, rights_of
 from holdfast.lane.queue import How
 from holdfast.model.policy import ModelsAfter
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
+from holdfast.recovery.progress import Doing, Progress
 from holdfast.session import entries as made
 from holdfast.session.branch import active_branch
 from holdfast.session.entries import Entry, MessageEntry, Origin, encode_line, stamped
@@ -103,6 +106,8 @@ class Turn:
         self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
         self.gave_way_to: str | None = None
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
+        self.progress = Progress.at(hf.clock.mono())  # what it was last heard of; others see it with the next beat
+        self.stopped_for: str | None = None  # why recovery has asked it to end
         self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
         for finding in owned.findings:
             self.note("turn.found", detail=finding)
@@ -225,6 +230,7 @@ class Turn:
             if is_final:
                 await self.salvage(entry)
             raise
+        self.heard()
         self._take_in(verdict)
         if not known and self.windows:
             self._take_in(Verdict("advanced", "own entries", entries=(entry_id,)))
@@ -395,6 +401,21 @@ class Turn:
             self._hf, parent_of(self), task, key=key, label=label, agent=agent, model=model, timeout_s=timeout_s
         )
 
+    # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begins(self, doing: Doing, name: str = "", *, limit_s: float | None = None) -> None:
+        """Say what the turn does from now on, for whoever asks whether it works or stands still. Costs no I/O.
+
+        Args:
+            name: of the model or tool, or what is waited for.
+            limit_s: how long that may be silent or last by itself; None: not known.
+        """
+        self.progress = self.progress.begins(doing, name, self._hf.clock.mono(), limit_s)
+
+    def heard(self) -> None:
+        """A sign that what the turn does goes on: a chunk, a line of output. Costs no I/O."""
+        self.progress = self.progress.heard(self._hf.clock.mono())
+
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancel(self, by: str) -> None:
@@ -405,10 +426,34 @@ class Turn:
             if self.on_cancel is not None:
                 self.on_cancel()
 
-    async def raise_if_cancelled(self) -> None:
-        """Raises TurnCancelledError if somebody asked this turn (or its input) to stop."""
+    def end_as_stalled(self, why: str) -> None:
+        """Recovery asks this turn to end, since it stands still. It does as after `cancel`; its input fails, explained.
+
+        Args:
+            why: what had not been heard of for how long.
+        """
+        if self.stopped_for is None and self.cancelled_by is None:
+            self.stopped_for = why
+            self.note("turn.stopped_by_recovery", why=why)
+            if self.on_cancel is not None:
+                self.on_cancel()
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether somebody, or recovery, has asked this turn to end."""
+        return self.cancelled_by is not None or self.stopped_for is not None
+
+    def why_to_stop(self) -> HoldfastError | None:
+        """What the turn ends with if it has been asked to."""
         if self.cancelled_by is not None:
-            raise TurnCancelledError(self.cancelled_by)
+            return TurnCancelledError(self.cancelled_by)
+        return None if self.stopped_for is None else TurnStalledError(self.stopped_for)
+
+    async def raise_if_cancelled(self) -> None:
+        """Raises TurnCancelledError, or TurnStalledError, if this turn (or its input) was asked to stop."""
+        why = self.why_to_stop()
+        if why is not None:
+            raise why
 
     # ── losing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -461,6 +506,7 @@ class Turn:
             ResourceError: the settlement could not be recorded. The kernel keeps trying; a final line in the transcript
                 settles the input in any case.
         """
+        self.begins("settling")
         await self._hf.store.stop_writing(self._owned)
         if isinstance(exc, ResourceError):
             await self._keep_from_the_disk(exc)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from holdfast.clock import Clock
 from holdfast.errors import ResourceError
+from holdfast.recovery.progress import Report
 from holdfast.session.fence import Epoch
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import RecordFile
@@ -29,6 +30,7 @@ class _Beating:
     nonce: str
     until_mono: float
     still_runs: Callable[[], bool]
+    report: Callable[[], Report] | None = None
     count: int = 0
 
     def is_superseded(self) -> bool:
@@ -54,11 +56,18 @@ class Beater:
         self._ended = machine.event()
         self._started = False
 
-    def start(self, turn: str, record: RecordFile, nonce: str, max_s: float, still_runs: Callable[[], bool]) -> None:
-        """Beat once now, then until `stop` (or until the turn's task is done, or `max_s` is over)."""
+    def start(
+        self, turn: str, record: RecordFile, nonce: str, max_s: float, still_runs: Callable[[], bool],
+        report: Callable[[], Report] | None = None,
+    ) -> None:  # fmt: skip
+        """Beat once now, then until `stop` (or until the turn's task is done, or `max_s` is over).
+
+        Args:
+            report: what the turn was last heard of; handed over with each beat but the first.
+        """
         record.beat(nonce, 0)
         with self._mutex:
-            self._turns[turn] = _Beating(record, nonce, self._clock.mono() + max_s, still_runs)
+            self._turns[turn] = _Beating(record, nonce, self._clock.mono() + max_s, still_runs, report)
             if not self._started:
                 self._started = True
                 self._machine.start(self._run, "holdfast-beat")
@@ -95,6 +104,8 @@ class Beater:
                             del self._turns[turn]
                             continue
                         one.record.beat(one.nonce, one.count)
+                        if one.report is not None:
+                            one.record.note_progress(one.nonce, one.report())
                     except ResourceError as exc:
                         log.error("turn %s shows no life: %s", turn, exc)  # it lapses if this lasts for the term
 

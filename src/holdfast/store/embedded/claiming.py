@@ -22,6 +22,7 @@ from holdfast.errors import (
 )
 from holdfast.outbox.message import Outcome
 from holdfast.recovery.classify import Owner
+from holdfast.recovery.progress import Report
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch, Fingerprint
 from holdfast.session.ownership import Busy, ClaimRequest
@@ -196,6 +197,8 @@ class Claiming(StoreCore):
             if base is None:
                 lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
                 owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
+                if owner is None:
+                    owner = claims.owner_left_to_others(conn, row, self.options.is_left)
                 if owner is not None:
                     return owner, None
                 if row["owner_turn"] is not None and not durable:
@@ -416,13 +419,25 @@ class Claiming(StoreCore):
         """
         closed = 0
         owned = await self.reads.owned_transcripts(self.life_in)
-        for transcript, process in [(transcript, process) for transcript, process, life in owned if life == "dead"]:
+        if all(life != "dead" for _, _, life in owned):
+            return 0
+        for owner in await self.reads.ask(
+            lambda conn: claims.owners(conn, self.process, lambda process: self.life_in(conn, process))
+        ):
+            if owner.life != "dead" or self.options.is_left(owner.sessions):
+                continue
             try:
-                closed += await self._recover(transcript)
+                done = await self._recover(owner.transcript, owner.epoch)
             except ResourceError as exc:  # the others are not to wait for this one
                 if self.stopped:
                     raise
-                log.error("the turn of dead process %s on transcript %s stays open: %s", process, transcript, exc)
+                log.error("the turn of dead process %s on transcript %s stays open: %s", owner.process,
+                          owner.transcript, exc)  # fmt: skip
+                continue
+            if done:
+                log.info("session.recovery.completed outcome=effective session=%s turn=%s epoch=%d detail=%s",
+                         on_one_line(owner.where), owner.turn, owner.epoch.number, "its process is dead")  # fmt: skip
+            closed += done
         if closed:
             self.tell_of_free_slot()
         return closed
@@ -528,10 +543,14 @@ class Claiming(StoreCore):
 
         return Job(run, durable=True, prepare=lambda: None, finish=finish)
 
-    def start_beating(self, owned: OwnedTurn, *, still_runs: Callable[[], bool]) -> None:
-        """Renew the turn from a thread, as long as `still_runs` and not past the turn's maximum."""
+    def start_beating(
+        self, owned: OwnedTurn, *, still_runs: Callable[[], bool], report: Callable[[], Report] | None = None
+    ) -> None:
+        """Renew the turn from a thread, as long as `still_runs` and not past the turn's maximum. What it was last heard
+        of (`report`) goes with each beat.
+        """
         claim = owned.claim
-        self.beater.start(claim.turn, owned.file.record, claim.epoch.nonce, self.options.turn_max_s, still_runs)
+        self.beater.start(claim.turn, owned.file.record, claim.epoch.nonce, self.options.turn_max_s, still_runs, report)
 
 
 def _turns_lost_with(conn: sqlite3.Connection, process: str) -> int:

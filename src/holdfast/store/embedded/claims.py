@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -125,7 +125,8 @@ def raise_epoch(conn: sqlite3.Connection, transcript: str, before: Epoch, known_
 def owners(conn: sqlite3.Connection, me: str, life_of: Callable[[str], Life]) -> list[Owner]:
     """Every claim, as recovery looks at it."""
     rows = conn.execute(
-        "select t.*, p.pid, u.input, (select group_concat(key, char(10)) from sessions where transcript=t.id) as keys"
+        "select t.*, p.pid, u.input, (select group_concat(key, char(10)) from sessions where transcript=t.id) as keys,"
+        " coalesce((select sum(queued) from depths where transcript=t.id), 0) as queued"
         " from transcripts t left join processes p on p.name=t.owner_process left join turns u on u.id=t.owner_turn"
         " where t.owner_turn is not null order by t.claimed_at_ms"
     )
@@ -133,7 +134,7 @@ def owners(conn: sqlite3.Connection, me: str, life_of: Callable[[str], Life]) ->
         Owner(
             row["id"], tuple((row["keys"] or "").split("\n")), Epoch(row["epoch_number"], row["epoch_nonce"]),
             row["owner_turn"], row["owner_lane"], row["owner_process"], row["pid"], life_of(row["owner_process"]),
-            row["input"], is_ours=row["owner_process"] == me,
+            row["input"], is_ours=row["owner_process"] == me, since_ms=row["claimed_at_ms"] or 0, queued=row["queued"],
         )
         for row in rows
     ]  # fmt: skip
@@ -149,6 +150,22 @@ def live_owner(row: sqlite3.Row, lapsed: Epoch | None, life_of: Callable[[str], 
     if row["owner_turn"] is None or lapsed == epoch or life_of(row["owner_process"]) == "dead":
         return None
     return Busy("owned", f"turn {row['owner_turn']} ({row['owner_lane']}) of process {row['owner_process']}", epoch)
+
+
+def owner_left_to_others(
+    conn: sqlite3.Connection, row: sqlite3.Row, is_left: Callable[[Sequence[str]], bool]
+) -> Busy | None:
+    """An owner that is dead or lapsed, of a session that somebody outside recovers: in the way until they have."""
+    if row["owner_turn"] is None:
+        return None
+    keys = [one[0] for one in conn.execute("select key from sessions where transcript=?", (row["id"],))]
+    if not is_left(keys):
+        return None
+    holder = (
+        f"turn {row['owner_turn']}, which is dead or stands still; whoever supervises the session recovers it "
+        "(`holdfast recover`)"
+    )
+    return Busy("owned", holder, Epoch(row["epoch_number"], row["epoch_nonce"]))
 
 
 def claim(

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,8 @@ class StoreOptions:
         keep_days: for how long the stories of ended turns are kept; 0: for ever (`tidying.py`).
         lock_files: how OpenClaw's lock file beside each transcript is taken; None: it is not.
         faults: called at named points; for tests (`faults.py`).
+        is_left: whether the recovery of a transcript, by its session keys, is left to somebody outside: then its dead
+            owner stays until they have closed it (`recovery/watching.py`).
     """
 
     limits: LaneLimits = field(default_factory=LaneLimits)
@@ -73,6 +75,7 @@ class StoreOptions:
     kind: str = "library"
     lock_files: LockFiles | None = None
     faults: Faults = no_faults
+    is_left: Callable[[Sequence[str]], bool] = lambda _: False
 
 
 FILES_MAX = 64

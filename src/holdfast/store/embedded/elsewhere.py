@@ -83,8 +83,12 @@ def _story(row: sqlite3.Row) -> dict[str, object]:
 
 
 def _is_by(row: sqlite3.Row, process: str) -> bool:
-    """Who wrote a line of a story: its turn's process, or for a delivery whoever moved it."""
+    """Who wrote a line of a story: its turn's process, for a delivery whoever moved it, for what is told of a turn that
+    stands still whoever watches it.
+    """
     by = row["process"]
-    if by is None and row["kind"] == "delivery":
+    if row["kind"].startswith("session."):
+        by = decode(row["data"]).get("by")
+    elif by is None and row["kind"] == "delivery":
         by = decode(row["data"]).get("process")
     return by == process

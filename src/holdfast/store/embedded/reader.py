@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from holdfast.clock import Clock
 from holdfast.errors import InputError, ResourceError
+from holdfast.recovery.watching import Mark
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.reading import Reading
@@ -60,6 +61,12 @@ class ReadOnlyStore(Reading):
             return await super().held()
         except ResourceError:  # a ledger from before there were holds, which only readers have met since
             return None
+
+    async def marks(self) -> list[Mark]:
+        try:
+            return await super().marks()
+        except ResourceError:  # likewise
+            return []
 
     @property
     def stopped(self) -> bool:

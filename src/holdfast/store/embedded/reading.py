@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from holdfast.inbound.child import Child
@@ -12,12 +13,14 @@ from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.outbox.outbox import OpenDelivery
 from holdfast.recovery.classify import Owner
+from holdfast.recovery.watching import Mark
 from holdfast.session.lines import Line
 from holdfast.store.embedded import (
     boots,
     child_rows,
     claims,
     inbox,
+    marks,
     model_rows,
     outbox_rows,
     session_rows,
@@ -25,6 +28,7 @@ from holdfast.store.embedded import (
 )
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.record_file import read_report
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_file
 from holdfast.store.views import Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
@@ -84,10 +88,21 @@ class Reading(StoreCore):
     async def held(self) -> Hold | None:
         return await self.reads.ask(boots.held)
 
+    async def marks(self) -> list[Mark]:
+        return await self.reads.ask(marks.marks)
+
+    async def asked_to_end(self) -> dict[str, str]:
+        return await self.reads.ask(marks.asked_to_end)
+
     async def owners(self) -> list[Owner]:
-        return await self.reads.ask(
+        owners = await self.reads.ask(
             lambda conn: claims.owners(conn, self.process, lambda process: self.life_in(conn, process))
         )
+        return await self.in_thread(self._with_reports, owners) if owners else []
+
+    def _with_reports(self, owners: list[Owner]) -> list[Owner]:
+        fence = self.state.fence
+        return [replace(one, report=read_report(fence / one.transcript, one.epoch.nonce)) for one in owners]
 
     async def state_of_input(self, input_id: str) -> str:
         return (await self.reads.input(input_id)).state

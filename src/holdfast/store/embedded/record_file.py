@@ -6,6 +6,8 @@
     4120   holder   8 bytes pid of whoever took the write lock last: for people only
     4160   intent   what is about to be written: crc32, sequence of the record it follows, offset, length, crc32 of the
                     line, its first 64 bytes
+    4288   progress crc32, length, msgpack of the owner's nonce and what its turn was last heard of: written after a
+                    beat, read without a lock; a half-written one counts as none
 
 Slots are written under the write lock. The valid slot with the higher sequence counts. A record of another boot is
 void: what it says about bytes may never have reached the disk; only its epoch still counts (numbers must keep growing).
@@ -21,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.errors import ResourceError
+from holdfast.recovery.progress import Doing, Report
 from holdfast.session.fence import Intent, Record
 from holdfast.store.embedded.machine import here
 
@@ -32,7 +35,10 @@ _HEAD = struct.Struct("<4sIQH")
 _BEAT = struct.Struct("<16sQ")
 _PID = struct.Struct("<q")
 _INTENT = struct.Struct("<QQQI64s")
-TOTAL_BYTES = INTENT_AT + 4 + _INTENT.size + 1  # the last byte means nothing
+PROGRESS_AT = 4288
+PROGRESS_BYTES = 512
+_PROGRESS_HEAD = struct.Struct("<IH")
+TOTAL_BYTES = PROGRESS_AT + PROGRESS_BYTES
 _MAGIC = b"HFR1"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -170,6 +176,14 @@ class RecordFile:
         """24 opaque bytes: equal twice means that nobody beat in between."""
         return os.pread(self.fd, _BEAT.size, BEAT_AT)
 
+    def note_progress(self, nonce: str, report: Report) -> None:
+        """What the owner's turn was last heard of; goes with its beat."""
+        told = [nonce, report.count, report.running_ms, report.still_ms, report.doing, report.name, report.doing_ms,
+                report.limit_ms]  # fmt: skip
+        body = msgspec.msgpack.encode(told)
+        if len(body) <= PROGRESS_BYTES - _PROGRESS_HEAD.size:
+            self._put(_PROGRESS_HEAD.pack(zlib.crc32(body), len(body)) + body, PROGRESS_AT)
+
     def note_holder(self) -> None:
         self._put(_PID.pack(os.getpid()), HOLDER_AT)
 
@@ -180,3 +194,35 @@ class RecordFile:
 
     def close(self) -> None:
         self._machine.close(self.fd)
+
+
+def read_report(path: Path, nonce: str) -> Report | None:
+    """What the turn of this owner was last heard of, as of its last beat; None: nothing is known. Changes nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # the record may vanish at any time
+    try:
+        return _report_in(os.pread(fd, PROGRESS_BYTES, PROGRESS_AT), nonce)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _report_in(raw: bytes, nonce: str) -> Report | None:
+    if len(raw) < _PROGRESS_HEAD.size:
+        return None
+    crc, length = _PROGRESS_HEAD.unpack_from(raw)
+    body = raw[_PROGRESS_HEAD.size : _PROGRESS_HEAD.size + length]
+    if not length or len(body) != length or zlib.crc32(body) != crc:
+        return None
+    try:
+        of, count, running, still, doing, name, doing_ms, limit = _told_decoder.decode(body)
+    except msgspec.MsgspecError:
+        return None
+    return Report(count, running, still, doing, name, doing_ms, limit) if of == nonce else None
+
+
+_Told = tuple[str, int, int, int, Doing, str, int, int | None]
+_told_decoder = msgspec.msgpack.Decoder(_Told)

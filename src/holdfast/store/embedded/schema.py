@@ -182,6 +182,13 @@ create index if not exists children_open on children(spawned_at_ms) where state=
 create index if not exists children_of_input on children(parent_input) where parent_input is not null;
 create index if not exists children_kept on children(ended_at_ms) where state<>'open' and archived_at_ms is null;
 
+-- Turns that stand still (recovery/watching.py): what was told of them, what was asked of them, what came of it.
+create table if not exists marks(
+  turn text primary key, transcript text not null, session text not null, epoch_number integer not null,
+  epoch_nonce text not null, event text not null, reason text not null, episode integer not null,
+  told integer not null, asked text, outcome text, revision integer not null
+) strict, without rowid;
+
 -- Work that is held back until somebody releases it: one row, while it is.
 create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """

@@ -1,7 +1,7 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `sharing.py`,
-`delivering.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a transcript is in
+`delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a transcript is in
 `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
@@ -20,6 +20,7 @@ from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
 from holdfast.store.embedded.lives import Lives
+from holdfast.store.embedded.marking import Marking
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.sharing import Sharing
@@ -30,7 +31,9 @@ from holdfast.store.embedded.timing import Timing
 from holdfast.store.embedded.writer import Job
 
 
-class EmbeddedStore(Claiming, Ending, Sharing, Delivering, Reading, Remembering, Timing, Spawning, Tidying, Lives):
+class EmbeddedStore(
+    Claiming, Ending, Marking, Sharing, Delivering, Reading, Remembering, Timing, Spawning, Tidying, Lives
+):
     """All operations of `store/protocol.py`."""
 
     @classmethod
