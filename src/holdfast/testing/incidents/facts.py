@@ -332,12 +332,17 @@ def log_texts(world: World, name: str) -> list[str]:
 
 NAMES_WHAT_IT_IS_ABOUT = {
     "waiting_for_session_lock", "coordination_seen_during_provider_failure", "stale_owner_cleared",
-    "possible_duplicate",
+    "possible_duplicate", "lock_release_failed",
 }  # fmt: skip
 
 
 async def is_about(world: World, args: Args, text: str) -> bool:
-    """Whether a record names what the scenario asks about: the turn or input, or its session or transcript."""
+    """Whether a record gives the reason, and names what the scenario asks about: the turn or input, or its session or
+    transcript.
+    """
+    reason = args.get("reason")
+    if reason is not None and str(words.LOG_REASONS.get(reason, reason)) not in text:
+        return False
     if args["name"] not in NAMES_WHAT_IT_IS_ABOUT:
         return True
     names: list[str] = []

@@ -46,6 +46,7 @@ from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
 from holdfast.testing.incidents.timer_orders import TimerOrders
+from holdfast.testing.openclaw import taken_for_openclaw
 from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.tools import Tool, Toolbox
@@ -65,6 +66,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ("primary", "second", "third")
     text_max: int = 100_000
     per_session_max: int = 200
+    lock_protocol: str = "none"
     kill_nth: int = 0
 
 
@@ -125,7 +127,15 @@ class Node(TimerOrders):
         widths = {"main": 8, "subagent": 8, "chat": 8, "channel": 8, "web": 8, "api": 8, "dm": 8, "group": 8, "cli": 8}
         limits = LaneLimits(widths=widths, per_session_max=self._spec.per_session_max)
         self._handle = await self._stack.enter_async_context(
-            open_state(self._spec.state, clock=self._clock, limits=limits, kind="gateway", faults=self._switch)
+            open_state(
+                self._spec.state,
+                clock=self._clock,
+                limits=limits,
+                kind="gateway",
+                faults=self._switch,
+                lock_protocol=self._spec.lock_protocol,
+                processes=taken_for_openclaw,
+            )
         )
         if self._around_store is not None:
             self._handle.store = self._around_store(self._handle.store)

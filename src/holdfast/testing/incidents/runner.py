@@ -169,6 +169,8 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
         if turn not in inputs:
             raise ScenarioError(f"{incident.id}: no turn is called {turn!r}")
     world.paced = frozenset(inputs[turn] for turn in decided)
+    if any(step.verb == "lock_leave" for step in steps):
+        world.lock_protocol = "openclaw"
     for step in incident.setup:
         if "models" in step.args:
             world.models = models_of(step.args["models"])

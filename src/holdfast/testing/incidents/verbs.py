@@ -11,9 +11,11 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from holdfast.clock import iso
 from holdfast.session.key import file_stem
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.child_verbs import child_run_done, finish_a_run
@@ -132,8 +134,10 @@ async def lock_hold(world: World, args: Args) -> None:
 async def lock_leave(world: World, args: Args) -> None:
     """A lock file of another program beside the transcript, with the payload it would have."""
     path = await made_transcript(world, args["session"])
-    pid = os.getpid() if args["pid"] == "unrelated_live_process" else 2**22 - 1
-    lock = {"pid": pid, "createdAt": "2025-12-31T00:00:00.000Z"}
+    pids = {"same_as_next_process": os.getpid(), "unrelated_live_process": os.getppid()}
+    lock: dict[str, Any] = {"pid": pids.get(args["pid"], 2**22 - 1), "createdAt": iso(datetime.now(UTC))}
+    if args.get("started") == "earlier":
+        lock["starttime"] = 1
     Path(f"{path}.lock").write_text(json.dumps(lock))
 
 

@@ -159,9 +159,14 @@ LOG_RECORDS: dict[str, str] = {
     "possible_duplicate": r"^delivery .*: a labelled copy is sent \(input \S+\)",
     "session_rebound": r"was bound to another transcript meanwhile",
     "announce_downgraded": r"^child \S+ of .*: stopped with its parent's work, not announced",
+    "stale_lock_reclaimed": r"^lock file .*: stale lock reclaimed",
+    "lock_release_failed": r"^lock file .* could not be removed",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
+
+LOG_REASONS: dict[str, str] = {"start_time": "recycled-pid"}
+"""`log_event`: the word with which a record gives that reason."""
 
 WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "turn_outcome": TURN_OUTCOMES,
@@ -222,8 +227,6 @@ CONFIGURE = frozenset(
 )
 
 WAITING_FOR_LOG: dict[str, str] = {
-    "stale_lock_reclaimed": 'the lock files of `lock_protocol = "openclaw"`',
-    "lock_release_failed": 'the lock files of `lock_protocol = "openclaw"`',
     "index_rebuilt": "session index",
     "index_lock_timeout": "session index",
     "maintenance_deferred": "compaction",

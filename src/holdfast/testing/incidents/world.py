@@ -213,6 +213,7 @@ class World:
     kill_nth: int = 0
     models: tuple[str, ...] = ("primary", "second", "third")
     per_session_max: int = 200
+    lock_protocol: str = "none"
     heartbeat_isolated: bool = False
     heartbeat_model: str | None = None
     job_limit_s: int = 3600
@@ -254,7 +255,7 @@ class World:
         state = self.folder / self.homes.get(name, "state")
         spec = NodeSpec(
             name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
-            per_session_max=self.per_session_max, kill_nth=self.kill_nth,
+            per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
         )  # fmt: skip
         self.processes[name] = (
             await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
