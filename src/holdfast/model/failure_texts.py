@@ -97,6 +97,7 @@ _OF_ALL = (
     (None, r"string too long\. expected a string with maximum length", "context_overflow", "openai"),
     (None, r"longer than the model's context length", "context_overflow", "litellm"),
     (None, r"exceeds? context limit", "context_overflow", "anthropic"),
+    (None, r"^context overflow(?=$|[:.(])", "context_overflow", "openclaw"),
     (None, r"exceeds? the available context size|exceed n_ctx", "context_overflow", "llama.cpp"),
     (None, r"tokens when context the overflows", "context_overflow", "lm studio"),
     (None, r"`inputs`.{0,40}(?:must be <=|must have less than)", "context_overflow", "tgi"),

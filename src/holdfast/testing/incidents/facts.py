@@ -332,7 +332,7 @@ def log_texts(world: World, name: str) -> list[str]:
 
 NAMES_WHAT_IT_IS_ABOUT = {
     "waiting_for_session_lock", "coordination_seen_during_provider_failure", "stale_owner_cleared",
-    "possible_duplicate", "lock_release_failed",
+    "possible_duplicate", "lock_release_failed", "maintenance_deferred", "late_write_rejected",
 }  # fmt: skip
 
 
@@ -347,6 +347,8 @@ async def is_about(world: World, args: Args, text: str) -> bool:
         return True
     names: list[str] = []
     session = args.get("session")
+    if "run" in args:
+        return (await turn_row(world, {"turn": args["run"]}))["id"] in text
     if "turn" in args:
         row = await turn_row(world, args)
         names += [row["id"], row["input_id"]]
@@ -450,7 +452,7 @@ async def elapsed(world: World, args: Args) -> str | None:
         return await result_handled(world, args)
     name, what = event_of(world, event)
     input_id = world.resets[0].id if what == "reset" else world.input_id(name)
-    came = next(row for row in world.journal("acknowledged") if row["input"] == input_id)
+    came = next(row for row in [*world.journal("acknowledged"), *accepted_events(world)] if row["input"] == input_id)
     runs = {row["id"] for row in await world.ledger("turns") if row["input_id"] == input_id}
     wanted = {
         "request": [row for row in world.journal("ask") if row["turn"] in runs],
@@ -462,6 +464,11 @@ async def elapsed(world: World, args: Args) -> str | None:
         return f"{event} never came"
     took = max(wanted[0]["at_ms"] - came["at_ms"], (wanted[0]["real_s"] - came["real_s"]) * 1000) / 1000
     return None if took <= args["max_s"] else f"{event} after {took:.1f} s"
+
+
+def accepted_events(world: World) -> list[dict[str, Any]]:
+    """Inputs that nobody has handed over: a timer's."""
+    return [row for row in world.journal("event") if row["kind"] == "input.accepted"]
 
 
 def event_of(world: World, event: str) -> tuple[str, str]:

@@ -23,12 +23,14 @@ from typing import Any
 
 import msgspec
 
+from holdfast.context import summary
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.child import Refused
 from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.event import InboundEvent, LaneFull, Route
 from holdfast.inbound.timers import Timers
+from holdfast.inbound.upkeep import ask_for_compaction
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
@@ -68,6 +70,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     per_session_max: int = 200
     lock_protocol: str = "none"
     kill_nth: int = 0
+    context_window: int = 128_000
 
 
 class Switch:
@@ -99,6 +102,7 @@ class Node(TimerOrders):
         self._switch = Switch()
         if spec.kill_nth:
             self._switch.arm(kill_at(nth=spec.kill_nth))
+        self._window = spec.context_window
         self._prepared = asyncio.Event()
         self._prepared.set()
         self._runner: Runner | None = None
@@ -147,6 +151,7 @@ class Node(TimerOrders):
             commands=self._handle.commands,
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
+            context_window=lambda _: self._window,
         )
         self._worker = Worker(self._handle, with_announcements(with_child_ends(self._run_input)), limits=limits)
         self._courier = Courier(self._handle, [self._channel])
@@ -194,6 +199,24 @@ class Node(TimerOrders):
             self._channel.paced.add(admission.input_id)
         self._journal.write(what="acknowledged", input=admission.input_id, key=key)
         return {"id": admission.input_id, "kind": type(admission).__name__}
+
+    async def ask_for_compaction(self, session: str, by: str, key: str) -> dict[str, Any]:
+        """Have a conversation shortened if there is little room in it."""
+        admission = await ask_for_compaction(self._hf, session, by=by, why="threshold", key=key)
+        if isinstance(admission, LaneFull):
+            raise HoldfastError(f"lane {admission.lane} is full")
+        return {"id": admission.input_id}
+
+    def summarising(self) -> list[str]:
+        """The turns that have a request for a summary open at the provider."""
+        return [ask.turn for ask in self._model.open if ask.turn is not None and ask.request.system == summary.SYSTEM]
+
+    def set_window(self, tokens: int) -> None:
+        """How many tokens every model takes from now on."""
+        self._window = tokens
+
+    async def mark_read(self, session: str, by: str) -> bool:
+        return await self._hf.session(session).mark_read(by=by)
 
     def pace(self, input_ids: list[str]) -> None:
         """Deliveries of these wait for orders."""

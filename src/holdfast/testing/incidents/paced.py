@@ -17,6 +17,7 @@ from typing import Any
 
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.clock import Clock, epoch_ms
+from holdfast.context import summary
 from holdfast.errors import ChannelRefusedError, ProviderError, SendUnknownError
 from holdfast.inbound.heartbeat import ACK_TOKEN
 from holdfast.model.catalog import split_ref
@@ -113,7 +114,9 @@ class PacedModel:
 def _answer(ask: Ask, text: str | None) -> ModelAnswer:
     provider, model = split_ref(ask.request.model)
     calls = [{"type": "toolCall", "id": one, "name": "work", "arguments": {}} for one in ask.calls]
-    if text is None and not calls:
+    if text is None and ask.request.system == summary.SYSTEM:
+        text = "what was said before, in short"
+    elif text is None and not calls:
         said = text_of(ask.request.messages[-1])
         text = ACK_TOKEN if said.startswith("Heartbeat at") else f"re: {said}"
     content: list[dict[str, Any]] = [*ask.thinking, *([{"type": "text", "text": text}] if text else []), *calls]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.testing.incidents import conversing, facts, verbs, words
+from holdfast.testing.incidents import compacting, conversing, facts, verbs, words
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
 from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
@@ -142,6 +142,7 @@ async def _live(world: World, incident: Incident, live: _Progress) -> str | None
         await world.start(first_process(incident))
     if any(step.args.get("when") == "slow preparation" for step in incident.steps):
         await world.process().do("prepare_slowly")
+    await compacting.prepare(world, incident)
     groups = _at_once(_with_plans(incident))
     for number, group in enumerate(groups, 1):
         world.ahead = tuple(step for later in groups[number:] for step in later)

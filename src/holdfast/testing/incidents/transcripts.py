@@ -68,6 +68,8 @@ def matches(line: dict[str, Any], what: str) -> bool:
 async def transcript_has(world: World, args: Args) -> str | None:
     what = args["what"]
     lines = await lines_of(world, args["session"])
+    if what.startswith("compaction by "):
+        what, lines = "compaction", await lines_by(world, args["session"], what.removeprefix("compaction by "))
     if what == "visible text of earlier answers":
         kept = {text_of(line) for line in lines if line.get("message", {}).get("role") == "assistant"}
         told = [row["text"] for row in world.journal("message")]
@@ -86,9 +88,16 @@ async def side_records(world: World, session: str) -> list[str]:
     return [*texts, *(json.dumps(line) for line in await lines_of(world, session) if line["type"] == "custom")]
 
 
+async def lines_by(world: World, session: str, turn: str) -> list[dict[str, Any]]:
+    """The lines that a turn has written."""
+    row = await world.turn(turn)
+    if row is None:
+        raise ScenarioError(f"turn {turn} never began")
+    return [line for line in await lines_of(world, session) if (line.get("holdfast") or {}).get("turn") == row["id"]]
+
+
 async def transcript_lacks(world: World, args: Args) -> str | None:
-    seen = sum(matches(line, args["what"]) for line in await lines_of(world, args["session"]))
-    return None if not seen else f"{args['what']}: {seen}"
+    return await transcript_has(world, {**args, "count": 0})
 
 
 async def transcript_valid(world: World, args: Args) -> str | None:

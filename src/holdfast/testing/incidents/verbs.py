@@ -19,6 +19,7 @@ from holdfast.clock import iso
 from holdfast.session.key import file_stem
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.child_verbs import child_run_done, finish_a_run
+from holdfast.testing.incidents.compacting import compaction, store_write
 from holdfast.testing.incidents.conversing import (
     abort,
     accept,
@@ -422,7 +423,7 @@ async def await_idle(world: World, args: Args) -> None:
 
 TABLE: dict[str, Verb] = {
     "abort": abort, "accept": accept, "ack_inbound": ack_inbound, "advance_clock": advance_clock,
-    "await_idle": await_idle, "block_loop": block_loop, "child_run_done": child_run_done,
+    "await_idle": await_idle, "block_loop": block_loop, "child_run_done": child_run_done, "compaction": compaction,
     "configure": configure, "corrupt": corrupt,
     "webhook_fire": webhook_fire, "cron_fire": cron_fire, "heartbeat_tick": heartbeat_tick,
     "deliver_begin": deliver_begin, "deliver_fail": deliver_fail, "deliver_ok": deliver_ok,
@@ -436,6 +437,6 @@ TABLE: dict[str, Verb] = {
     "process_start": process_start, "provider_error": provider_error, "read_only_access": read_only_access,
     "redeliver": redeliver, "reset_session": reset_session, "restart": restart, "start_turn": start_turn,
     "stop_graceful": stop_graceful,
-    "switch_model": switch_model,
+    "store_write": store_write, "switch_model": switch_model,
     "tool_begin": tool_begin, "tool_end": tool_end,
 }  # fmt: skip

@@ -161,6 +161,8 @@ LOG_RECORDS: dict[str, str] = {
     "announce_downgraded": r"^child \S+ of .*: stopped with its parent's work, not announced",
     "stale_lock_reclaimed": r"^lock file .*: stale lock reclaimed",
     "lock_release_failed": r"^lock file .* could not be removed",
+    "maintenance_deferred": r"^compaction \S+ of session \S+ deferred: it waits for \d+ before it",
+    "late_write_rejected": r"^compaction of session \S+ in turn \S+ came to nothing, no summary was written",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -189,10 +191,8 @@ def word_table() -> str:
 # ── what is still to come ────────────────────────────────────────────────────────────────────────────────────────────
 
 WAITING_FOR_VERB: dict[str, str] = {
-    "compaction": "compaction",
     "watchdog_scan": "stuck-session watchdog",
     "repair_command": "repair commands",
-    "store_write": "session index",
     "tool_progress": "stuck-session watchdog",
 }
 
@@ -229,11 +229,9 @@ CONFIGURE = frozenset(
 WAITING_FOR_LOG: dict[str, str] = {
     "index_rebuilt": "session index",
     "index_lock_timeout": "session index",
-    "maintenance_deferred": "compaction",
     "recovery_verified": "stuck-session watchdog",
     "recovery_abort": "stuck-session watchdog",
     "aborted_by_user": "stuck-session watchdog",
-    "late_write_rejected": "compaction",
     "destination_changed": "repair commands",
 }
 
@@ -258,6 +256,8 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     continue  # the only mode there is
                 if key in WAITING_FOR_CONFIGURE:
                     return WAITING_FOR_CONFIGURE[key]
+        if verb == "store_write" and args.get("op") != "touch":
+            return "session index"
         if verb == "block_loop" and args.get("when") != "before last append":
             return "processes that stand still for hours"
         if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:

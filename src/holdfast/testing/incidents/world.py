@@ -238,6 +238,8 @@ class World:
     child_ended: tuple[int, float] | None = None  # the last one that did: virtual milliseconds, real seconds
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    compactions: dict[str, InputName] = field(default_factory=dict)
+    context_window: int = 128_000
 
     @property
     def state(self) -> Path:
@@ -256,6 +258,7 @@ class World:
         spec = NodeSpec(
             name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
             per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
+            context_window=self.context_window,
         )  # fmt: skip
         self.processes[name] = (
             await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
