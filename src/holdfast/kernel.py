@@ -38,7 +38,7 @@ from holdfast.session.handle import Session
 from holdfast.session.key import validate_key
 from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
-from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyLine, WhyReport
+from holdfast.store.views import ArchiveView, DeliveryView, Hold, InputView, SessionView, TurnView, WhyLine, WhyReport
 from holdfast.text import on_one_line
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
@@ -427,6 +427,17 @@ class Holdfast:
     async def sessions(self, *, limit: int = 1000, prefix: str = "", archived: bool = False) -> list[SessionView]:
         """Most recently used first. `archived`: those of sub-agents that were put away, too."""
         return await self.store.sessions(prefix=prefix, limit=limit, archived=archived)
+
+    async def archives(self, *, session: str | None = None, limit: int = 1000) -> list[ArchiveView]:
+        """Conversations that were put away, newest first; `session(key).archive` and `.restore` make and undo them."""
+        return await self.store.archives(session, limit)
+
+    async def delete_archive(self, archive: str) -> int:
+        """Throw an archive away for good; returns its bytes.
+
+        Raises: UnknownInputError: there is none. InputError: it is being restored. ResourceError: the disk refused.
+        """
+        return await self.store.delete_archive(archive)
 
     async def inputs(
         self, *, session: str | None = None, state: str | None = None, limit: int = 100

@@ -140,5 +140,5 @@ async def test_without_links_the_original_is_copied(tmp_path: Path) -> None:
     path, original = tmp_path / "a", tmp_path / "b"
     path.write_text("x")
     original.write_text("")  # a name that is taken: no link can be made
-    mending._keep_original(path, original)
+    mending.keep_original(path, original)
     assert original.read_text() == "x"

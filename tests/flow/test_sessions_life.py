@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import holdfast
-from holdfast.inbound.freshness import NEVER, ResetPolicy, type_of
+from holdfast.inbound.freshness import NEVER, ResetPolicy
 from holdfast.lane.queue import QueueSettings
 from holdfast.model.client import ToolSpec
+from holdfast.session.key import type_of
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World, echo
 from holdfast.turn.tools import Tool, ToolCall

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import InputError
-from holdfast.inbound.freshness import ResetPolicy, type_of, why_anew
+from holdfast.inbound.freshness import ResetPolicy, why_anew
 from holdfast.inbound.route import CONDITIONS, Binding, Conversation, DmScope, Routed, Rules, check, route
 from holdfast.inbound.schedule import zone_of
-from holdfast.session.key import KEY_BYTES_MAX, parse_key
+from holdfast.session.key import KEY_BYTES_MAX, parse_key, type_of
 from holdfast.session.retention import SPARED_MS, Kept, Limits, plan
 from holdfast.session.retention import Conversation as Live
 
@@ -224,6 +224,7 @@ def test_an_hour_that_the_clocks_jump_over_begins_the_day_at_the_end_of_the_jump
         ("agent:main:cron:report", "machine"),
         ("agent:main:main:heartbeat", "machine"),
         ("hook:ci", "machine"),
+        ("agent:main:subagent:c1", "machine"),
         ("my own key", "direct"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`sessions`, `turns`, `inputs`, `children`: what is in the store, newest first. They change nothing in it."""
+"""`turns`, `inputs`, `children`: what is in the store, newest first. They change nothing in it."""
 
 from __future__ import annotations
 

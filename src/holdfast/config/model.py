@@ -26,7 +26,7 @@ from holdfast.errors import InputError
 from holdfast.inbound.child import SpawnLimits
 from holdfast.inbound.cron import TIMEOUT_S, JobDefinition, as_definition
 from holdfast.inbound.event import Route
-from holdfast.inbound.freshness import ResetPolicy, SessionType
+from holdfast.inbound.freshness import ResetPolicy
 from holdfast.inbound.route import Binding, DmScope, Kind, Rules
 from holdfast.inbound.schedule import duration_ms, zone_of
 from holdfast.inbound.webhook import Scheme, Template
@@ -35,7 +35,7 @@ from holdfast.lane.queue import CAP_MAX, DEBOUNCE_MS_MAX, Drop, Mode, QueueSetti
 from holdfast.model import catalog
 from holdfast.model.walk import RETRY_TOTAL_S
 from holdfast.recovery.watching import WARN_S, WatchSettings
-from holdfast.session.key import DEFAULT_AGENT
+from holdfast.session.key import DEFAULT_AGENT, SessionType
 from holdfast.session.retention import Limits
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.cron import job_of
-from holdfast.inbound.freshness import ResetPolicy, type_of
+from holdfast.inbound.freshness import ResetPolicy
 from holdfast.inbound.timer import CRON
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
@@ -30,8 +30,9 @@ from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery.upkeep import Upkeep
 from holdfast.recovery.watchdog import Watchdog
-from holdfast.session.key import parse_key
+from holdfast.session.key import parse_key, type_of
 from holdfast.store.views import InputView
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
@@ -237,6 +238,19 @@ async def run_watchdog(hf: Holdfast) -> AsyncIterator[None]:
         await asyncio.gather(watching, return_exceptions=True)
 
 
+@asynccontextmanager
+async def run_upkeep(hf: Holdfast, config: Config) -> AsyncIterator[None]:
+    """See to conversations as a whole until left: archives that somebody left half done, and retention."""
+    upkeep = Upkeep(hf, config.retention.limits(), config.retention.mode)
+    keeping = asyncio.create_task(upkeep.run(), name="upkeep")
+    try:
+        yield
+    finally:
+        upkeep.stop()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)  # it fails only with the store, as the worker does
+
+
 async def _end(worker: Worker, working: asyncio.Task[None]) -> None:
     """Interrupt what runs and let the worker's loop end; then what that loop may have begun in its last look."""
     await worker.stop(0.0)
@@ -313,6 +327,7 @@ async def build_gateway(
         run_timers(hf, config) as timers,
         run_children(hf, config) as children,
         run_watchdog(hf),
+        run_upkeep(hf, config),
     ):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
@@ -320,7 +335,7 @@ async def build_gateway(
         channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
         rules = hook_rules(config, parts.env, token=token, channels=channels)
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
-                         routing=config.routing())  # fmt: skip
+                         routing=config.routing(), limits=config.retention.limits())  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, (timers, children), courier, closing)

@@ -31,6 +31,7 @@ from holdfast.gateway.hooks_api import HookRules, Hooks
 from holdfast.gateway.openai_api import ChatApi, Models
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
+from holdfast.gateway.sessions_api import SessionsApi
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.inbound.route import Conversation, Kind, Rules
@@ -39,6 +40,7 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.queue import Mode
 from holdfast.recovery.shown import plan_shown, report_shown
 from holdfast.session.key import validate_key
+from holdfast.session.retention import Limits
 from holdfast.store.views import InputView
 from holdfast.turn.events import Subscription
 from holdfast.version import __version__
@@ -61,6 +63,7 @@ def create_app(
     channels: Collection[str] = (),
     hooks: HookRules | None = None,
     routing: Rules = Rules(),  # noqa: B008  # frozen
+    limits: Limits = Limits(),  # noqa: B008
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -72,6 +75,7 @@ def create_app(
         channels: by name, where answers may be sent to.
         hooks: what `/hooks/…` takes; None: those doors are not there.
         routing: which agent and session take what was said on a channel.
+        limits: what retention asks for, when a caller asks to prune.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
@@ -80,6 +84,7 @@ def create_app(
     desk = Desk(hf, door, closing)
     app.include_router(ChatApi(desk, models).router())
     app.include_router(ResponsesApi(hf, desk, models).router())
+    app.include_router(SessionsApi(hf, limits).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing).add_to(app)
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())

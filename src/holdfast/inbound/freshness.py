@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.inbound.schedule import cron, next_fire
-from holdfast.session.key import parse_key
 
-SessionType = Literal["direct", "group", "thread", "machine"]
 Why = Literal["daily", "idle"]
 
 
@@ -36,18 +34,6 @@ class ResetPolicy:
 
 
 NEVER = ResetPolicy()
-
-
-def type_of(key: str) -> SessionType:
-    """What kind of session a key names, as policies tell them apart. Main sessions, and keys of no known form, are as
-    direct messages; those of jobs, hooks and heartbeats are no people's.
-    """
-    parsed = parse_key(key)
-    if parsed.heartbeat or parsed.kind in ("cron", "hook"):
-        return "machine"
-    if parsed.thread is not None:
-        return "thread"
-    return "group" if parsed.chat in ("group", "channel") else "direct"
 
 
 def why_anew(last_ms: int | None, now_ms: int, policy: ResetPolicy) -> Why | None:

@@ -22,7 +22,7 @@ Kind = Literal["direct", "group", "channel"]
 DmScope = Literal["main", "per-peer", "per-channel-peer", "per-account-channel-peer"]
 CONDITIONS = ("thread", "peer", "guild", "team", "kind", "account", "channel")
 """What a binding may ask for, the most specific first."""
-_NOT_CHANNELS = ("cron", "main", "hook")
+_NOT_CHANNELS = ("cron", "main", "hook", "subagent")
 
 
 @dataclass(frozen=True, slots=True)

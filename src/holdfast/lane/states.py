@@ -1,4 +1,4 @@
-"""The lives of an input, a turn, a delivery and a child, as tables. `docs/states.md` is drawn from them.
+"""The lives of an input, a turn, a delivery, a child and an archive, as tables. `docs/states.md` is drawn from them.
 
 An illegal move raises and changes nothing. Terminal states are never reopened (promise P2).
 """
@@ -64,11 +64,22 @@ CHILD: dict[tuple[str, str], str] = {
     ("ended", "hush"): "stopped",  # together with its parent: nobody is told anew
 }
 
+ARCHIVE: dict[tuple[str, str], str] = {
+    ("begun", "put_away"): "kept",  # the file is among the archives, a new one in its place
+    ("begun", "drop"): "gone",  # it never got there
+    ("kept", "restore"): "restoring",
+    ("restoring", "put_back"): "gone",
+    ("restoring", "drop"): "kept",  # it is still among the archives
+    ("kept", "delete"): "deleting",
+    ("deleting", "remove"): "gone",
+}
+
 TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {
     "input": INPUT,
     "turn": TURN,
     "delivery": DELIVERY,
     "child": CHILD,
+    "archive": ARCHIVE,
 }
 
 OUTCOME_EVENT = {

@@ -13,12 +13,17 @@ from holdfast.session import entries as made
 from holdfast.session.entries import Entry, Origin, encode_line, stamped
 from holdfast.session.key import validate_key
 from holdfast.session.lines import Line, decode_entry, is_conversation, read_line
+from holdfast.store.views import ArchiveView, InUse
 from holdfast.turn.spawning import spawn
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
+    from holdfast.turn.turn import Turn
 
 TITLE_CHARS_MAX = 200
+UPKEEP_LANE = "upkeep"
+"""Of turns that see to a conversation as a whole: one at a time in a state."""
+NOTHING = "there is nothing in it to archive"
 READER_CHARS_MAX = 200
 READ_TYPE = "holdfast:read"
 """customType of a read receipt: who has seen the conversation, up to which entry."""
@@ -136,3 +141,62 @@ class Session:
         await self.append_metadata(made.custom(READ_TYPE, {"by": by, "upto": upto}))
         await self._hf.store.note_read(transcript, by, upto, epoch_ms(self._hf.clock.now()))
         return True
+
+    # ── the whole of it ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reset(self, *, by: str, wait_s: float = 0.0) -> None:
+        """Begin a new conversation in the same transcript, as `/new` does; what was said stays in it.
+
+        Raises: SessionBusyError: a turn runs. UnknownSessionError. Others: as `Turn.append`.
+        """
+        from holdfast.turn.resets import begin_anew
+
+        await self._known()
+        async with self._hf.turn(self.key, lane=UPKEEP_LANE, wait_s=wait_s) as turn:
+            await begin_anew(self._hf, turn, by=by)
+
+    async def archive(self, *, by: str, why: str = "asked", wait_s: float = 0.0) -> ArchiveView | InUse:
+        """Put the transcript among the archives; the next message begins a new one. The session is owned meanwhile, as
+        by a turn.
+
+        Args:
+            by: who wants it. why: "asked", "deleted" or a rule of retention.
+
+        Returns: the archive, or what keeps the conversation where it is: open inputs, answers that have not gone out,
+            nothing to archive.
+
+        Raises: SessionBusyError: a turn runs. UnknownSessionError. SessionTakeoverError, ResourceError: nothing was
+            archived. Killed: it is done, or it is not; the transcript is whole in any case.
+        """
+        await self._known()
+        async with self._hf.turn(self.key, lane=UPKEEP_LANE, wait_s=wait_s) as turn:
+            return await self._archive(turn, by=by, why=why)
+
+    async def _archive(self, turn: Turn, *, by: str, why: str) -> ArchiveView | InUse:
+        lines = await self._hf.store.read_end(await self._known())
+        is_whole = not lines or lines[0].kind == "header"
+        if is_whole and not any(is_conversation(line) for line in lines):
+            return InUse(NOTHING)
+        done = await self._hf.store.archive(turn.owned, self.key, why=why, by=by)
+        if isinstance(done, ArchiveView):
+            turn.note("session.archived", archive=done.id, why=why, by=by)
+            if turn.pin is not None and turn.pin.source == "auto":
+                await self._hf.unpin_model(self.key)
+        return done
+
+    async def restore(self, archive: str, *, by: str, wait_s: float = 0.0) -> InUse | None:
+        """Bring an archive of this session back. What was said since is archived in its turn.
+
+        Raises: as `archive`. UnknownInputError: there is no such archive. TranscriptFormatError: it is damaged.
+        """
+        transcript = await self._known()
+        async with self._hf.turn(self.key, lane=UPKEEP_LANE, wait_s=wait_s) as turn:
+            await self._hf.store.finish_archives(turn.owned)
+            await self._hf.store.check_archive(archive, transcript)  # before what is there now makes way
+            put_away = await self._archive(turn, by=by, why="restored over")
+            if isinstance(put_away, InUse) and put_away.why != NOTHING:
+                return put_away
+            refused = await self._hf.store.restore(turn.owned, archive)
+            if refused is None:
+                turn.note("session.restored", archive=archive, by=by)
+            return refused

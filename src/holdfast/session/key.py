@@ -15,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from holdfast.errors import InputError
 
+SessionType = Literal["direct", "group", "thread", "machine"]
 KEY_BYTES_MAX = 512
 DEFAULT_AGENT = "main"
 
@@ -100,6 +102,18 @@ def parse_key(key: str) -> SessionKey:
             name, thread = peer, None
         return SessionKey(text, agent, "chat", channel, chat, name, thread, heartbeat=heartbeat)
     return SessionKey(text, agent, "other", heartbeat=heartbeat)
+
+
+def type_of(key: str) -> SessionType:
+    """What kind of session a key names, as policies tell them apart. Main sessions, and keys of no known form, are as
+    direct messages; those of jobs, hooks, heartbeats and sub-agents are no people's.
+    """
+    parsed = parse_key(key)
+    if parsed.heartbeat or parsed.kind in ("cron", "hook", "subagent"):
+        return "machine"
+    if parsed.thread is not None:
+        return "thread"
+    return "group" if parsed.chat in ("group", "channel") else "direct"
 
 
 def file_stem(key: str) -> str:

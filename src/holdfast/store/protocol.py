@@ -25,7 +25,18 @@ from holdfast.recovery.watching import Mark
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.views import Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
+from holdfast.session.retention import Conversation, Kept
+from holdfast.store.views import (
+    ArchiveView,
+    Cursor,
+    DeliveryView,
+    Happened,
+    Hold,
+    InputView,
+    InUse,
+    SessionView,
+    TurnView,
+)
 
 Build = Callable[[str | None], bytes]
 """Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
@@ -419,6 +430,53 @@ class LifeStore(Protocol):
         ...
 
     async def note_read(self, transcript: str, by: str, upto: str, now_ms: int) -> None: ...
+
+    async def archive(self, owned: Any, session: str, *, why: str, by: str) -> ArchiveView | InUse:
+        """Put the transcript of a turn away and begin a new one in its place, unless inputs are open on it or answers
+        have not gone out. Whole or not at all, also after a kill: the next owner finishes it (`finish_archives`).
+
+        Raises: SessionTakeoverError, OwnershipLostError, ResourceError.
+        """
+        ...
+
+    async def check_archive(self, archive: str, transcript: str) -> None:
+        """Raises UnknownInputError: it is none of this transcript. TranscriptFormatError: it is damaged."""
+        ...
+
+    async def restore(self, owned: Any, archive: str) -> InUse | None:
+        """Put an archive back in the place of its transcript, what stands there being gone then.
+
+        Raises: as `archive`; UnknownInputError, TranscriptFormatError: nothing was changed.
+        """
+        ...
+
+    async def finish_archives(self, owned: Any) -> int:
+        """End what an earlier owner of this transcript began and did not end; returns how many that were."""
+        ...
+
+    async def delete_archive(self, archive: str) -> int:
+        """Throw an archive away for good. Raises UnknownInputError, InputError, ResourceError (tried again later)."""
+        ...
+
+    async def finish_deletions(self) -> int:
+        """Throw away what somebody began to throw away; returns how many that were. Needs no owner."""
+        ...
+
+    async def archives(self, session: str | None, limit: int) -> list[ArchiveView]:
+        """Those that are whole, newest first; of one session or of all. limit: -1: any number."""
+        ...
+
+    async def unfinished_archives(self) -> list[ArchiveView]:
+        """What somebody began and did not end, who is not at it any more."""
+        ...
+
+    async def retained(self) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
+        """What the plan of retention looks at, and a key of each transcript."""
+        ...
+
+    async def begin_chore(self, name: str, every_s: float) -> bool:
+        """Whether it is for this process to do what is done once in a while, among all processes of the state."""
+        ...
 
 
 class Store(

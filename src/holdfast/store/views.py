@@ -104,6 +104,32 @@ class SessionView:
     home: str | None = None
     parent: str | None = None
     child_state: str | None = None
+    archived_at_ms: int | None = None  # what was there before was put away then, and nothing followed
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """A transcript that was put away. `state`: as in `lane/states.py`; `why`: "asked", "deleted", "restored over", or a
+    rule of retention; `name`: of its file, below `archives/`.
+    """
+
+    id: str
+    session: str
+    title: str | None
+    state: str
+    why: str
+    by: str
+    at_ms: int
+    bytes: int
+    transcript: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Nothing was done: `why` says what keeps the conversation where it is."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

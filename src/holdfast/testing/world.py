@@ -43,6 +43,7 @@ from holdfast.outbox.delivery import Courier
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.recovery.watching import WatchSettings
 from holdfast.session.entries import text_of
+from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.faults import Faults, Point
 from holdfast.store.views import InputView
 from holdfast.testing.channel import FakeChannel, Received
@@ -331,17 +332,14 @@ class World:
         """
         await self.idle(passing_s=passing_s)
         finals: dict[str, int] = {}
-        by_transcript = {session.transcript: session for session in await self.hf.sessions()}  # keys may share one
-        for session in by_transcript.values():
+        for path, lines in (await self._all_transcripts()).items():
             leaf = None
-            for line in await self.hf.session(session.key).lines():
+            for line in lines:
                 if line.kind == "header":
                     continue
-                assert line.kind == "entry", f"{session.path}: a line of kind {line.kind}: {line.raw!r}"
+                assert line.kind == "entry", f"{path}: a line of kind {line.kind}: {line.raw!r}"
                 begins_anew = line.parent is None and line.type == "custom" and RESET_TYPE.encode() in line.raw
-                assert line.parent == leaf or begins_anew, (
-                    f"{session.path}: {line.id} hangs off {line.parent}, not {leaf}"
-                )
+                assert line.parent == leaf or begins_anew, f"{path}: {line.id} hangs off {line.parent}, not {leaf}"
                 leaf = line.id
                 if line.origin is not None and line.origin.final:
                     for answered in line.origin.inputs:
@@ -353,6 +351,14 @@ class World:
                 assert finals.get(input_id) == 1, f"{finals.get(input_id, 0)} final lines: {await self.story(input_id)}"
         unlabelled = [one.delivery_id for one in self.channel.received if one.label is None]
         assert len(unlabelled) == len(set(unlabelled)), f"sent twice without a label: {self.channel.received}"
+
+    async def _all_transcripts(self) -> dict[str, list[Line]]:
+        """Of sessions, which may share one, and archived ones."""
+        found = {view.path or view.key: await self.hf.session(view.key).lines() for view in await self.hf.sessions()}
+        for archive in await self.hf.archives():
+            path = self.state / "archives" / archive.name
+            found[str(path)] = [read_line(raw) for raw in path.read_bytes().splitlines()]
+        return found
 
     async def story(self, target: str) -> str:
         """What `holdfast why` tells."""

@@ -113,6 +113,11 @@ class Turn:
             self.note("turn.found", detail=finding)
 
     @property
+    def owned(self) -> Owned:
+        """The claim, as the store handed it out; for what is done to the transcript as a whole."""
+        return self._owned
+
+    @property
     def epoch(self) -> Epoch:
         return self._owned.epoch
 

@@ -162,14 +162,20 @@ def _begin_anew(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...], *,
     return baseline
 
 
-def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) -> Baseline:
-    header = SessionHeader(
-        version=FORMAT_VERSION,
-        id=ids.derived_id("session", file.id, ids.nonce()),
-        timestamp=iso(clock.now()),
-        cwd=here().working_folder(),
+def new_header(file: TranscriptFile, clock: Clock) -> bytes:
+    """The first line of a transcript that begins."""
+    return encode_line(
+        SessionHeader(
+            version=FORMAT_VERSION,
+            id=ids.derived_id("session", file.id, ids.nonce()),
+            timestamp=iso(clock.now()),
+            cwd=here().working_folder(),
+        )
     )
-    raw = encode_line(header)
+
+
+def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) -> Baseline:
+    raw = new_header(file, clock)
     file.confirm_held()
     file.record.note_intent(Intent(0, len(raw), zlib.crc32(raw), raw[:64]))
     try:

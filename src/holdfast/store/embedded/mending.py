@@ -55,7 +55,7 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
     path, mark = file.path, ids.nonce()[:12]
     original = path.with_name(f"{path.name}.original-{mark}")
     draft = path.with_name(f".{path.name}.draft-{mark}")
-    _remove_drafts(path)
+    remove_drafts(path)
     mender = Mender(pen.stamp)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = here().open(draft, flags, 0o600)
@@ -71,7 +71,7 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
         durable.sync_data(fd)
         here().try_lock(fd)
         file.confirm_held()
-        _keep_original(path, original)
+        keep_original(path, original)
         os.rename(draft, path)
         durable.sync_folder(path.parent)
     except BaseException:
@@ -89,7 +89,7 @@ def mend(file: TranscriptFile, record: Record, pen: Pen) -> tuple[Record, list[s
     return record, [f"the transcript was mended ({what}); the original is kept as {original.name}" for what in told]
 
 
-def _remove_drafts(path: Path) -> None:
+def remove_drafts(path: Path) -> None:
     """What a killed mender of this transcript has left. The write lock of the transcript is held."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.draft-*"):
         draft.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ class _Written:
         self._waiting.clear()
 
 
-def _keep_original(path: Path, original: Path) -> None:
+def keep_original(path: Path, original: Path) -> None:
     """A second name for the old file, so that it is there at every instant; a copy where links are not to be had."""
     try:
         os.link(path, original)

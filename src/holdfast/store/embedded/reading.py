@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from holdfast.errors import ResourceError
 from holdfast.inbound.child import Child
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
@@ -15,7 +16,9 @@ from holdfast.outbox.outbox import OpenDelivery
 from holdfast.recovery.classify import Owner
 from holdfast.recovery.watching import Mark
 from holdfast.session.lines import Line
+from holdfast.session.retention import Conversation, Kept
 from holdfast.store.embedded import (
+    archive_rows,
     boots,
     child_rows,
     claims,
@@ -28,10 +31,11 @@ from holdfast.store.embedded import (
 )
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.reads import size_of
 from holdfast.store.embedded.record_file import read_report
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_file
-from holdfast.store.views import Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
+from holdfast.store.views import ArchiveView, Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
@@ -142,10 +146,37 @@ class Reading(StoreCore):
 
     async def read_end(self, transcript: str) -> list[Line]:
         path = self.state.path / await self.reads.transcript_path(transcript)
-        return await self.in_thread(read_file, path, END_BYTES)
+        try:
+            return await self.in_thread(read_file, path, END_BYTES)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise ResourceError(f"cannot read {path}: {exc.strerror or exc}") from exc
 
     async def read_mark(self, transcript: str, by: str) -> str | None:
         return await self.reads.ask(lambda conn: session_rows.read_mark(conn, transcript, by))
+
+    async def archives(self, session: str | None, limit: int) -> list[ArchiveView]:
+        return await self.reads.ask(lambda conn: archive_rows.listed(conn, session, limit))
+
+    async def unfinished_archives(self) -> list[ArchiveView]:
+        return await self.reads.ask(archive_rows.unfinished)
+
+    async def retained(self) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
+        def ask(conn: sqlite3.Connection) -> tuple[list[sqlite3.Row], dict[str, str], list[ArchiveView]]:
+            rows = archive_rows.conversations(conn)
+            busy = {row["id"]: archive_rows.in_use(conn, row["id"]) for row in rows}
+            return rows, busy, archive_rows.listed(conn, None, -1)
+
+        rows, busy, archives = await self.reads.ask(ask)
+        found: list[Conversation] = []
+        for row in rows:
+            machine, size = archive_rows.is_machine(row["key"]), size_of(self.state.path / row["path"])
+            used = row["used_by_any"] if machine else row["used"]
+            is_empty = size <= row["fresh_bytes"]
+            found.append(Conversation(row["id"], used, size, busy[row["id"]], machine, is_empty))
+        kept = [Kept(one.id, one.transcript, one.at_ms, one.bytes) for one in archives]
+        return found, kept, {row["id"]: row["key"] for row in rows}
 
     async def timers(self, *, kind: str | None = None) -> list[Timer]:
         return await self.reads.ask(lambda conn: timer_rows.timers(conn, kind))

@@ -194,7 +194,8 @@ class Reads:
             put_away = "select 1 from children c where c.session=s.key and c.archived_at_ms is not null"
             shown = "" if archived or not child_rows.has_table(conn) else f"and not exists({put_away})"
             rows = conn.execute(
-                "select s.key, s.transcript, s.created_at_ms, s.home, s.title, t.path, t.owner_turn, t.owner_lane,"  # noqa: S608
+                "select s.key, s.transcript, s.created_at_ms, s.home, s.title, t.path, t.fresh_bytes,"  # noqa: S608
+                " t.archived_at_ms, t.owner_turn, t.owner_lane,"
                 " (select count(*) from inputs i where i.transcript=t.id and i.state in ('queued', 'running')"
                 "   and i.state='queued') as queued,"
                 " coalesce((select started_at_ms from turns u where u.session=s.key"
@@ -211,10 +212,12 @@ class Reads:
             children = child_rows.of_sessions(conn, (row["key"] for row in rows if ":subagent:" in row["key"]))
             return [
                 SessionView(
-                    row["key"], row["transcript"], str(state_path / row["path"]), _size(state_path / row["path"]),
+                    row["key"], row["transcript"], str(state_path / row["path"]), size_of(state_path / row["path"]),
                     row["owner_turn"], row["owner_lane"], row["queued"], row["used"],
                     pins.get(row["home"] or row["key"]), fallbacks.get(row["key"]), row["title"], row["home"],
                     *_child_facts(children.get(row["key"])),
+                    row["archived_at_ms"]
+                    if size_of(state_path / row["path"]) <= row["fresh_bytes"] else None,
                 )
                 for row in rows
             ]  # fmt: skip
@@ -258,7 +261,8 @@ def _child_facts(child: Child | None) -> tuple[str | None, str | None]:
     return (None, None) if child is None else (child.parent_session, child.state)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """In bytes; 0 for a file that is not there."""
     try:
         return path.stat().st_size
     except OSError:

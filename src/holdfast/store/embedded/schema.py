@@ -25,8 +25,10 @@ create table transcripts(
   epoch_number integer not null default 0, epoch_nonce text not null default '',
   owner_turn text, owner_process text, owner_lane text, owner_lent integer not null default 0, claimed_at_ms integer,
   boot text not null default '', synced_end integer not null default 0, synced_link blob not null default x'',
-  anchor integer not null default 0, anchor_digest blob, fingerprint blob
+  anchor integer not null default 0, anchor_digest blob, fingerprint blob,
+  fresh_bytes integer not null default 0, archived_at_ms integer
 ) strict;
+-- `archived_at_ms`: when what was there before was put away; while the file is `fresh_bytes` long nothing followed.
 create index transcripts_owned on transcripts(owner_lane) where owner_turn is not null;
 
 -- `home`: the key whose transcript this one shares. `title` repeats the newest `session_info` that we have written.
@@ -35,6 +37,17 @@ create table sessions(
   created_at_ms integer not null, updated_at_ms integer not null, home text, title text
 ) strict;
 create index sessions_transcript on sessions(transcript);
+
+-- Transcripts that were put away, in the states of `lane/states.py`; `turn`: whose owner is at it.
+create table archives(
+  id text primary key, transcript text not null, session text not null, name text not null unique,
+  state text not null, why text not null, by text not null, at_ms integer not null, bytes integer not null,
+  turn text not null, title text
+) strict;
+create index archives_transcript on archives(transcript, at_ms);
+
+-- What one process does for all, once in a while, and when it was begun last.
+create table chores(name text primary key, at_ms integer not null) strict;
 
 -- Up to which entry somebody has read, so that the same receipt is not written into the transcript again.
 create table read_marks(

@@ -32,7 +32,7 @@ from holdfast.store.embedded.writer import Job
 
 
 class EmbeddedStore(
-    Claiming, Ending, Marking, Sharing, Delivering, Reading, Remembering, Timing, Spawning, Tidying, Lives
+    Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Tidying
 ):
     """All operations of `store/protocol.py`."""
 

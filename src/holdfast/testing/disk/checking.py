@@ -27,8 +27,14 @@ def rows(state: Path, sql: str, *values: Any) -> list[dict[str, Any]]:
 
 
 def transcripts(state: Path) -> list[Path]:
-    """All of a state; answers kept beside one are none."""
-    return sorted(path for path in (state / "sessions").glob("*/*.jsonl") if ".kept-" not in path.name)
+    """All of a state, archived ones among them; answers kept beside one are none."""
+    return sorted(path for path in (state / "sessions").glob("*/*.jsonl") if ".kept-" not in path.name) + archives(
+        state
+    )
+
+
+def archives(state: Path) -> list[Path]:
+    return sorted((state / "archives").glob("*/*.jsonl"))
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -47,6 +53,15 @@ def check(state: Path, *, accepted: dict[str, str]) -> None:
     for path in transcripts(state):
         check_transcript(entries(path))
     check_inputs(state, accepted)
+    check_archives(state)
+
+
+def check_archives(state: Path) -> None:
+    """Each archive that the ledger tells of is there, and none that it does not tell of; none is half done."""
+    told = rows(state, "select * from archives")
+    assert all(row["state"] == "kept" for row in told), told
+    assert {state / "archives" / row["name"] for row in told} == set(archives(state))
+    assert all(path.stat().st_nlink == 1 for path in archives(state)), "an archive is still in use"
 
 
 def check_transcript(lines: list[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import holdfast
 from holdfast.errors import HoldfastError
 from holdfast.kernel import Holdfast
+from holdfast.recovery import upkeep
 from holdfast.store.embedded.store import EmbeddedStore
 from holdfast.testing.disk import checking, shim
 from holdfast.testing.disk.workloads import KEY, WORKLOADS, Act, Work, nothing, recover
@@ -233,11 +234,13 @@ async def _finish(place: Place) -> None:
         async with hf.turn(KEY, wait_s=5) as turn:
             await turn.append(holdfast.user("afterwards"))
         await work.deliver()
+        await upkeep.finish(hf)
 
 
 async def _recover(place: Place) -> None:
     async with holdfast.open(place.state) as hf:
         await hf.store.recover_dead()
+        assert await upkeep.finish(hf) == 0, "what was finished was not finished"
 
 
 # ── loops ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,11 +17,13 @@ from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
 from holdfast.kernel import Holdfast
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery import upkeep
+from holdfast.store.views import ArchiveView
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.storm import outsider
 from holdfast.turn.turn import Turn
 
-KEY = "agent:main:main"
+KEY, OTHER = "agent:main:main", "agent:main:other"
 LONGEST_REQUEST_S = 0.2
 Tell = Callable[[str, str, str], None]
 """kind ("accepted", "answered", "appended", "delivered"), name, text."""
@@ -145,6 +147,27 @@ async def left_by_an_outsider(work: Work) -> None:
     outsider.tear(Path(path))
 
 
+async def delivered(work: Work) -> None:
+    """An answered turn whose answer has arrived: what may be archived."""
+    await work.whole("first")
+    await work.deliver()
+
+
+async def archived(work: Work) -> None:
+    """A conversation that was put away, and one that has begun in its place."""
+    await delivered(work)
+    await archive(work)
+    await work.whole("second")
+    await work.deliver()
+
+
+async def another(work: Work) -> None:
+    """A conversation of which nothing was promised to anybody."""
+    await work.whole("first")
+    async with work.hf.turn(OTHER, wait_s=5) as turn:
+        await turn.append(holdfast.user("promised to nobody"))
+
+
 # ── acts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -221,6 +244,33 @@ async def deliver(work: Work) -> None:
     await work.deliver()
 
 
+async def archive(work: Work) -> None:
+    made = await work.hf.session(KEY).archive(by="a test", wait_s=5)
+    assert isinstance(made, ArchiveView), made
+
+
+async def archive_and_go_on(work: Work) -> None:
+    await archive(work)
+    await work.whole("second")
+
+
+async def restore(work: Work) -> None:
+    [made] = await work.hf.archives()
+    assert await work.hf.session(KEY).restore(made.id, by="a test", wait_s=5) is None
+
+
+async def delete_archive(work: Work) -> None:
+    made = await work.hf.session(OTHER).archive(by="a test", wait_s=5)
+    assert isinstance(made, ArchiveView), made
+    await work.hf.delete_archive(made.id)
+
+
+async def finish_archives(work: Work) -> None:
+    """What a gateway does for whoever died at it."""
+    await work.hf.store.recover_dead()
+    await upkeep.finish(work.hf)
+
+
 Act = Callable[[Work], Awaitable[None]]
 WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "opening": (None, nothing),
@@ -233,6 +283,9 @@ WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "salvage": (one_turn, salvage_line),
     "salvage beside": (one_turn, salvage_beside),
     "delivery": (one_turn, deliver),
+    "archive": (delivered, archive_and_go_on),
+    "restore": (archived, restore),
+    "deleting an archive": (another, delete_archive),
     "recovery": (unfinished, recover),
     "recovery of a final line": (finished_not_settled, recover),
     "after an outsider": (left_by_an_outsider, take_over),
