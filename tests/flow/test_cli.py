@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -107,6 +107,14 @@ def until_running(holdfast, session: str) -> str:
         if newest and newest[0]["state"] == "running":
             return newest[0]["id"]
     raise AssertionError("it never ran")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.05)
 
 
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,6 +309,75 @@ def test_chat_answers_line_by_line_with_and_without_a_gateway(tmp_path: Path, up
         return said.stdout
 
     assert chat("state") == chat("s") == "echo #1: hello\necho #2: /think two\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [
+        ("sessions", "<&- >&-", 0),
+        ("send agent:main:main hello", ">&- 2>&-", 0),
+        ("send agent:main:main -", "<&-", 1),
+        ("chat", "<&-", 0),
+        ("classify", "<&-", 0),
+    ],
+)
+def test_closed_standard_streams_are_empty_ones(arguments: str, closed: str, code: int) -> None:
+    line = f"{sys.executable} -m holdfast --state s {arguments} {closed}"
+    subprocess.run([*HOLDFAST, "--state", "s", "send", SESSION, "first"], check=True, capture_output=True)
+    said = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert (said.returncode, "Traceback" in said.stderr) == (code, False), said.stderr
+
+
+def test_a_gateway_starts_with_closed_standard_streams_and_puts_no_file_in_their_place(tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -m holdfast --state state up --port 0 <&- >&- 2>&-"
+    process = subprocess.Popen(["sh", "-c", line], cwd=tmp_path)
+    try:
+        until(lambda: (tmp_path / "state" / "gateway.json").exists() or process.poll() is not None)
+        if sys.platform == "linux":
+            assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that takes nothing")
+def test_output_that_cannot_be_written_is_said_in_a_line() -> None:
+    with open("/dev/full", "w") as full:
+        said = subprocess.run(
+            [*HOLDFAST, "--state", "s", "send", SESSION, "hello"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert said.returncode == 1
+    assert said.stderr == "holdfast: standard output cannot be written: No space left on device\n"
+
+
+def test_what_is_left_queued_without_a_gateway_is_not_said_to_go_on(holdfast) -> None:
+    late = holdfast("--state", "s", "send", SESSION, "/slow 30 hello", "--timeout", "0.3")
+    assert (late.code, late.out) == (75, "")
+    assert "no gateway runs on this state" in late.err
+    stored = holdfast("--state", "s", "send", SESSION, "later", "--no-wait")
+    assert stored.code == 0
+    assert stored.out.startswith("in_")
+    assert "no gateway runs on this state" in stored.err
+    assert holdfast("--state", "s", "stop", stored.out.strip()).out.endswith("cancelled\n")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_span_of_time_that_is_none_is_a_usage_error(holdfast, seconds: str) -> None:
+    holdfast("--state", "s", "send", SESSION, "hello")
+    assert holdfast("--state", "s", "send", SESSION, "hello", "--timeout", seconds).code == 2
+    assert holdfast("--state", "s", "model", "pin", SESSION, "demo/demo", "--for", seconds).code == 2
+
+
+def test_a_lane_is_called_by_a_name(holdfast) -> None:
+    for lane in ("", "a b", "a\nb", "a" * 65):
+        said = holdfast("--state", "s", "send", SESSION, "hello", "--lane", lane)
+        assert (said.code, said.err.startswith("holdfast: lane: ")) == (1, True)
+
+
+def test_stop_says_what_it_takes(holdfast) -> None:
+    holdfast("--state", "s", "send", SESSION, "hello")
+    assert "`holdfast inputs` lists them" in holdfast("--state", "s", "stop", SESSION).err
+    assert "`holdfast turns` lists them" in holdfast("--state", "s", "stop", "turn_none").err
 
 
 def test_chat_tells_how_a_line_ended_that_was_not_answered() -> None:

@@ -20,11 +20,13 @@ from holdfast.cli.settings import Settings
 if TYPE_CHECKING:
     from holdfast.config import Config
     from holdfast.inbound.event import InboundEvent
+    from holdfast.store.views import InputView
     from holdfast.turn.events import Subscription
 
 TOKEN_FILE = "token"
 TOKEN_FILE_VARIABLE = "HOLDFAST_GATEWAY_TOKEN_FILE"
 GATEWAY_TRIES = 20
+NOBODY_HERE = "no gateway runs on this state: the next one answers it, or the next command that waits for an answer"
 AGAIN_S = 0.1
 """A gateway that dies under a supervisor is back within a second or two; after that this process does the work."""
 
@@ -85,14 +87,14 @@ async def _ask_here(
                     "try again later"
                 )
             if not wait:
-                return _shown(await hf.input(admission.input_id))
+                return _left(await hf.input(admission.input_id))
             hold = await hf.held()
             if hold is not None:
                 raise TryAgainError(f"input {admission.input_id} is stored, and work is held back: {hold.way_out}")
             telling = asyncio.create_task(_tell(events, admission.input_id, on_event))
             try:
                 left_s = max(0.0, until_mono - time.monotonic())
-                return _shown(await run_until_settled(hf, config, admission.input_id, timeout_s=left_s))
+                return _left(await run_until_settled(hf, config, admission.input_id, timeout_s=left_s))
             finally:
                 events.close()
                 await telling  # what happened last is still to be told
@@ -130,8 +132,9 @@ def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEv
     )
 
 
-def _shown(view: Any) -> dict[str, Any]:
-    """An input as the gateway shows it."""
+def _left(view: InputView) -> dict[str, Any]:
+    """An input as the gateway shows it. One that is left queued says who will answer it: this process ends."""
     import msgspec
 
-    return msgspec.to_builtins(view) | {"settled": view.settled}
+    shown = msgspec.to_builtins(view) | {"settled": view.settled}
+    return shown | {"detail": view.detail or NOBODY_HERE} if view.state == "queued" else shown

@@ -11,7 +11,7 @@ import click
 from holdfast.cli import exit_codes
 from holdfast.cli.lists import limit_option, read, show
 from holdfast.cli.output import local_time, log_plainly, print_json, print_text, shortened
-from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 
 if TYPE_CHECKING:
     from holdfast.inbound.timer import Timer, TimerRun
@@ -111,7 +111,7 @@ def _row(timer: Timer) -> list[str]:
 
 @cron.command()
 @name_argument
-@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
+@click.option("--wait", "wait_s", type=Seconds(min=0), default=0.0, metavar="SECONDS",
               help="Wait so long for the end of the run; without a gateway it runs in this very process.")  # fmt: skip
 @common_options
 @pass_settings

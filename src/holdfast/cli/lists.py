@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -104,10 +104,9 @@ def _child(one: Child) -> list[str]:
 
 def known_state(machine: str, state: str | None) -> str | None:
     """The state asked for, if the table of that machine has it. Raises a usage error that lists those it has."""
-    from holdfast.lane.states import TRANSITIONS
+    from holdfast.lane.states import states_of
 
-    moves: dict[Any, str] = dict(TRANSITIONS[machine])
-    states = sorted({before for before, _ in moves} | set(moves.values()))
+    states = states_of(machine)
     if state is not None and state not in states:
         raise click.UsageError(f"no state {state!r}; there are {', '.join(states)}")
     return state

@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.cli.lists import read
 from holdfast.cli.output import local_time, log_plainly, print_json, print_table, print_text
-from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 from holdfast.cli.stop import user_name
 from holdfast.errors import InputError, ProviderError
 from holdfast.model.cooldown import Cooldown, left_s
@@ -77,7 +77,7 @@ def _pin(pin: Pin) -> list[str]:
 @model.command()
 @click.argument("session")
 @click.argument("model_ref", metavar="MODEL")
-@click.option("--for", "seconds", type=click.FloatRange(min=1), metavar="SECONDS", help="How long. Default: for good.")
+@click.option("--for", "seconds", type=Seconds(min=1), metavar="SECONDS", help="How long. Default: for good.")
 @click.option("--key", "key", default="", metavar="NAME", help="Use this key of the provider and no other.")
 @common_options
 @pass_settings

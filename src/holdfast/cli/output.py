@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import click
 
+from holdfast.errors import HoldfastError
 from holdfast.text import escape_controls, on_one_line
+
+
+class OutputError(HoldfastError):
+    """Standard output took no more: its disk is full, or failed. What was asked for has been done all the same."""
 
 
 def print_json(value: Any) -> None:
@@ -25,9 +31,29 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """A line, whatever is in it: what the terminal cannot show (half an emoji, a foreign encoding) is escaped."""
+    """A line, whatever is in it: what the terminal cannot show (half an emoji, a foreign encoding) is escaped.
+
+    Raises: OutputError; BrokenPipeError where the reader has gone.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+    with _output_refused():
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def flush_output() -> None:
+    """Write what is left. Raises as `print_text`."""
+    with _output_refused():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _output_refused() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as failed:
+        raise OutputError(f"standard output cannot be written: {failed.strerror or failed}") from failed
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:

@@ -9,7 +9,7 @@ import click
 
 from holdfast.cli import exit_codes
 from holdfast.cli.output import print_json, print_table, print_text
-from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 from holdfast.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ SHOWN_MAX = 5
 
 
 @click.command()
-@click.option(
-    "--seconds", type=click.FloatRange(min=10.0), default=60.0, show_default=True, help="How long it may take."
-)
+@click.option("--seconds", type=Seconds(min=10.0), default=60.0, show_default=True, help="How long it may take.")
 @click.option("--keep", is_flag=True, help="Leave the folder of the trial behind.")
 @common_options
 @pass_settings

@@ -10,7 +10,7 @@ import click
 from holdfast.cli import exit_codes
 from holdfast.cli.lists import read
 from holdfast.cli.output import local_time, log_plainly, print_json, print_text
-from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 from holdfast.cli.stop import user_name
 from holdfast.recovery.shown import plan_shown, report_shown
 from holdfast.text import on_one_line
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=0.0,
     metavar="SECONDS",
     help="Watch the turns of living processes for so long; those that show no life for 90 s are closed, too.",

@@ -11,7 +11,7 @@ from holdfast.cli.asking import ask
 from holdfast.cli.exit_codes import DONE, FAILED, TRY_AGAIN
 from holdfast.cli.output import for_people, print_json, print_text
 from holdfast.cli.remote import Message
-from holdfast.cli.settings import Settings, common_options, pass_settings
+from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 from holdfast.ids import nonce
 
 
@@ -25,7 +25,7 @@ from holdfast.ids import nonce
 )
 @click.option("--route", metavar="CHANNEL:TARGET", help="Send the answer there, too, for instance to console:me.")
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key again is the same message [random].")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=600.0, show_default=True)
+@click.option("--timeout", metavar="SECONDS", type=Seconds(min=0.1), default=600.0, show_default=True)
 @common_options
 @pass_settings
 def send(
@@ -52,6 +52,8 @@ def send(
         return exit_code(shown, wait=wait)
     if not wait:
         print_text(shown["id"])
+        if shown.get("detail") and not shown.get("settled", True):
+            click.echo(f"holdfast: {shown['id']} waits: {shown['detail']}", err=True)
         return DONE
     return print_answer(shown, timeout)
 
@@ -61,7 +63,8 @@ def print_answer(shown: dict[str, Any], timeout_s: float) -> int:
     if shown.get("answer"):
         print_text(for_people(shown["answer"]))
     if not shown["settled"]:
-        click.echo(f"holdfast: {shown['id']} is {shown['state']} after {timeout_s:g} s and goes on; ask again with "
+        what_now = f": {shown['detail']}" if shown.get("detail") else " and goes on"
+        click.echo(f"holdfast: {shown['id']} is {shown['state']} after {timeout_s:g} s{what_now}; ask again with "
                    f"`holdfast why {shown['id']}`", err=True)  # fmt: skip
     elif shown["state"] != "answered":
         reason = f": {for_people(shown['detail'])}" if shown.get("detail") else ""

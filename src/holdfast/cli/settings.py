@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from holdfast.errors import InputError
 
 if TYPE_CHECKING:
     from holdfast.config import Loaded
+
+SECONDS_MAX = 10 * 366 * 86_400.0
+"""Ten years: longer than anybody means, and every store and clock can count that far."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,6 +133,19 @@ def common_options(command: F) -> F:
         ),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+class Seconds(click.FloatRange):
+    """An option that is a span of time: a number from `min` on, and not "nan", which every comparison lets pass."""
+
+    def __init__(self, *, min: float) -> None:  # noqa: A002  # click's word
+        super().__init__(min=min, max=SECONDS_MAX)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)

@@ -169,7 +169,7 @@ async def run_until_settled(
                 await working  # it ended by itself: its error says why
             view = await settled
             await worker.stop(config.gateway.drain_s if view.settled else 0.0)
-            return view
+            return view if view.settled else await hf.input(input_id)  # by now it is back in its place in line
         finally:
             settled.cancel()
             await _end(worker, working)
