@@ -24,6 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.inbound.child import END, SPAWN, Child, SpawnLimits
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
+from holdfast.lane.policy import LANE_CHARS_MAX, validate_lane
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, RESET_BY, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.policy import ModelsNow, Pin
@@ -203,7 +204,7 @@ class Holdfast:
         if target.startswith("turn_"):
             view = await self.store.turn(target)
             if view is None:
-                raise UnknownInputError(f"no turn {target!r}")
+                raise UnknownInputError(f"no turn {target!r}; `holdfast turns` lists them")
             input_id = view.input_id
             if view.state == "settled":
                 return f"already {view.outcome or 'settled'}"
@@ -313,7 +314,11 @@ class Holdfast:
         input_id: str | None = None,
         fence_mode: str | None = None,
     ) -> Turn | Busy:
-        """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both."""
+        """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both.
+
+        Raises: as `turn`; InputError: `lane` is no name.
+        """
+        validate_lane(lane)
         transcript = await self.store.transcript_of(session)
         turn_id = ids.new_id("turn")
         request = ClaimRequest(
@@ -562,6 +567,7 @@ def check_event(event: InboundEvent) -> None:
     payload = event.payload
     if not isinstance(payload, dict) or not ("content" in payload or "messages" in payload):
         raise InputError('a payload is {"content": …} or {"messages": […]}')
+    validate_lane(event.lane)
     content = payload.get("content")
     if "content" in payload and not (isinstance(content, str | list) and content):
         raise InputError("an empty message: give it some text or an image")
@@ -569,7 +575,6 @@ def check_event(event: InboundEvent) -> None:
         ("source", event.source),
         ("account", event.account),
         ("key", event.key or ""),
-        ("lane", event.lane),
     ):
         if len(value) > 512 or (not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > 512):
             raise InputError(f"{name} is longer than 512 bytes")
@@ -583,7 +588,7 @@ def check_event(event: InboundEvent) -> None:
 
 def _check_line(message: dict[str, Any]) -> None:
     """Refuse at the door what no transcript line can hold, rather than in the turn. Raises InputTooLargeError."""
-    id, lane = "0" * 48, "0" * 64  # as long as the real ones, or longer
+    id, lane = "0" * 48, "0" * LANE_CHARS_MAX  # as long as the real ones, or longer
     origin = Origin(store=id, turn=id, epoch=2**63, lane=lane, writer="turn", inputs=(id,))
     encode_line(
         stamped(MessageEntry(message=message), id=id, parent=id, timestamp="2026-01-01T00:00:00.000Z", origin=origin)

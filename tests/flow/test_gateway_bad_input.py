@@ -70,6 +70,12 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
     "no text": (MESSAGES, b"{}", 400),
     "a text of another type": (MESSAGES, b'{"text": 7}', 400),
     "a lane of another type": (MESSAGES, b'{"text": "x", "lane": 1}', 400),
+    "a lane without a name": (MESSAGES, b'{"text": "x", "lane": ""}', 400),
+    "a lane that would begin a line of the log": (MESSAGES, b'{"text": "x", "lane": "a\\n[diagnostic]"}', 400),
+    "a lane whose name is too long for a line": (MESSAGES, b'{"text": "x", "lane": "' + b"a" * 65 + b'"}', 400),
+    "a model that no turn could ask": (MESSAGES, b'{"text": "x", "model": "nobody/nothing"}', 404),
+    "a model that is no reference": (MESSAGES, b'{"text": "x", "model": "gpt"}', 404),
+    "a route with line breaks": (MESSAGES, b'{"text": "x", "route": "console:me\\nholdfast:"}', 400),
     "a session that is blank": ("/api/sessions/%20/messages", b'{"text": "x"}', 400),
     "a session with control characters": ("/api/sessions/a%00b/messages", b'{"text": "x"}', 400),
     "a session over 512 bytes": (f"/api/sessions/{'a' * 513}/messages", b'{"text": "x"}', 400),
@@ -195,3 +201,19 @@ async def test_nothing_is_changed_by_get(gateway: Served) -> None:
     async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
         for path in (CHAT, MESSAGES, "/api/turns/turn_0/cancel", "/api/inputs/in_0/cancel"):
             assert (await http.get(path)).status_code in (404, 405), path
+
+
+async def test_a_refusal_names_what_to_change(gateway: Served) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+
+        async def told(path: str, body: Any) -> str:
+            return (await http.post(path, json=body)).json()["error"]["message"]
+
+        assert await told(MESSAGES, {"txt": "hello"}) == (
+            'what is said is missing: {"text": "…"}, or "content" with a text or a list of parts'
+        )
+        assert await told(MESSAGES, {"content": 7}) == "message.content: must be text or a list of parts"
+        assert "set models.providers.nobody.base_url" in await told(MESSAGES, {"text": "x", "model": "nobody/nothing"})
+        listed = await http.get("/api/inputs", params={"state": "done"})
+    assert listed.status_code == 400
+    assert listed.json()["error"]["message"].startswith("state: no state 'done'; there are answered, cancelled, failed")

@@ -202,7 +202,7 @@ def still_running(input_id: str, waited_s: float) -> Refusal:
     """The answer to a caller who has waited long enough."""
     return Refusal(
         409,
-        f"input {input_id} is not settled after {waited_s:.0f} s; it goes on: ask GET /api/inputs/{input_id}",
+        f"input {input_id} is not settled after {waited_s:g} s; it goes on: ask GET /api/inputs/{input_id}",
         "conflict_error",
         "still_running",
         {"retry-after": str(RETRY_AFTER_S)},

@@ -28,7 +28,7 @@ from holdfast.gateway.exchange import Desk, still_running
 from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
 from holdfast.gateway.hooks_api import HookRules, Hooks
-from holdfast.gateway.openai_api import ChatApi, Models
+from holdfast.gateway.openai_api import ChatApi, Models, check_model
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
 from holdfast.gateway.sessions_api import SessionsApi
@@ -38,6 +38,7 @@ from holdfast.inbound.route import Conversation, Kind, Rules
 from holdfast.inbound.route import route as choose_session
 from holdfast.kernel import Holdfast
 from holdfast.lane.queue import Mode
+from holdfast.lane.states import states_of
 from holdfast.recovery.shown import plan_shown, report_shown
 from holdfast.session.key import validate_key
 from holdfast.session.retention import Limits
@@ -85,7 +86,7 @@ def create_app(
     app.include_router(ChatApi(desk, models).router())
     app.include_router(ResponsesApi(hf, desk, models).router())
     app.include_router(SessionsApi(hf, limits).router())
-    _Api(hf, door, EventStreams(hf, closing), closing, channels, routing).add_to(app)
+    _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _add_errors(app)
@@ -97,8 +98,9 @@ class _Api:
 
     def __init__(
         self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event, channels: Collection[str],
-        routing: Rules,
+        routing: Rules, models: Models,
     ) -> None:  # fmt: skip
+        self._models = models
         self._channels = channels
         self._routing = routing
         self._hf = hf
@@ -175,6 +177,7 @@ class _Api:
     async def _take(
         self, request: Request, event: InboundEvent, timeout_s: float, found: Mapping[str, Any] = MappingProxyType({})
     ) -> Response:
+        check_model(self._models, event.model)
         asked = Asked.of(request)
         with self._hf.events.subscribe(session=event.session) as events, await self._door.admit(event, asked) as stay:
             headers = {"x-holdfast-input": stay.view.id}
@@ -205,6 +208,8 @@ class _Api:
 
     async def list_inputs(self, session: str | None = None, state: str | None = None, limit: Limit = 100) -> Response:
         """Inputs, newest first, without what was said: that is shown for each alone."""
+        if state is not None and state not in states_of("input"):
+            raise InputError(f"state: no state {state!r}; there are {', '.join(states_of('input'))}")
         views = await self._hf.inputs(session=session, state=state, limit=limit)
         return json_response({"inputs": [_shown(view, without=("payload", "result")) for view in views]})
 
@@ -289,17 +294,20 @@ def _read_message(session: str, body: dict[str, Any], *, waits: bool, channels: 
     content = body.get("text", body.get("content"))
     if "text" in body and not isinstance(content, str):
         raise InputError("text: must be a string")
+    if not ("text" in body or "content" in body):
+        raise InputError('what is said is missing: {"text": "…"}, or "content" with a text or a list of parts')
     for key in ("lane", "model", "route"):
         if not isinstance(body.get(key, ""), str | None):
             raise InputError(f"{key}: must be a string")
-    message = read_user(content, "text" if "text" in body else "content")
+    message = read_user(content, "text" if "text" in body else "message")
     payload = {"content": message["content"]}
     route = Route.parse(body["route"]) if body.get("route") else None
     if route is not None and route.channel not in channels:
         raise InputError(f"route: no channel {route.channel!r} here; there are: {', '.join(sorted(channels))}")
-    lane, model, queue = body.get("lane") or "main", body.get("model") or None, body.get("queue")
+    lane, model, queue = body.get("lane"), body.get("model") or None, body.get("queue")
     if queue is not None and queue not in get_args(Mode):
         raise InputError(f"queue: must be one of {', '.join(get_args(Mode))}")
+    lane = "main" if lane is None else lane
     return InboundEvent(session, payload, lane=lane, waits=waits, queue=queue, model=model, route=route)
 
 

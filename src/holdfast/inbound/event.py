@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.errors import InputError
 from holdfast.lane.queue import Mode
+from holdfast.text import on_one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,10 @@ class Route:
 
     @classmethod
     def parse(cls, text: str) -> Route:
-        """From "channel:target". Raises InputError."""
+        """From "channel:target". Raises InputError; a target with control characters is none."""
         channel, colon, target = text.partition(":")
+        if on_one_line(text) != text:
+            raise InputError(f"route: {text[:80]!a} holds control characters; leave them out")
         if not (channel and colon and target):
             raise InputError(f'a route is "channel:target", for instance "console:me", not {text!r}')
         return cls(channel, target)

@@ -11,16 +11,37 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from holdfast.errors import InputError
+
 AGING_S = 60.0
 """A machine's input counts like a user's that came so much later. Longer than a usual turn, shorter than patience."""
 
 RANK = {"main": 0, "subagent": 1, "hook": 2, "cron-nested": 3, "cron": 3, "heartbeat": 4, "compaction": 5}
 """Smaller goes first. Lanes not named here rank like a webhook."""
 
+LANE_CHARS_MAX = 64
+"""Of a lane's name. What a line may weigh is checked at the door with the longest one (`kernel.py`)."""
+
 
 def default_widths() -> dict[str, int]:
     """`main` max(4, 2 x cores); `subagent` 8; every other lane 1 (semantics.md 2.3)."""
     return {"main": max(4, 2 * (os.cpu_count() or 1)), "subagent": 8}
+
+
+def validate_lane(lane: str) -> str:
+    """The name itself, if a lane can have it. A name may be new: such a lane has width 1.
+
+    Raises:
+        InputError: not 1 to 64 printable characters without spaces; they stand in log lines and in transcripts as they
+            are.
+    """
+    if not (0 < len(lane) <= LANE_CHARS_MAX) or not lane.isascii() or not lane.isprintable() or " " in lane:
+        shown = ascii(lane if len(lane) <= LANE_CHARS_MAX else lane[:LANE_CHARS_MAX] + "…")
+        raise InputError(
+            f"lane: {shown} is no name of a lane; take 1 to {LANE_CHARS_MAX} ASCII characters without spaces, as in "
+            '"main"'
+        )
+    return lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,12 @@ OUTCOME_EVENT = {
 """Which event leads to which terminal state of an input."""
 
 
+def states_of(machine: str) -> list[str]:
+    """Every state of a table, by name."""
+    moves = TRANSITIONS[machine]
+    return sorted({before for before, _ in moves} | set(moves.values()))
+
+
 class IllegalMoveError(HoldfastError):
     """A state machine was asked for a move its table does not have. Nothing was changed."""
 

@@ -210,12 +210,12 @@ def resolve(
     known = PROVIDERS.get(ALIASES.get(name, name)) or _BY_API.get(settings.api or "")
     if known is None and settings.base_url is None and settings.api in (None, OPENAI):
         raise InputError(
-            f"unknown model provider {name!r} in {ref!r}: set providers.{name}.base_url to its OpenAI-compatible URL, "
-            f"or use one of {', '.join(sorted(PROVIDERS))}"
+            f"unknown model provider {name!r} in {ref!r}: set models.providers.{name}.base_url to its "
+            f"OpenAI-compatible URL, or use one of {', '.join(sorted(PROVIDERS))}"
         )
     api = settings.api or (known.api if known else OPENAI)
     if api not in APIS:
-        raise InputError(f"providers.{name}.api is {api!r}; it must be one of {', '.join(APIS)}")
+        raise InputError(f"models.providers.{name}.api is {api!r}; it must be one of {', '.join(APIS)}")
     base_url = settings.base_url or (known.base_url if known else None)
     return ModelTarget(
         provider=name,
@@ -283,10 +283,10 @@ def _key(
     # A server of one's own is asked without a key unless one was named for it.
     named = bool(settings.api_key_env or settings.api_keys_file)
     if named or (known is not None and not known.keyless and settings.base_url is None):
-        variables = " or ".join(names) or "that providers.NAME.api_key_env names"
+        variables = " or ".join(names) or "that models.providers.NAME.api_key_env names"
         raise ProviderError(
             f"No API key found for provider {name!r}: set the environment variable {variables}, "
-            f"or providers.{name}.api_key in the configuration",
+            f"or models.providers.{name}.api_key in the configuration",
             code="no_api_key",
             provider=name,
             model=model,

@@ -238,7 +238,7 @@ def _bedrock(target: ModelTarget, timeout_s: float) -> Adapter:
         botocore_session=TokenSession() if target.api_key else None, region_name=target.region or None
     )
     if session.region_name is None:
-        raise InputError(f"{target.ref} needs a region: set AWS_REGION or providers.{target.provider}.region")
+        raise InputError(f"{target.ref} needs a region: set AWS_REGION or models.providers.{target.provider}.region")
     client: Any = session.client("bedrock-runtime", config=Config(**config), endpoint_url=target.base_url)
     model = BedrockConverseModel(target.model, provider=BedrockProvider(bedrock_client=client))
 

@@ -122,7 +122,7 @@ class Reads:
 
         view = await self.ask(question)
         if view is None:
-            raise UnknownInputError(f"no input {input_id!r}")
+            raise UnknownInputError(f"no input {input_id!r}; `holdfast inputs` lists them")
         return view
 
     async def cancel_requests(self) -> dict[str, str]:
