@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.context import summary
-from holdfast.context.budget import Budget, count_tokens, estimate_tokens, text_tokens
+from holdfast.context.budget import UNBELIEVABLE, Budget, count_tokens, estimate_tokens, text_tokens
 from holdfast.context.compaction import Cut, choose_cut
 from holdfast.context.plan import SUMMARY_HEAD, plan
 from holdfast.context.repair import INTERRUPTED, Message
@@ -196,4 +196,6 @@ def test_parts_of_a_conversation_are_bounded(said: list[Message], tokens_max: in
 def test_the_providers_count_stands_for_everything_up_to_its_answer(said: list[Message], counted: int) -> None:
     answer = {"role": "assistant", "content": [{"type": "text", "text": "x"}], "usage": {"input": counted, "output": 3}}
     later = {"role": "user", "content": [{"type": "text", "text": "more"}]}
-    assert count_tokens([*said, answer, later]) == counted + 3 + estimate_tokens(later)
+    estimated = sum(map(estimate_tokens, [*said, answer]))
+    believed = counted + 3 if counted + 3 >= estimated // UNBELIEVABLE else estimated
+    assert count_tokens([*said, answer, later]) == believed + estimate_tokens(later)

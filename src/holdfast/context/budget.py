@@ -15,6 +15,7 @@ from holdfast.context.repair import FAILED_STOPS, Message
 BYTES_PER_TOKEN = 3  # UTF-8; English has about 4 and Chinese 3, so the estimate errs on the safe side
 IMAGE_TOKENS = 1_600  # the most that the large providers count for an image of the usual size
 MESSAGE_TOKENS = 4  # role and separators
+UNBELIEVABLE = 6  # our estimates are at most so many times too high: 18 bytes a token
 
 OUTPUT_TOKENS_RESERVED = 16_384
 """Kept free in the window for the answer (semantics.md 2.8: reserveTokens)."""
@@ -79,15 +80,15 @@ def text_tokens(text: str) -> int:
 def count_tokens(messages: Sequence[Message]) -> int:
     """What a context costs, by its providers' own count where there is one.
 
-    Of answers from before a compaction the plan shows no count: they were given with another context.
+    Of answers from before a compaction the plan shows no count: they were given with another context. A count so low
+    that no text has so few tokens (some servers count only what was new to them) is not believed.
     """
-    after = 0
-    for message in reversed(messages):
-        counted = counted_by_provider(message)
-        if counted:
-            return counted + after
-        after += estimate_tokens(message)
-    return after
+    estimates = [estimate_tokens(message) for message in messages]
+    at = next((at for at in reversed(range(len(messages))) if counted_by_provider(messages[at])), None)
+    if at is None:
+        return sum(estimates)
+    counted, estimated = counted_by_provider(messages[at]), sum(estimates[: at + 1])
+    return (counted if counted >= estimated // UNBELIEVABLE else estimated) + sum(estimates[at + 1 :])
 
 
 def counted_by_provider(message: Message) -> int:

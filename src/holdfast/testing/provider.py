@@ -4,8 +4,8 @@
         stub.play(Scene(wire.openai("Hello")), Scene(wire.openai("Hel", finish=None), end="cut"))
         client = AsyncOpenAI(base_url=stub.url, api_key="any")
 
-Each request is answered by the next scene. `wire.py` writes the bodies of answers, `mishaps.py` scenes of what can go
-wrong, for each interface. What came in is in `stub.requests`.
+Each request is answered by the next scene, once they are used up by what `otherwise` says. `wire.py` writes the bodies
+of answers, `mishaps.py` scenes of what can go wrong, for each interface. What came in is in `stub.requests`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -50,9 +50,14 @@ class SeenRequest:
 
 
 class ProviderStub:
-    """An HTTP/1.1 server on a free loopback port, for use as an async context manager."""
+    """An HTTP/1.1 server on a free loopback port, for use as an async context manager.
 
-    def __init__(self) -> None:
+    Args:
+        otherwise: makes the answer to a request for which there is no scene; None: a server error.
+    """
+
+    def __init__(self, otherwise: Callable[[SeenRequest], Scene] | None = None) -> None:
+        self._otherwise = otherwise or (lambda _: _OUT_OF_SCENES)
         self.requests: list[SeenRequest] = []
         self._scenes: deque[Scene] = deque()
         self._server: asyncio.Server | None = None
@@ -106,7 +111,7 @@ class ProviderStub:
             self.requests.append(request)
             async with self._arrived:
                 self._arrived.notify_all()
-            scene = self._scenes.popleft() if self._scenes else _OUT_OF_SCENES
+            scene = self._scenes.popleft() if self._scenes else self._otherwise(request)
             await self._play_one(scene, reader, writer)
         except ConnectionError:
             self._gone.set()  # the client left in the middle, which is its right
