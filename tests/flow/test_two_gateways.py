@@ -14,6 +14,7 @@ import pytest
 
 import holdfast
 from holdfast.cli.main import run
+from holdfast.gateway.address import read_address
 from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import Served, served
@@ -186,3 +187,19 @@ async def test_senders_whose_messages_wait_at_a_restart_are_told_once_unless_ano
     async with served(tmp_path, model=model, channels=[channel]):
         await channel.arrived(5)
     assert [got.text for got in channel.received].count("late") == 3
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_commands_find_the_gateway_that_is_left(tmp_path: Path, killed: bool) -> None:
+    """The newest is in `gateway.json`. It leaves, or is killed: then the other one is told of again."""
+    state = tmp_path / "state"
+    async with started(state, "--port", "0") as one, started(state, "--port", "0") as two:
+        assert json.loads((state / "gateway.json").read_text())["pid"] == two.process.pid
+        (two.process.kill if killed else two.process.terminate)()
+        await two.process.wait()
+        async with asyncio.timeout(START_S):
+            while (told := read_address(state)) is None or told.pid != one.process.pid:  # noqa: ASYNC110  # a file
+                await asyncio.sleep(0.05)
+        one.process.terminate()
+        await one.process.wait()
+        assert not (state / "gateway.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import secrets
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from holdfast.errors import ResourceError
 TOKEN_BYTES = 32
 ADDRESS_FILE = "gateway.json"
 BACKLOG = 2048
+LOOK_S = 1.0
+CONNECT_S = 1.0
 
 
 class PortTakenError(Exception):
@@ -178,6 +182,33 @@ def remove_address(state: Path, address: Address) -> None:
     """Take the file away, unless another gateway has written its own meanwhile."""
     if read_address(state) == address:
         (state / ADDRESS_FILE).unlink(missing_ok=True)
+
+
+async def keep_told(state: Path, address: Address) -> None:
+    """Until cancelled: tell of this gateway again where the one that was told of last has gone.
+
+    Of several gateways on a state the newest is in the file, and takes it away when it leaves; one that was killed
+    leaves it behind. Without this, commands would find no gateway and work by themselves, with their own environment.
+    """
+    while True:
+        await asyncio.sleep(LOOK_S)
+        told = read_address(state)
+        if told == address or (told is not None and await _somebody_listens(told)):
+            continue
+        with suppress(OSError):  # a disk that is full or read-only for a while: the next look tries again
+            write_address(state, address)
+
+
+async def _somebody_listens(told: Address) -> bool:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(told.host, told.port)
+    except TimeoutError:
+        return True  # it is there, and slow or stopped
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _write(path: Path, text: str) -> None:

@@ -107,12 +107,15 @@ async def _serve(
             ):
                 here = server.reachable_at(host)
                 address.write_address(state, here)
+                telling = asyncio.create_task(address.keep_told(state, here), name="address")
                 try:
                     _greet(say, here, state, token_file, token if is_new else None)
                     if hold is not None:
                         say(f"Work is held back: {hold.way_out}.")
                     return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)
                 finally:
+                    telling.cancel()
+                    await asyncio.gather(telling, return_exceptions=True)
                     address.remove_address(state, here)
 
 
