@@ -249,8 +249,22 @@ class Holdfast:
     async def wait_child(self, child_id: str, timeout_s: float | None = None) -> tuple[Child, InputView]:
         """A sub-agent once its work is over, or as it is after `timeout_s`, and the input whose end is its own.
 
-        For programs. A turn that waits for its own child keeps its session and its lane slot meanwhile.
+        A turn that waits for its child keeps its session and lends its lane slot meanwhile.
+
+        Raises:
+            UnknownInputError: no such sub-agent. WaitRingError: it waits, by others, for this very turn.
         """
+        turn = current_turn.get()
+        if turn is None:
+            return await self._watch_child(child_id, timeout_s)
+        wait = await self.store.begin_waiting((await self.child(child_id)).session, turn)
+        self.work_arrived.set()  # its slot is free
+        try:
+            return await self._watch_child(child_id, timeout_s)
+        finally:
+            self.store.end_waiting(wait, turn)
+
+    async def _watch_child(self, child_id: str, timeout_s: float | None) -> tuple[Child, InputView]:
         deadline = None if timeout_s is None else self.clock.mono() + timeout_s
         while True:
             child = await self.child(child_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast.cli.main import run
 from holdfast.errors import ProviderError
 from holdfast.inbound.child import Child, Refused, SpawnLimits
 from holdfast.inbound.children import Children
@@ -459,6 +461,33 @@ async def is_put_away(world: World, child: Child) -> bool:
     return (await world.hf.child(child.id)).archived_at_ms is not None
 
 
+async def test_a_turn_that_waits_for_its_child_lends_its_slot_and_no_ring_is_waited_in(tmp_path: Path) -> None:
+    """One slot for everybody: the child has it while its parent waits; what would wait for the parent is refused."""
+    rings: list[str] = []
+
+    async def wait_for_parent(_: ToolCall) -> str:
+        try:
+            async with world.hf.turn(MAIN, wait_s=5):
+                return "had it"
+        except holdfast.WaitRingError as refused:
+            rings.append(str(refused))
+            return "refused"
+
+    tool = Tool(ToolSpec("wait", "Waits.", {"type": "object"}), wait_for_parent)
+    model = answering(work=Reply(calls=[("wait", {})]))
+    async with World(tmp_path, model=model, spawns=LIMITS, tools=[tool], limits=lanes(subagent=1)) as world:
+        async with world.hf.turn(MAIN, lane="subagent") as turn:
+            child = await turn.spawn("work")
+            assert isinstance(child, Child)
+            await world.pass_time(2)
+            assert (await world.hf.child(child.id)).state == "queued", "its parent has the only slot"
+            after, view = await world.hf.wait_child(child.id, 60)
+            assert (after.state, view.answer) == ("ended", "begun")
+        [ring] = rings
+        assert "whose owner waits for it" in ring
+        await world.idle(passing_s=5)
+
+
 async def test_a_program_spawns_in_a_turn_waits_and_asks_why(tmp_path: Path) -> None:
     async with World(tmp_path, spawns=LIMITS) as world:
         async with world.hf.turn("agent:main:program") as turn:
@@ -478,3 +507,47 @@ async def test_a_program_spawns_in_a_turn_waits_and_asks_why(tmp_path: Path) -> 
         await world.saw("re: [Sub-agent 'another'")
         with pytest.raises(holdfast.UnknownInputError, match="no sub-agent"):
             await world.hf.child("child_0")
+
+
+# ── at the terminal ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def at_the_terminal(world: World, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """What a command prints as JSON about the state of a world that is closed."""
+    capsys.readouterr()
+    assert run([*words, "--state", str(world.state), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+async def spawn_and_stop(tmp_path: Path) -> World:
+    """A state with a child that was answered and one that was stopped by itself."""
+    world = World(tmp_path, model=answering(begin=spawns("work")), spawns=LIMITS)
+    async with world:
+        await world.inbound(MAIN, "begin")
+        await world.idle(passing_s=5)
+        world.model.hold()
+        other = await world.hf.session("agent:main:other").spawn("more work", label="more")
+        assert isinstance(other, Child)
+        assert await world.hf.cancel(other.id, by="alice") == "requested"
+        world.model.release()
+        await world.idle(passing_s=5)
+    return world
+
+
+def test_commands_tell_of_sub_agents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = asyncio.run(spawn_and_stop(tmp_path))
+    found = at_the_terminal(world, capsys, "children")
+    assert sorted((one["label"], one["state"], one["outcome"]) for one in found) == [
+        ("more", "announced", "cancelled"), ("work", "announced", "answered"),
+    ]  # fmt: skip
+    [mine] = at_the_terminal(world, capsys, "children", "--session", MAIN)
+    assert mine["label"] == "work"
+    assert at_the_terminal(world, capsys, "children", "--open") == []
+    of = {one["key"]: (one["parent"], one["child_state"]) for one in at_the_terminal(world, capsys, "sessions")}
+    assert of[MAIN] == (None, None)
+    assert of[mine["session"]] == (MAIN, "announced")
+    told = at_the_terminal(world, capsys, "why", mine["id"])
+    assert (told["kind"], told["state"]) == ("child", "announced")
+    assert "spawned by agent:main:main" in told["lines"][0]["text"]
+    stopped = at_the_terminal(world, capsys, "stop", mine["id"])
+    assert stopped["result"] == "already announced"

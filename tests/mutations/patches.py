@@ -136,6 +136,27 @@ MUTATIONS = (
         "faults/test_crash_table.py::test_an_unanswered_call_gets_an_interrupted_result_and_its_tool_is_not_run_again",
     ),
     Mutation(
+        "a sub-agent is made although its parent's turn has lost its session",
+        "store/embedded/child_rows.py",
+        "    owns = parent.turn is None or conn.execute(",
+        "    owns = parent.turn is None or True or conn.execute(",
+        "conformance/test_embedded.py::TestEmbedded::test_only_the_turn_that_owns_its_session_spawns_in_its_name",
+    ),
+    Mutation(
+        "the end of a sub-agent has another name in each process",
+        "inbound/child.py",
+        "        child.parent_session, payload, source=END, key=child.id, lane=end_lane(child.rights), waits=True,",
+        "        child.parent_session, payload, source=END, key=None, lane=end_lane(child.rights), waits=True,",
+        "faults/test_children_die.py::test_a_process_may_die_between_any_two_steps_of_a_sub_agent",
+    ),
+    Mutation(
+        "a sub-agent has ended although its own are at work",
+        "store/embedded/child_rows.py",
+        "                 where k.parent_input is not null and k.state='open') as is_over,",
+        "                 where k.parent_input is not null and k.state='never') as is_over,",
+        "property/test_children.py",
+    ),
+    Mutation(
         "a missing sentinel counts as dead",
         "store/embedded/sentinel.py",
         '    except FileNotFoundError:\n        return "unknown"\n',

@@ -322,3 +322,35 @@ idle_minutes = 5
 def test_bindings_that_cannot_decide_are_faults(write) -> None:
     file = write('[bindings.one]\nagent = "nobody"\nchannel = "slack"\n[identities]\neve = []\n')
     assert [fault.split(":")[0] for fault in faults_of(file)] == ["bindings.one.agent", "identities.eve"]
+
+
+def test_what_may_be_spawned_follows_from_the_file_and_its_agents(write) -> None:
+    limits = load_config(
+        write(
+            """
+[models]
+default = "openai/gpt-5"
+fallbacks = ["openai/gpt-4"]
+[agents.writer]
+model = "anthropic/claude"
+[subagents]
+depth_max = 2
+model = "openai/small"
+models = ["openai/large"]
+agents = ["writer"]
+timeout_s = 60
+"""
+        ),
+        {},
+    ).spawn_limits()
+    assert (limits.depth_max, limits.timeout_s, limits.agents, limits.model) == (2, 60, ("writer",), "openai/small")
+    assert set(limits.models or ()) == {
+        "openai/gpt-5", "openai/gpt-4", "anthropic/claude", "openai/small", "openai/large",
+    }  # fmt: skip
+    usual = Config().spawn_limits()
+    assert (usual.depth_max, usual.per_session_max, usual.per_turn_max, usual.timeout_s) == (1, 5, 10, 3600)
+
+
+def test_a_sub_agents_session_gets_no_heartbeat(write) -> None:
+    path = write('[heartbeat]\nevery = "30m"\nsession = "agent:main:subagent:0123"\n')
+    assert "sub-agent" in str(faults_of(path))

@@ -367,6 +367,19 @@ class ChildStore(Protocol):
         """Close a child whose work is over: "announce" (by that input of its parent) or "hush". False: it is closed."""
         ...
 
+    async def begin_waiting(self, session: str, turn: str) -> str:
+        """A turn is about to wait for what goes on in another session: it lends its lane slot. Returns the name of the
+        wait, for `end_waiting`.
+
+        Raises:
+            WaitRingError: what goes on there waits, by others, for this very turn. Nothing was noted.
+        """
+        ...
+
+    def end_waiting(self, wait: str, turn: str) -> None:
+        """It waits no longer. Nobody waits for this."""
+        ...
+
     async def archive_children(self, before_ms: int) -> int:
         """Leave the sessions of children that were closed before a time out of lists. Returns how many; nothing of them
         is thrown away.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 
+from holdfast import ids
+from holdfast.errors import WaitRingError
 from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.session.key import validate_key
-from holdfast.store.embedded import child_rows
+from holdfast.store.embedded import child_rows, claims
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.writer import Job
 
@@ -55,6 +58,34 @@ class Spawning(StoreCore):
         done = await self.writer.submit(Job(run))
         self.options.faults("child.after_commit")
         return done
+
+    async def begin_waiting(self, session: str, turn: str) -> str:
+        wait, now_ms = ids.new_id("w"), self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> list[str]:
+            transcript = conn.execute("select transcript from sessions where key=?", (session,)).fetchone()[0]
+            ring = claims.begin_wait(conn, wait, self.process, transcript, turn, now_ms)
+            if not ring:
+                claims.lend_slot(conn, turn, True)
+            return ring
+
+        try:
+            ring = await self.writer.submit(Job(run))
+        except asyncio.CancelledError:
+            self.end_waiting(wait, turn)  # it is noted all the same
+            raise
+        if ring:
+            raise WaitRingError(f"turn {turn} would wait for session {session!r}, whose owner waits for it: "
+                                f"{' -> '.join(ring)}")  # fmt: skip
+        self.tell_of_free_slot()
+        return wait
+
+    def end_waiting(self, wait: str, turn: str) -> None:
+        def run(conn: sqlite3.Connection) -> None:
+            claims.end_wait(conn, wait)
+            claims.lend_slot(conn, turn, False)
+
+        self.writer.post(run)
 
     async def archive_children(self, before_ms: int) -> int:
         now_ms = self.now_ms()
