@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -856,6 +857,11 @@ class Config(Section):
             widths=own.widths,
             dm_scope=own.dm_scope or self.session.dm_scope,
         )
+
+    def limits(self) -> LaneLimits:
+        """Widths and depths of the lanes, and of those of agents that have their own."""
+        own = {name: agent.widths for name, agent in self.agents.items() if agent.widths}
+        return replace(self.lanes.limits(), agents=own)
 
     def reset_policy(self, agent: str, kind: SessionType) -> ResetPolicy:
         """When conversations of an agent begin anew, for a type of session: the most specific table that says

@@ -83,7 +83,7 @@ async def open_handle(
         state,
         fence_mode=config.session.fence_mode,
         clock=parts.clock,
-        limits=config.lanes.limits(),
+        limits=config.limits(),
         acquire_timeout_ms=config.session.write_lock.acquire_timeout_ms,
         max_hold_ms=config.session.write_lock.max_hold_ms,
         lock_protocol=config.session.lock_protocol,
@@ -108,13 +108,13 @@ async def open_worker(
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
         hf.commands = Commands(
-            hf, model_of=lambda session: _agents(config)(session).model, check_model=models.client_for
+            hf, model_of=lambda session: _agents(config, hf.state)(session).model, check_model=models.client_for
         )
         runner = Runner(
             hf,
             commands=hf.commands,
             client_for=models,
-            agent_for=_agents(config),
+            agent_for=_agents(config, hf.state),
             toolbox=Toolbox([*built_in_tools(hf.clock), spawn_tool(hf), *parts.tools]),
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
@@ -122,7 +122,7 @@ async def open_worker(
         )
         run_input = with_resets(hf, with_child_ends(runner.run), _reset_policies(config))
         run_input = with_announcements(with_fresh_starts(hf, run_input))
-        yield Worker(hf, run_input, limits=config.lanes.limits(), fence_mode_for=_fence_modes(config)), models
+        yield Worker(hf, run_input, limits=config.limits(), fence_mode_for=_fence_modes(config)), models
 
 
 def _fence_modes(config: Config) -> Callable[[str], str | None]:
@@ -133,9 +133,10 @@ def _reset_policies(config: Config) -> Callable[[str], ResetPolicy]:
     return lambda session: config.reset_policy(parse_key(session).agent, type_of(session))
 
 
-def _agents(config: Config) -> Callable[[str], AgentSettings]:
+def _agents(config: Config, state: str) -> Callable[[str], AgentSettings]:
     def agent_for(session: str) -> AgentSettings:
-        agent = config.agent(parse_key(session).agent)
+        key = parse_key(session)
+        agent = config.agent(key.agent)
         return AgentSettings(
             agent.model or config.models.default,
             agent.fallbacks or (),
@@ -144,6 +145,8 @@ def _agents(config: Config) -> Callable[[str], AgentSettings]:
             config.models.retry_s,
             config.models.notices,
             config.models.notice_route,
+            agent.tools,
+            agent.workspace or str(Path(state) / "agents" / key.folder / "workspace"),
         )
 
     return agent_for

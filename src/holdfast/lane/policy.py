@@ -52,11 +52,17 @@ class LaneLimits:
         widths: turns at once per lane; a lane not named has width 1.
         depth_max: inputs that may wait per lane (all sessions together).
         per_session_max: inputs that may wait per session, behind the one that runs or is about to.
+        agents: by agent, widths of lanes for its turns alone; what is not named is as wide as the lane.
     """
 
     widths: Mapping[str, int] = field(default_factory=default_widths)
     depth_max: int = 200
     per_session_max: int = 20
+    agents: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def agent_width(self, agent: str, lane: str) -> int | None:
+        """How many of the lane's turns may be this agent's at once; None: as many as the lane is wide."""
+        return self.agents.get(agent, {}).get(lane)
 
     def width(self, lane: str) -> int:
         return max(1, self.widths.get(lane, 1))
@@ -78,6 +84,12 @@ class Waiting:
     blocked: bool = False
     solo: bool = False
     quiet_in_s: float = 0.0
+    agent: str = ""
+
+
+def slot_of(lane: str, agent: str) -> str:
+    """The name under which an agent's own turns of a lane are counted beside the lane's."""
+    return f"{lane}@{agent}"
 
 
 def rank(lane: str, waited_s: float) -> int:
@@ -132,17 +144,27 @@ def overtaker(lane: str, yielded: int, waiting: Iterable[Waiting]) -> str | None
 def choose(
     waiting: Iterable[Waiting], running: Mapping[str, int], limits: LaneLimits, solo_running: bool
 ) -> list[Waiting]:
-    """All inputs that may start now, best first: head of a free transcript's line, with a free slot in its lane.
+    """All inputs that may start now, best first: head of a free transcript's line, with a free slot in its lane, and of
+    those that its agent may have there.
+
+    Args:
+        running: turns by lane, and by `slot_of` lane and agent where agents have widths of their own.
 
     Inputs that are re-run one at a time (`solo`) start only while no other such input runs.
     """
-    free = {lane: limits.width(lane) - count for lane, count in running.items()}
+    free = {lane: limits.width(lane) - count for lane, count in running.items() if "@" not in lane}
     chosen: list[Waiting] = []
     for one in heads(waiting):
         if one.blocked or one.quiet_in_s > 0 or (one.solo and solo_running):
             continue
         if free.setdefault(one.lane, limits.width(one.lane)) <= 0:
             continue
+        own_width = limits.agent_width(one.agent, one.lane)
+        if own_width is not None:
+            slot = slot_of(one.lane, one.agent)
+            if free.setdefault(slot, own_width - running.get(slot, 0)) <= 0:
+                continue
+            free[slot] -= 1
         free[one.lane] -= 1
         solo_running = solo_running or one.solo
         chosen.append(one)

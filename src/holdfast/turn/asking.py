@@ -49,6 +49,8 @@ class AgentSettings:
         retry_s: how long after a first failure models are asked again when nobody else can answer; 0: not at all.
         notices: "owner", "everywhere" or "off": who is told that another model answers.
         notice_route: the owner's own "channel:target"; None: where the message came from, unless that is a group.
+        tools: those it may use, by name; None: all.
+        workspace: the folder its tools work in; empty: none was named.
     """
 
     model: str = "demo/demo"
@@ -58,6 +60,8 @@ class AgentSettings:
     retry_s: float = RETRY_TOTAL_S
     notices: str = "owner"
     notice_route: str | None = None
+    tools: tuple[str, ...] | None = None
+    workspace: str = ""
 
 
 class Models(Protocol):

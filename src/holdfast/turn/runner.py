@@ -60,6 +60,8 @@ class _Work:
 
     view: InputView
     asking: Asking
+    toolbox: Toolbox  # of its agent
+    workspace: str
     client_tools: dict[str, ToolSpec]
     settings: dict[str, Any]
     system: str | None
@@ -137,7 +139,7 @@ class Runner:
                 return
             await turn.append(entry)  # synced: the calls are on disk before a tool starts
             for call in calls:
-                await self._run_tool(turn, call)
+                await self._run_tool(turn, work, call)
             if await turn.gives_way():
                 return
             await turn.take_in("steer")
@@ -152,7 +154,8 @@ class Runner:
         asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item)
         system = "\n\n".join(text for text in (agent.system, view.payload.get("system")) if text) or None
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
-        work = _Work(view, asking, tools, dict(view.payload.get("settings") or {}), system)
+        box = self._toolbox.only(agent.tools)
+        work = _Work(view, asking, box, agent.workspace, tools, dict(view.payload.get("settings") or {}), system)
         work.is_fresh = view.payload.get("context") == "fresh"
         return work
 
@@ -177,12 +180,12 @@ class Runner:
         if work.view.queue in ("collect", "interrupt"):
             await turn.take_in("merge")
         for pending in await turn.pending_calls():
-            tool = self._toolbox.find(pending.call["name"])
+            tool = work.toolbox.find(pending.call["name"])
             is_ours = tool is not None and pending.call["name"] not in work.client_tools
             if pending.may_have_started and not (tool is not None and tool.restart_safe):
                 await turn.append_interrupted(pending.call)
             elif is_ours:  # also one that stood beside a client's call, when the answer was handed over
-                await self._run_tool(turn, pending.call)
+                await self._run_tool(turn, work, pending.call)
 
     async def _ask(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One model call. A context that its provider refuses as too long is shortened, and the same model asked once
@@ -260,7 +263,7 @@ class Runner:
             if fitted.outcome == "trimmed":
                 turn.note("turn.trimmed", dropped=fitted.dropped, tokens=tokens)
         work.tokens = tokens
-        ours = self._toolbox.specs(turn.session, turn.lane)
+        ours = work.toolbox.specs(turn.session, turn.lane)
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
         return ModelRequest(model, messages, work.system, tools, work.settings)
 
@@ -351,13 +354,13 @@ class Runner:
 
     # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _run_tool(self, turn: Turn, call: Mapping[str, Any]) -> None:
+    async def _run_tool(self, turn: Turn, work: _Work, call: Mapping[str, Any]) -> None:
         """Look at the epoch again, run, write the result. The write lock is free while the tool runs."""
         await turn.check()
         arguments = call.get("arguments") or {}
         turn.note("turn.tool_call", id=call["id"], name=call["name"])
         turn.publish("turn.tool_arguments", id=call["id"], name=call["name"], arguments=arguments)
-        limit_s = self._toolbox.limit_s(call["name"], self._limits.tool_seconds_max)
+        limit_s = work.toolbox.limit_s(call["name"], self._limits.tool_seconds_max)
         turn.begins("tool", call["name"], limit_s=limit_s)
 
         def say(text: str) -> None:
@@ -369,10 +372,10 @@ class Runner:
 
         asked = ToolCall(
             call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch, turn.rights, say,
-            wait_for_person,
+            wait_for_person, work.workspace,
         )  # fmt: skip
         try:
-            result = await self._toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
+            result = await work.toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
         except asyncio.CancelledError:
             if turn.is_to_stop:  # else its process ends, and the next attempt sees to the call
                 await turn.append(made.tool_result(call["id"], call["name"], _stopped_text(turn), is_error=True))

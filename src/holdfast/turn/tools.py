@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class ToolCall:
     Args:
         rights: the lane whose rights count: the turn's own, and for a sub-agent that of the conversation above it.
         say: tells whoever watches what the tool has to say meanwhile, and that it goes on.
+        workspace: the folder of the agent, made by whoever first writes to it; empty: none was named.
         wait_for_person: says that from now on the tool waits for a person, who may take as long as they like.
     """
 
@@ -44,6 +45,7 @@ class ToolCall:
     rights: str = "main"
     say: Callable[[str], None] = _say_nothing
     wait_for_person: Callable[[str], None] = _say_nothing
+    workspace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,12 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools = {tool.spec.name: tool for tool in tools}
+
+    def only(self, names: Collection[str] | None) -> Toolbox:
+        """Those of an agent that may use these alone; None: all. A name without a tool is no fault."""
+        if names is None:
+            return self
+        return Toolbox(tool for name, tool in self._tools.items() if name in names)
 
     def specs(self, session: str, lane: str) -> list[ToolSpec]:
         """What a model is shown in a turn of this session and lane."""

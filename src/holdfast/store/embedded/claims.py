@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from holdfast import ids
-from holdfast.lane.policy import LaneLimits
+from holdfast.lane.policy import LaneLimits, slot_of
 from holdfast.model.policy import NOTHING_KNOWN, ModelFacts
 from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
+from holdfast.session.key import parse_key
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.embedded import inbox, model_rows
 from holdfast.store.embedded.holding import Claim, TranscriptFile
@@ -207,6 +209,9 @@ def claim(
         return Busy(
             "lane", f"lane {request.lane!r}: {slots} of {limits.width(request.lane)} slots taken", raised=raised
         )
+    full = _agent_is_full(conn, request, limits)
+    if full is not None:
+        return Busy("lane", full, raised=raised)
     epoch = Epoch(number, request.nonce)
     conn.execute(
         "update transcripts set epoch_number=?, epoch_nonce=?, owner_turn=?, owner_process=?, owner_lane=?,"
@@ -271,6 +276,26 @@ def _slots_taken(conn: sqlite3.Connection, request: ClaimRequest) -> int:
         "select count(*) from transcripts where owner_turn is not null and owner_lane=? and owner_lent=0 and id<>?",
         (request.lane, request.transcript),
     ).fetchone()[0]
+
+
+def _agent_is_full(conn: sqlite3.Connection, request: ClaimRequest, limits: LaneLimits) -> str | None:
+    """Why the turn's agent may have no more turns in its lane, in words; None: it may."""
+    agent = parse_key(request.session).agent if limits.agents else ""
+    width = limits.agent_width(agent, request.lane)
+    if width is None:
+        return None
+    slots = running_of_agents(conn, but_for=request.transcript).get(slot_of(request.lane, agent), 0)
+    return f"lane {request.lane!r}: {slots} of {width} slots of agent {agent} taken" if slots >= width else None
+
+
+def running_of_agents(conn: sqlite3.Connection, *, but_for: str = "") -> dict[str, int]:
+    """How many turns each agent has in each lane, by `slot_of`; without the one on the transcript `but_for`."""
+    rows = conn.execute(
+        "select t.owner_lane, u.session from transcripts t join turns u on u.id=t.owner_turn"
+        " where t.owner_turn is not null and t.owner_lent=0 and t.id<>?",
+        (but_for,),
+    )
+    return dict(Counter(slot_of(row[0], parse_key(row[1]).agent) for row in rows))
 
 
 def predecessor_of(conn: sqlite3.Connection, row: sqlite3.Row) -> Predecessor:

@@ -20,12 +20,13 @@ from holdfast.lane.queue import Arrival
 from holdfast.outbox.message import MOVED_ON_NOTE, Outcome, plan_deliveries
 from holdfast.session.entries import text_of
 from holdfast.session.fence import Epoch
+from holdfast.session.key import parse_key
 
 CHARGED_ATTEMPTS_MAX = 3
 # Without what the owner's turn has taken in: it ends with that turn, or is in its place again once that has gone.
 _WAITING = """
 select i.seq, i.id, i.transcript, i.lane, coalesce(y.at_ms, i.accepted_at_ms) as since_ms, i.solo,
-i.accepted_at_ms, i.debounce_ms, t.owner_turn is not null as blocked
+i.accepted_at_ms, i.debounce_ms, i.session, t.owner_turn is not null as blocked
 from inputs i join transcripts t on t.id=i.transcript left join yields y on y.input=i.id
 where i.state in ('queued', 'running') and i.state='queued' and (i.joined is null or i.joined is not t.owner_turn)"""
 _WAITING_ON = _WAITING + " and i.transcript=?"
@@ -227,8 +228,10 @@ def recall_attempt(conn: sqlite3.Connection, input_id: str, offset: int) -> None
     )
 
 
-def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None) -> list[Waiting]:
-    """Pictures of the queued inputs, for the policy."""
+def waiting(
+    conn: sqlite3.Connection, now_ms: int, transcript: str | None = None, *, with_agents: bool = False
+) -> list[Waiting]:
+    """Pictures of the queued inputs, for the policy; with their agents only where that is asked for."""
     found = conn.execute(_WAITING) if transcript is None else conn.execute(_WAITING_ON, (transcript,))
     rows = found.fetchall()
     arrivals: dict[str, list[tuple[int, int]]] = {}
@@ -240,6 +243,7 @@ def waiting(conn: sqlite3.Connection, now_ms: int, transcript: str | None = None
         Waiting(
             row["seq"], row["id"], row["transcript"], row["lane"], max(0, now_ms - row["since_ms"]) / 1000,
             bool(row["blocked"]), bool(row["solo"]), quiet_in_s[row["transcript"]] if row["debounce_ms"] else 0.0,
+            parse_key(row["session"]).agent if with_agents else "",
         )
         for row in rows
     ]  # fmt: skip

@@ -199,7 +199,7 @@ class Reading(StoreCore):
         return await self.reads.ask(lambda conn: child_rows.last_word(conn, input_id))
 
     async def queue(self) -> tuple[list[Waiting], dict[str, int], bool]:
-        return await self.reads.queue(self.now_ms())
+        return await self.reads.queue(self.now_ms(), with_agents=bool(self.options.limits.agents))
 
     async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]:
         wanted = tuple(sessions)

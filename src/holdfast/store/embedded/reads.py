@@ -100,9 +100,9 @@ class Reads:
 
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def queue(self, now_ms: int) -> tuple[list[Waiting], dict[str, int], bool]:
-        """Waiting inputs (none while work is held back), running turns per lane, and whether an input that is re-run
-        alone is running.
+    async def queue(self, now_ms: int, *, with_agents: bool = False) -> tuple[list[Waiting], dict[str, int], bool]:
+        """Waiting inputs (none while work is held back), running turns per lane (with agents by `slot_of`, too), and
+        whether an input that is re-run alone is running.
         """
 
         def question(conn: sqlite3.Connection) -> tuple[list[Waiting], dict[str, int], bool]:
@@ -110,7 +110,9 @@ class Reads:
                 "select owner_lane, count(*) from transcripts where owner_turn is not null and owner_lent=0 group by 1"
             )
             running = {row[0]: row[1] for row in rows}
-            waiting = inbox.waiting(conn, now_ms) if boots.held(conn) is None else []
+            if with_agents:
+                running |= claims.running_of_agents(conn)
+            waiting = inbox.waiting(conn, now_ms, with_agents=with_agents) if boots.held(conn) is None else []
             return waiting, running, claims.is_solo_running(conn)
 
         return await self.ask(question)
