@@ -593,6 +593,38 @@ def test_a_taken_port_ends_with_69_and_names_its_holder(holdfast, up: Up) -> Non
     assert str(up.process.pid) in said.stderr
 
 
+def test_a_second_gateway_on_the_same_port_is_told_that_one_is_already_running_on_this_state(up: Up) -> None:
+    port = str(up.address()["port"])
+    said = subprocess.run([*HOLDFAST, "--state", str(up.state), "up", "--port", port], capture_output=True, text=True)
+    assert said.returncode == 69
+    assert f"already running on this state, {up.state} (pid {up.process.pid}," in said.stderr
+    assert up.process.poll() is None
+
+
+def test_what_is_looked_for_in_another_state_than_the_gateways_is_told_so(
+    holdfast, up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holdfast("--state", "other", "send", SESSION, "hello")
+    before = {path: path.read_bytes() for path in up.state.rglob("*.jsonl")}
+    with socket.socket() as silent:  # a port that is ours, and where nobody listens
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HOLDFAST_GATEWAY_PORT", str(silent.getsockname()[1]))
+        lost = holdfast("--state", "other", "recover", "agent:main:lost")
+    assert lost.code == 1
+    assert "no session 'agent:main:lost' in " in lost.err
+    assert "another state" not in lost.err
+    monkeypatch.setenv("HOLDFAST_GATEWAY_PORT", str(up.address()["port"]))
+    for command in (["recover"], ["recover", "--dry-run"], ["transcript"], ["why"]):
+        said = holdfast("--state", "other", *command, "agent:main:lost")
+        assert said.code == 1
+        assert "the gateway uses another state directory than other" in said.err
+        assert f"pid {up.process.pid}" in said.err
+    assert holdfast("--state", "other", "recover", SESSION).code == 0
+    own = holdfast("--state", str(up.state), "recover", "agent:main:lost")
+    assert (own.code, "another state" in own.err) == (1, False)
+    assert {path: path.read_bytes() for path in up.state.rglob("*.jsonl")} == before
+
+
 def test_a_port_that_another_program_holds_ends_with_69_too() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from holdfast.errors import ProviderError
 from holdfast.inbound.event import Accepted, InboundEvent, LaneFull, Route
 from holdfast.lane.queue import QueueSettings
 from holdfast.model.client import ToolSpec
+from holdfast.testing.holder import holding, kill
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World
 from holdfast.turn.tools import Tool, ToolCall
@@ -287,6 +289,34 @@ async def test_a_kill_at_any_point_of_a_shared_turn_loses_and_repeats_nothing(
                 break
             died += 1
     assert died > 2
+
+
+async def test_who_waits_for_an_owner_that_shows_no_life_is_told_who_it_is(tmp_path: Path) -> None:
+    async with World(tmp_path, model=ScriptedModel("Here.")) as world, holding(str(world.state), SESSION) as holder:
+        holder.send_signal(signal.SIGSTOP)
+        waiting = await world.inbound(SESSION, "anybody there?")
+        await world.pass_time(75)
+        [told] = await world.saw("held by")
+        assert f"pid {holder.pid}), run turn_" in told.text
+        assert "no life for " in told.text
+        assert (await world.hf.input(waiting)).state == "queued"
+        await kill(holder)
+        while not (await world.hf.input(waiting)).settled:  # a look a second, each with the time that threads need
+            await world.pass_time(1)
+            await asyncio.sleep(0.01)
+        assert (await world.hf.input(waiting)).answer == "Here."
+        assert await world.hf.store.tell_of_holder(waiting, "(too late)") == 0
+
+
+async def test_who_waits_for_a_turn_that_works_is_told_of_no_holder(tmp_path: Path) -> None:
+    model = ScriptedModel(otherwise=lambda _: "Yes.")
+    async with World(tmp_path, model=model, queue=QueueSettings(mode="followup", debounce_ms=0)) as world:
+        await busy(world, model, 1)
+        await world.pass_time(75)
+        await world.saw("Still busy")
+        model.release()
+        await world.idle()
+        assert [one.text for one in world.channel.received if "held by" in one.text] == []
 
 
 async def test_of_two_processes_only_the_owner_takes_in_what_waits(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from holdfast.cli.another_state import telling_of_another_state
 from holdfast.cli.output import local_time, log_plainly, print_json, print_table, shortened
 from holdfast.cli.settings import Settings, common_options, pass_settings
 
@@ -35,7 +36,8 @@ def read(settings: Settings, ask: Callable[[Holdfast], Awaitable[T]]) -> T:
         async with holdfast.open_reader(settings.existing_state()) as hf:
             return await ask(hf)
 
-    return asyncio.run(go())
+    with telling_of_another_state(settings):
+        return asyncio.run(go())
 
 
 def show(

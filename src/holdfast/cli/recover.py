@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import exit_codes
+from holdfast.cli.another_state import telling_of_another_state
 from holdfast.cli.lists import read
 from holdfast.cli.output import local_time, log_plainly, print_json, print_text
 from holdfast.cli.settings import Seconds, Settings, common_options, pass_settings
 from holdfast.cli.stop import user_name
+from holdfast.errors import UnknownSessionError
 from holdfast.recovery.shown import plan_shown, report_shown
 from holdfast.text import on_one_line
 
@@ -54,7 +56,8 @@ def recover(settings: Settings, session: str | None, dry_run: bool, wait_s: floa
         _show_plan(settings, plan, hold)
         return exit_codes.FAILED if plan.actions or hold is not None else exit_codes.DONE
     settings.stand_beside_openclaw()
-    report, released = asyncio.run(_recover(settings, session, wait_s, ask, release))
+    with telling_of_another_state(settings):
+        report, released = asyncio.run(_recover(settings, session, wait_s, ask, release))
     _show_report(settings, report, released)
     left = report.outcome == "ineffective" or report.hold is not None
     return exit_codes.FAILED if left else exit_codes.DONE
@@ -64,7 +67,14 @@ def _orderer(ask: bool) -> str | None:
     return f"holdfast recover ({user_name()})" if ask else None
 
 
+async def _raise_if_unknown(hf: Holdfast, session: str | None) -> None:
+    """Nothing to do in a session that does not exist is no success: it was looked for in the wrong place."""
+    if session is not None and await hf.store.find_transcript(session) is None:
+        raise UnknownSessionError(f"no session {session!r} in {hf.state}; `holdfast sessions` lists them")
+
+
 async def _plan(hf: Holdfast, session: str | None, ask: bool) -> tuple[Plan, Hold | None]:
+    await _raise_if_unknown(hf, session)
     return await hf.plan_recovery(session, ask=_orderer(ask)), await hf.held()
 
 
@@ -75,6 +85,7 @@ async def _recover(
 
     log_plainly()
     async with holdfast.open(settings.existing_state(), kind="cli", **settings.lock_terms()) as hf:
+        await _raise_if_unknown(hf, session)
         released = await hf.release() if release else None
         return await hf.recover(session, wait_s=wait_s, ask=_orderer(ask)), released
 

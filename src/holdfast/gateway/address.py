@@ -80,11 +80,16 @@ def find_holder(port: int, state: Path) -> str:
     """Who listens on a port: our own gateway by its address file, else the process as the kernel shows it (Linux)."""
     told = read_address(state)
     if told is not None and told.port == port and os.path.exists(f"/proc/{told.pid}" if _has_proc() else "/"):
-        return f"the gateway of this state (pid {told.pid}, started {told.started_at})"
+        return f"a gateway that is already running on this state, {state} (pid {told.pid}, started {told.started_at})"
+    return describe_listener(port) or "another process"
+
+
+def describe_listener(port: int) -> str | None:
+    """The process that listens on a port, as the kernel shows it to us (Linux), for people; None: it cannot be seen."""
     for inode in _listening_inodes(port):
         for pid in _owners(inode):
             return f"pid {pid} ({_command(pid)})"
-    return "another process"
+    return None
 
 
 def _has_proc() -> bool:

@@ -15,6 +15,7 @@ from holdfast.errors import (
     OwnershipLostError,
     ResourceError,
     SessionBusyError,
+    SessionWriteLockTimeoutError,
     TurnCancelledError,
     TurnStalledError,
 )
@@ -31,6 +32,8 @@ TOLD_MAX = 500
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
 LINE_WAIT_S = 60.0
+STILL_S = 45.0
+"""Three beats that did not come: an owner that misses them stands still, whatever it waits for."""
 RETRY_S = 1.0
 """How long a transcript is left alone when a turn on it could not be had, or be carried on, for now."""
 log = logging.getLogger("holdfast.lane")
@@ -170,8 +173,8 @@ class Worker:
             if not isinstance(turn, Busy):
                 self._owned.add(one.transcript)
                 await self._run_owned(turn, view)
-        except SessionBusyError:
-            return  # still somebody else's; the queue is looked at again
+        except SessionBusyError as busy:  # still somebody else's; the queue is looked at again
+            await self._tell_if_held_up(one, busy)
         except Exception as exc:
             duration_ms = int((self._hf.clock.mono() - began) * 1000)
             log.warning(
@@ -179,6 +182,29 @@ class Worker:
                 one.lane, duration_ms, type(exc).__name__, on_one_line(str(exc)), exc_info=not _is_expected(exc),
             )  # fmt: skip
             await self._see_to(one, exc)
+
+    async def _tell_if_held_up(self, one: Waiting, busy: SessionBusyError) -> None:
+        """An owner that lives and shows no life keeps a conversation until its term is over: whoever has waited long
+        behind it is told who that is.
+        """
+        owner = next((owner for owner in await self._hf.store.owners() if owner.transcript == one.transcript), None)
+        if owner is None or owner.is_ours:
+            return
+        _, still_s = await self._hf.store.watch_owner(owner)
+        if still_s >= STILL_S:
+            who = f"process {owner.process} (pid {owner.pid}), run {owner.turn}"
+            await self._tell_of_holder(one.id, who, f"which has shown no life for {still_s:.0f} s")
+            log.warning("session %s: held up by %s, no life for %.0f s; input %s has waited %.0f s behind it",
+                        on_one_line(busy.session), who, still_s, one.id, busy.waited_s)  # fmt: skip
+
+    async def _tell_of_holder(self, input_id: str, who: str, since: str) -> None:
+        """A failure to tell is not a failure of the input: it is tried again with the next wait."""
+        text = f"(Your message is kept and waits: this conversation is held by {who}, {since}. It will be answered.)"
+        try:
+            if await self._hf.store.tell_of_holder(input_id, text):
+                self._hf.answers_arrived.set()
+        except ResourceError as exc:
+            log.error("the sender of input %s could not be told that it waits: %s", input_id, exc)
 
     async def _see_to(self, one: Waiting, exc: Exception) -> None:
         """Of an error that has left the input open: what may pass is tried again later, the rest ends the input."""
@@ -193,6 +219,9 @@ class Worker:
             except ResourceError as refused:
                 exc = refused
                 log.error("input %s could not be ended yet: %s", one.id, refused)
+        if isinstance(exc, SessionWriteLockTimeoutError) and not has_begun:
+            since = f"which has kept its file locked for more than {exc.timeout_ms / 1000:g} s"
+            await self._tell_of_holder(one.id, f"process {exc.holder}", since)
         if isinstance(exc, CoordinationError | ResourceError):
             await self._hf.clock.sleep(RETRY_S)
 

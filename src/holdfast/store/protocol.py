@@ -212,6 +212,10 @@ class LaneStore(Protocol):
         """Tell the senders of these inputs that they wait, once for each turn they wait behind; how many were told."""
         ...
 
+    async def tell_of_holder(self, input_id: str, text: str) -> int:
+        """Tell the sender of an input that waits who holds its conversation up, once; 1 if that is new, else 0."""
+        ...
+
     async def tell_of_draining(self) -> int:
         """Tell the senders whose messages wait that this gateway restarts, unless another one goes on; how many."""
         ...

@@ -22,7 +22,7 @@ from holdfast.outbox.message import Outcome
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.session_rows import home_of
 
-WAITING_PART, DROPPED_PART, DRAINING_PART = -1, -2, -3
+WAITING_PART, DROPPED_PART, DRAINING_PART, HELD_PART = -1, -2, -3, -4
 """Parts of an answer count from 0; a notice beside it is none of them."""
 _QUEUED = """
 select i.* from inputs i join transcripts t on t.id=i.transcript where i.state in ('queued', 'running')
@@ -279,6 +279,14 @@ def tell_of_draining(conn: sqlite3.Connection, process: str, now_ms: int) -> int
         text = f"(Restarting; {_messages_wait(row['waiting'])} and will be answered afterwards.)"
         told += _notice(conn, row, DRAINING_PART, ("draining", process), text, now_ms)
     return told
+
+
+def tell_of_holder(conn: sqlite3.Connection, input_id: str, text: str, now_ms: int) -> int:
+    """Tell the sender of an input who holds its conversation up, once. Returns 1 if that is new, else 0."""
+    row = inbox.by_id(conn, input_id)
+    if row is None or row["state"] != "queued" or row["route_channel"] is None or row["waits"]:
+        return 0
+    return _notice(conn, row, HELD_PART, ("held", input_id), text, now_ms)
 
 
 def _messages_wait(count: int) -> str:

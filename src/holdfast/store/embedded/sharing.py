@@ -65,6 +65,11 @@ class Sharing(StoreCore):
             return 0
         return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, waiting, now_ms)))
 
+    async def tell_of_holder(self, input_id: str, text: str) -> int:
+        """Tell the sender of an input that waits who holds its conversation up, once."""
+        now_ms = self.now_ms()
+        return await self.writer.submit(Job(lambda conn: queueing.tell_of_holder(conn, input_id, text, now_ms)))
+
     async def tell_of_draining(self) -> int:
         """Tell the senders whose messages wait that this gateway restarts, unless another one goes on."""
         now_ms = self.now_ms()

@@ -57,6 +57,8 @@ async def hand_over(world: World, one: InputName) -> None:
         return  # nobody acknowledged it
     if "id" in answer:
         one.id = answer["id"]
+        if one.name in world.paced and len(world.processes) > 1:
+            await world.pace(answer["id"])
     else:
         world.errors[one.name] = f"refused: {answer['refused']}: {answer['text']}"
 

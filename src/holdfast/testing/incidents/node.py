@@ -37,6 +37,7 @@ from holdfast.lane.worker import Worker
 from holdfast.model.client import ToolSpec
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery.classify import UNCLEAN_BOOTS_MAX
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
 from holdfast.session.ownership import Busy
@@ -71,6 +72,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     lock_protocol: str = "none"
     kill_nth: int = 0
     context_window: int = 128_000
+    acquire_timeout_ms: int | None = None
 
 
 class Switch:
@@ -111,6 +113,7 @@ class Node(TimerOrders):
         self._worker: Worker | None = None
         self._courier: Courier | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._kept: Turn | None = None
 
     @property
     def _hf(self) -> Holdfast:
@@ -139,6 +142,7 @@ class Node(TimerOrders):
                 faults=self._switch,
                 lock_protocol=self._spec.lock_protocol,
                 processes=taken_for_openclaw,
+                acquire_timeout_ms=self._spec.acquire_timeout_ms,
             )
         )
         if self._around_store is not None:
@@ -256,7 +260,14 @@ class Node(TimerOrders):
         turn = await self._hf.claim(session, wait_s=30.0)
         if isinstance(turn, Busy):
             raise HoldfastError(f"session {session} is not free: {turn.holder}")
+        self._kept = turn
         return turn.id
+
+    async def let_go(self) -> None:
+        """End the turn that was kept."""
+        if self._kept is not None:
+            await self._hf.close_turn(self._kept, None)
+            self._kept = None
 
     async def spawn(self, session: str, task: str) -> dict[str, Any]:
         """The turn that a session is in gives a task to a sub-agent; without one, a program does in its name."""
@@ -396,6 +407,11 @@ class Node(TimerOrders):
             raise OSError(number, os.strerror(number))
 
         self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
+
+    async def boot(self) -> str | None:
+        """Begin as a gateway does; why work is held back, if it is."""
+        hold = await self._hf.store.begin_boot(UNCLEAN_BOOTS_MAX)
+        return None if hold is None else hold.reason
 
     def has_stopped(self) -> bool:
         """Whether the ledger has failed, which ends a gateway's process."""

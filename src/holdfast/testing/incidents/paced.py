@@ -37,7 +37,10 @@ class Journal:
 
     def write(self, **row: Any) -> None:
         """One row in one write, so that a process killed afterwards has said it whole."""
-        stamp = {"process": self._process, "at_ms": epoch_ms(self._clock.now()), "real_s": time.monotonic()}
+        stamp = {
+            "process": self._process, "at_ms": epoch_ms(self._clock.now()), "real_s": time.monotonic(),
+            "cpu_s": time.process_time(),
+        }  # fmt: skip
         fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, json.dumps({**stamp, **row}, default=str).encode() + b"\n")

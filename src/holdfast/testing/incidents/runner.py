@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.testing.incidents import compacting, conversing, facts, verbs, words
+from holdfast.testing.incidents import commands, compacting, conversing, facts, verbs, words
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
 from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
 BACKENDS = ("embedded", "postgres")
-SCENARIO_MAX_S = 60.0
+SCENARIO_MAX_S = 120.0
 SWEEP_POINTS_MAX = 200
 ENDS_A_PROCESS = {"kill", "process_start", "block_loop"}
 DECIDES_A_SEND = {"deliver_begin", "deliver_ok", "deliver_fail", "deliver_unknown"}
@@ -138,7 +138,7 @@ class _Progress:
 
 async def _live(world: World, incident: Incident, live: _Progress) -> str | None:
     """All steps, then the rest of the world to its end, then the facts. What was seen at the first that fails."""
-    if incident.all_steps[0].verb != "process_start":
+    if incident.all_steps[0].verb not in ("process_start", "repair_command"):
         await world.start(first_process(incident))
     if any(step.args.get("when") == "slow preparation" for step in incident.steps):
         await world.process().do("prepare_slowly")
@@ -172,6 +172,9 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
     world.paced = frozenset(inputs[turn] for turn in decided)
     if any(step.verb == "lock_leave" for step in steps):
         world.lock_protocol = "openclaw"
+    world.holds_locks = any(step.verb == "lock_hold" for step in steps)
+    facts_asked = [(one.fact, one.args) for one in incident.expected]
+    world.by_people = commands.are_run_by_people([one.verb for one in steps], facts_asked, [one.args for one in steps])
     for step in incident.setup:
         if "models" in step.args:
             world.models = models_of(step.args["models"])
@@ -183,6 +186,8 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
             world.job_limit_s = int(step.args["job_limit_s"])
         if "queue_cap" in step.args:
             world.per_session_max = int(step.args["queue_cap"])
+    if any(words.holds_for_hours(step.verb, step.args) for step in steps):
+        world.acquire_timeout_ms = 60_000 // verbs.REAL_PACE
     if any("|" in step.args.get("text", "") for step in steps if step.verb == "model_stream_end"):
         world.text_max = conversing.TEXT_MAX_OF_PARTS
     return world

@@ -48,8 +48,8 @@ class TimerOrders:
     def _now_ms(self) -> int:
         return epoch_ms(self._hf.clock.now())
 
-    async def timer_runs(self, timer: str) -> list[dict[str, Any]]:
-        """Runs and skips of a timer, oldest first."""
+    async def timer_runs(self, timer: str | None) -> list[dict[str, Any]]:
+        """Runs and skips of a timer, or of all, oldest first."""
         return [asdict(one) for one in await self._hf.store.timer_runs(timer=timer, limit=ROWS_MAX)][::-1]
 
     async def announcements(self) -> dict[str, str]:

@@ -18,7 +18,8 @@ async def cron_fire(world: World, args: Args) -> None:
     session, job = world.key(args["session"]), f"{args['job']}"
     for number in range(int(args.get("repeat", 1))):
         to = f"test:{world.key(heard_in(world, args))}"
-        at_ms = await world.process().do("make_job_due", job=job, session=session, to=to, timeout_s=world.job_limit_s)
+        process = world.process(world.home(args))
+        at_ms = await process.do("make_job_due", job=job, session=session, to=to, timeout_s=world.job_limit_s)
 
         async def fired(at_ms: int = at_ms) -> dict[str, Any] | None:
             runs = await world.process().do("timer_runs", timer=f"cron:{job}")
@@ -59,7 +60,7 @@ def heard_in(world: World, args: Args) -> str:
 async def name_input(world: World, name: str, session: str, lane: str, input_id: str | None) -> None:
     world.inputs[name] = InputName(name, session, lane, name, "G", time.monotonic(), input_id)
     if input_id is not None and name in world.paced:
-        await world.process().do("pace", input_ids=[input_id])
+        await world.pace(input_id)
 
 
 async def find_heartbeats(world: World) -> None:

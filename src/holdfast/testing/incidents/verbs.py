@@ -19,6 +19,7 @@ from holdfast.clock import iso
 from holdfast.session.key import file_stem
 from holdfast.testing.incidents import words
 from holdfast.testing.incidents.child_verbs import child_run_done, finish_a_run
+from holdfast.testing.incidents.commands import hold_work, repair_command, run_command, start_by_people
 from holdfast.testing.incidents.compacting import compaction, store_write
 from holdfast.testing.incidents.conversing import (
     abort,
@@ -100,6 +101,11 @@ async def metadata_touch(world: World, args: Args) -> None:
 async def read_only_access(world: World, args: Args) -> None:
     """A reader with a process of its own if it has a name, else any gateway's history view."""
     by = args.get("by")
+    if by == "CLI" and args.get("op") == "list":
+        said = await run_command(world, world.state, "sessions")
+        if said.code:
+            raise WorldError(f"the sessions cannot be listed: {said.err}")
+        return
     if by is not None and by not in world.processes and world.in_processes:
         await world.start(by)
     process = world.process(by if by in world.processes else None)
@@ -120,6 +126,9 @@ REAL_PACE = 10
 async def lock_hold(world: World, args: Args) -> None:
     """A process stands inside the write lock while its disk takes so long."""
     await made_transcript(world, args["session"])
+    if words.holds_for_hours("lock_hold", args):
+        await stand_still_inside(world, args)
+        return
     if args["by"] not in world.processes:
         await world.start(args["by"], apart=True)
     seconds = float(args.get("seconds", args.get("payload_delay_s", 0)))
@@ -130,6 +139,45 @@ async def lock_hold(world: World, args: Args) -> None:
         return bool(world.journal("holding"))
 
     await world.until(held, f"{args['by']} to hold the write lock")
+
+
+async def stand_still_inside(world: World, args: Args) -> None:
+    """A process stops, as a whole, in the middle of an append of its own turn, with the write lock in its hand."""
+    process = world.processes[args["by"]]
+    if not isinstance(process, Child):
+        raise ScenarioError("only a process of its own can stand still")
+    turn = await process.do("keep", session=world.key(args["session"]))
+    await process.do("stop_at", points=["append.after_intent"])
+    appending = process.do("append_in_turn", turn=turn, kind="custom", text="wedged")
+    world.tasks.append(asyncio.create_task(appending))
+
+    async def stopped() -> bool:
+        return process.stands_still
+
+    await world.until(stopped, f"{args['by']} to stand still", ticks=0)
+    world.standing[args["by"]] = process
+    del world.processes[args["by"]]
+
+
+async def let_them_stand(world: World) -> None:
+    """What the living do while somebody stands still: ten minutes stand for hours, in which they would only look again
+    once a second. Then whoever stood still goes on, as if no time had passed, and ends its turn.
+    """
+    seconds = min(world.still_s, STANDING_S_MAX)
+    steps = int(seconds // UNKNOWN_TICKS)
+    seconds = float(steps * UNKNOWN_TICKS)
+    for _ in range(steps):
+        await world.pass_time(UNKNOWN_TICKS)
+    for name, process in world.standing.items():
+        process.go_on()
+        await process.do("advance", seconds=seconds)
+        await process.do("free", on=True)
+        await process.do("let_go")
+        world.processes[name] = process
+    world.standing.clear()
+
+
+STANDING_S_MAX = 600.0
 
 
 async def lock_leave(world: World, args: Args) -> None:
@@ -265,7 +313,10 @@ async def process_start(world: World, args: Args) -> None:
         for other in set(world.homes.values()) - {home}:
             world.untouched[other] = files_of(world.folder / other)
         world.homes[args["name"]] = home
-    await world.start(args["name"])
+    if world.by_people:
+        await start_by_people(world, args["name"], args["kind"])
+    else:
+        await world.start(args["name"])
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -362,7 +413,12 @@ async def advance_clock(world: World, args: Args) -> None:
 
 
 async def block_loop(world: World, args: Args) -> None:
-    """The process stands still, as a whole, just before it writes the answer; time passes without it."""
+    """The process stands still, as a whole, just before it writes the answer; time passes without it. One that stands
+    still already does so until everything that the others can do is done.
+    """
+    if args.get("process") in world.standing:
+        world.still_s = float(args["seconds"])
+        return
     process = next(iter(world.processes.values()))
     if not isinstance(process, Child):
         raise ScenarioError("only a process of its own can stand still")
@@ -386,6 +442,9 @@ async def configure(world: World, args: Args) -> None:
         link.symlink_to(target.name)
     if args.get("stale_writer_claim") == "finished_run":
         await finish_a_run(world, args["session"])
+    if args.get("state") == "wedged":
+        await made_transcript(world, args["session"])
+        await hold_work(world)
     for key in args:
         if key not in words.CONFIGURE:
             raise ScenarioError(f"unknown option {key!r}")
@@ -398,6 +457,9 @@ async def await_idle(world: World, args: Args) -> None:
     for process in world.processes.values():
         if process.alive:
             await process.do("free", on=True)
+
+    if world.standing:
+        await let_them_stand(world)
 
     async def idle() -> bool:
         if any(row["state"] in ("queued", "running") for row in await world.ledger("inputs")):
@@ -435,7 +497,8 @@ TABLE: dict[str, Verb] = {
     "model_stream_chunk": model_stream_chunk, "model_stream_end": model_stream_end,
     "model_stream_stall": model_stream_stall, "owned_append": owned_append, "owned_rewrite": owned_rewrite,
     "process_start": process_start, "provider_error": provider_error, "read_only_access": read_only_access,
-    "redeliver": redeliver, "reset_session": reset_session, "restart": restart, "start_turn": start_turn,
+    "redeliver": redeliver, "repair_command": repair_command, "reset_session": reset_session, "restart": restart,
+    "start_turn": start_turn,
     "stop_graceful": stop_graceful,
     "store_write": store_write, "switch_model": switch_model,
     "tool_begin": tool_begin, "tool_end": tool_end,

@@ -163,6 +163,7 @@ LOG_RECORDS: dict[str, str] = {
     "lock_release_failed": r"^lock file .* could not be removed",
     "maintenance_deferred": r"^compaction \S+ of session \S+ deferred: it waits for \d+ before it",
     "late_write_rejected": r"^compaction of session \S+ in turn \S+ came to nothing, no summary was written",
+    "destination_changed": r"(^|; )(ineffective|not_needed): ",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -192,13 +193,11 @@ def word_table() -> str:
 
 WAITING_FOR_VERB: dict[str, str] = {
     "watchdog_scan": "stuck-session watchdog",
-    "repair_command": "repair commands",
     "tool_progress": "stuck-session watchdog",
 }
 
 WAITING_FOR_FACT: dict[str, str] = {
     "cpu_idle": "measuring waits",
-    "second_owner_refused": "a second gateway's refusal",
 }
 
 WAITING_FOR_CONFIGURE: dict[str, str] = {
@@ -206,7 +205,6 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "reload": "reloading the configuration",
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
-    "state": "repair commands",
     "index_entries": "session index",
 }
 CONFIGURE = frozenset(
@@ -223,6 +221,7 @@ CONFIGURE = frozenset(
         "queue_cap",
         "queue_mode",
         "session",
+        "state",
     }
 )
 
@@ -232,11 +231,15 @@ WAITING_FOR_LOG: dict[str, str] = {
     "recovery_verified": "stuck-session watchdog",
     "recovery_abort": "stuck-session watchdog",
     "aborted_by_user": "stuck-session watchdog",
-    "destination_changed": "repair commands",
 }
 
 LOCK_HOLD_MAX_S = 60.0
-"""Waits for the write lock are measured on real time, so nobody here holds one for hours."""
+"""Waits for the write lock are measured on real time: who holds one for longer is a process that stands still."""
+
+
+def holds_for_hours(verb: str, args: dict[str, Any]) -> bool:
+    return verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S
+
 
 NOT_APPLICABLE: dict[tuple[str, str, str], str] = {
     ("metadata_touch", "kind", "inode"): "an inode that changes under the same bytes is a network share's; "
@@ -248,6 +251,8 @@ NOT_APPLICABLE: dict[tuple[str, str, str], str] = {
 def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[str, dict[str, Any]]]) -> str | None:
     """The first feature that a scenario needs and that does not exist yet."""
     for verb, args in steps:
+        if verb == "repair_command" and args["name"] == "doctor_fix":
+            return "repair commands"
         if verb in WAITING_FOR_VERB:
             return WAITING_FOR_VERB[verb]
         if verb == "configure":
@@ -258,10 +263,9 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     return WAITING_FOR_CONFIGURE[key]
         if verb == "store_write" and args.get("op") != "touch":
             return "session index"
-        if verb == "block_loop" and args.get("when") != "before last append":
+        stands = verb == "block_loop" and args.get("when") != "before last append"
+        if stands and not any(holds_for_hours(*one) for one in steps):
             return "processes that stand still for hours"
-        if verb == "lock_hold" and float(args.get("seconds", 0)) > LOCK_HOLD_MAX_S:
-            return "write locks held for hours"
         if args.get("part") == "tool_message":
             return "messages sent by tools"
         if args.get("ghost") or args.get("shares_id_with") or args.get("approval") or args.get("keep_memory_slot"):

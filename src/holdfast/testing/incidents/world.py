@@ -31,7 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 LOOK_S = 0.005
 QUIET_S = 0.12
 """Real seconds without success after which time may pass a little: everybody looks at the store once a second."""
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 POLL_TICKS = 3
 UNKNOWN_TICKS = 45
 """Virtual seconds after which a send of unknown fate has been looked at again (longest request: 30 s)."""
@@ -194,6 +194,15 @@ class TurnName:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a command has said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rig:
     """What stands in for the usual parts when the runner itself is tested. `store`: put around each store here."""
 
@@ -214,6 +223,7 @@ class World:
     models: tuple[str, ...] = ("primary", "second", "third")
     per_session_max: int = 200
     lock_protocol: str = "none"
+    acquire_timeout_ms: int | None = None
     heartbeat_isolated: bool = False
     heartbeat_model: str | None = None
     job_limit_s: int = 3600
@@ -236,6 +246,13 @@ class World:
     position_refuses: str | None = None  # the disk of the channel's position, at its next write
     child_keys: dict[str, str] = field(default_factory=dict)
     child_ended: tuple[int, float] | None = None  # the last one that did: virtual milliseconds, real seconds
+    standing: dict[str, Child] = field(default_factory=dict)  # processes that stand still in the middle of a step
+    still_s: float = 0.0  # for how long they will
+    holds_locks: bool = False  # somebody keeps the write lock, which is waited for on the real clock
+    by_people: bool = False  # gateways are started, and commands typed, as people do it (`commands.py`)
+    port: int | None = None
+    commands: dict[str, Said] = field(default_factory=dict)
+    repaired: dict[str, tuple[Path, list[str]]] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
     compactions: dict[str, InputName] = field(default_factory=dict)
@@ -258,7 +275,7 @@ class World:
         spec = NodeSpec(
             name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
             per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
-            context_window=self.context_window,
+            context_window=self.context_window, acquire_timeout_ms=self.acquire_timeout_ms,
         )  # fmt: skip
         self.processes[name] = (
             await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
@@ -285,12 +302,19 @@ class World:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.processes.update(self.standing)
         for name in list(self.processes):
             process = self.processes.pop(name)
             if isinstance(process, Child):
                 await process.kill(signal.SIGKILL)
             else:
                 await process.stop(0.0)
+
+    async def pace(self, input_id: str) -> None:
+        """Sends for this input wait for orders, in whatever process they are."""
+        for process in self.processes.values():
+            if process.alive:
+                await process.do("pace", input_ids=[input_id])
 
     def process(self, name: str | None = None) -> Process:
         """A process by name; None: any that lives."""
@@ -326,14 +350,17 @@ class World:
             await asyncio.sleep(0.003)
 
     async def until(self, look: Callable[[], Awaitable[T | None]], what: str, *, ticks: int = POLL_TICKS) -> T:
-        """What `look` finds. While it finds nothing, up to `ticks` virtual seconds pass; then it is a WorldError."""
-        until = time.monotonic() + PATIENCE_S
-        quiet_since = time.monotonic()
+        """What `look` finds. While it finds nothing and nobody does anything, up to `ticks` virtual seconds pass; then
+        it is a WorldError. A busy machine makes everybody slow, and no virtual second is to pass for that.
+        """
+        heard, until, quiet_since = -1, 0.0, 0.0
         while True:
             found = await look()
             if found is not None and found is not False:
                 return found
             now = time.monotonic()
+            if heard != (heard := self.journal_bytes):
+                until, quiet_since = now + PATIENCE_S, now
             if now > until:
                 raise WorldError(f"waited for {what}")
             if now - quiet_since > QUIET_S and ticks > 0:
@@ -428,6 +455,12 @@ class World:
             self.position_refuses = None
             return
         (self.folder / "channel-position").write_text(str(update))
+
+    @property
+    def journal_bytes(self) -> int:
+        """How much has been written down so far: it grows while anybody does anything."""
+        path = self.folder / "journal.jsonl"
+        return path.stat().st_size if path.exists() else 0
 
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
         """What passed over provider, tools and platform, and what the processes said, in order."""
