@@ -30,7 +30,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases model bench heart sim mutations torture docs lock clean
+.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,9 +38,8 @@ help: ## this list
 up: $(VENV)/.run ## start the gateway with the offline demo model, state in ./state
 	$(BIN)/holdfast --state ./state up $(ARGS)
 
-test: check ## lint, types, then all tests but the long ones
+test: check ## lint, types, then all tests but the long ones; at the end what the proof has cost
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
-	$(BIN)/python scripts/model.py
 
 test-all: check ## the same, the long ones and the heart under kills
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -55,6 +54,9 @@ check: $(VENV)/.dev ## formatting, lint, types
 format: $(VENV)/.dev ## write the formatting that check asks for
 	$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/ruff format --quiet .
+
+proof: $(VENV)/.dev ## the tests of crashes, races and faults alone: model, simulation, disk faults, storm (4 minutes)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "proof and not long" $(ARGS)
 
 cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one test per case, totals per file
 	$(BIN)/pytest -q -rs tests/cases $(ARGS)

@@ -19,11 +19,15 @@ import pytest
 from holdfast.testing.disk import shim
 from holdfast.testing.disk.workloads import WORKLOADS
 
+pytestmark = pytest.mark.proof("disk faults")
 ROOT = Path(__file__).parents[2]
 RUNS_MIN = 15
 """Fewer than this means that the calls were not counted."""
 FEWER = {("opening again", "kill-log"): 3}
 """A state that is there already is opened with few writes."""
+IN_CI = ("opening", "append", "settle", "accept", "takeover", "salvage", "delivery", "recovery")
+"""Of these every call in CI; the others, variants of them, in the long version."""
+EACH = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.long) for name in WORKLOADS]
 RECOVERIES = [name for name in WORKLOADS if name.startswith("recovery")]
 Record = Callable[[str, object], None]
 
@@ -57,14 +61,14 @@ def run(folder: Path, part: str, workload: str, record: Record, *more: str) -> N
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", EACH)
 @pytest.mark.promise("P1", "P2", "P3", "I1", "I2", "I5", "I10")
 def test_a_process_may_die_at_any_of_its_disk_calls(in_memory: Path, workload: str, record_property: Record) -> None:
     run(in_memory, "kill", workload, record_property)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", EACH)
 @pytest.mark.promise("P3", "I2")
 def test_any_disk_call_may_fail_once(in_memory: Path, workload: str, record_property: Record) -> None:
     run(in_memory, "fail", workload, record_property)

@@ -18,6 +18,7 @@ from holdfast.testing.storm.judge import judge
 from holdfast.testing.storm.victims import Scene
 from holdfast.testing.storm.weather import path_of
 
+pytestmark = pytest.mark.proof("storm")
 SECONDS = float(os.environ.get("HOLDFAST_STORM_SECONDS", "60"))
 KILLS_MIN_PER_S, STOPS_MIN_PER_S = 1000 / 60, 500 / 60
 

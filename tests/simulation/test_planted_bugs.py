@@ -9,6 +9,7 @@ import pytest
 from holdfast.testing.simulation import run_seed
 from tests.simulation.planted import BUGS
 
+pytestmark = pytest.mark.proof("simulation")
 WITHIN = 400
 """Seeds in which each has to be found."""
 

@@ -14,6 +14,7 @@ import pytest
 from holdfast.testing.simulation import Outcome, run_batch, run_seed
 from holdfast.testing.simulation.__main__ import main
 
+pytestmark = pytest.mark.proof("simulation")
 SHARE, CHUNKS = 5_000, 10
 
 
