@@ -340,6 +340,24 @@ def test_a_gateway_starts_with_closed_standard_streams_and_puts_no_file_in_their
         assert process.wait(30) == 0
 
 
+@pytest.mark.parametrize("module", ["click", "holdfast.cli.root", "holdfast.cli.lists"])
+def test_an_interrupt_while_the_program_is_loaded_ends_it_in_silence(module: str) -> None:
+    interrupted_at = f"""
+import sys
+from holdfast.cli.main import main
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+main(["sessions"])
+"""
+    said = subprocess.run([sys.executable, "-c", interrupted_at], capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr.strip()) == (130, "", "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that takes nothing")
 def test_output_that_cannot_be_written_is_said_in_a_line() -> None:
     with open("/dev/full", "w") as full:

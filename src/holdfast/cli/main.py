@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `holdfast` with these arguments (None: those of the process) and exit with its code."""
     is_own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    open_standard_streams()
-    if arguments in (["--version"], ["-V"]):
-        print(f"holdfast {__version__}")  # asked often, by scripts: answered before anything else is loaded
-        sys.exit(0)
-    sys.exit(run(arguments, is_own_process=is_own_process))
+    try:
+        open_standard_streams()
+        if arguments in (["--version"], ["-V"]):
+            print(f"holdfast {__version__}")  # asked often, by scripts: answered before anything else is loaded
+            sys.exit(0)
+        code = run(arguments, is_own_process=is_own_process)
+    except KeyboardInterrupt:  # while the program was still being loaded, or at its very end
+        code = 128 + signal.SIGINT
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str], *, is_own_process: bool = False) -> int:
