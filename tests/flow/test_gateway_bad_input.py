@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+import holdfast
 from holdfast.gateway.body import BODY_BYTES_MAX
+from holdfast.gateway.replies import refusal_of
+from holdfast.inbound.event import Accepted, InboundEvent
+from holdfast.store.embedded.faults import Point
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import Served, served
 
@@ -201,6 +206,23 @@ async def test_nothing_is_changed_by_get(gateway: Served) -> None:
     async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
         for path in (CHAT, MESSAGES, "/api/turns/turn_0/cancel", "/api/inputs/in_0/cancel"):
             assert (await http.get(path)).status_code in (404, 405), path
+
+
+async def test_a_ledger_without_room_is_told_apart_from_one_that_failed(tmp_path: Path) -> None:
+    def full(point: Point) -> None:
+        if point == "ledger.before_commit" and is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    is_full = False
+    async with holdfast.open(tmp_path / "state", faults=full) as hf:
+        is_full = True
+        with pytest.raises(holdfast.ResourceError) as refused:
+            await hf.accept(InboundEvent("s", {"content": "hello"}))
+        is_full = False
+        refusal = refusal_of(refused.value)
+        assert refusal is not None
+        assert (refusal.status, refusal.code) == (507, "disk_full")
+        assert isinstance(await hf.accept(InboundEvent("s", {"content": "hello"})), Accepted)
 
 
 async def test_a_refusal_names_what_to_change(gateway: Served) -> None:

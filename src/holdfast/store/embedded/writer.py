@@ -439,6 +439,8 @@ class LedgerWriter:
 
     def _fail(self, jobs: list[Job], exc: sqlite3.DatabaseError) -> None:
         """A full disk fails the batch and life goes on; anything else about the file ends this process's writing."""
+        if "full" in str(exc):
+            exc.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what callers know it by (HTTP: 507)
         for job in jobs:
             if job.error is None:
                 job.error = ResourceError(f"ledger {self._path}: {exc}; nothing of this was recorded")
