@@ -32,13 +32,14 @@ from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.lane.queue import QueueSettings
 from holdfast.loop_thread import LoopThread
 from holdfast.model.policy import ModelsNow, Pin
-from holdfast.recovery.classify import Plan
+from holdfast.recovery.classify import Owner, Plan
 from holdfast.recovery.reaper import Report
+from holdfast.recovery.watching import Finding
 from holdfast.session import prompt_window as asynchronous_window
 from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
-from holdfast.store.views import DeliveryView, Hold, InputView, SessionView, TurnView, WhyReport
+from holdfast.store.views import ArchiveView, DeliveryView, Hold, InputView, InUse, SessionView, TurnView, WhyReport
 from holdfast.turn.turn import Turn as AsyncTurn
 from holdfast.turn.turn import Where, current_turn
 
@@ -158,6 +159,18 @@ class Holdfast:
 
     def recover(self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0) -> Report:
         return self._loop.run(self._hf.recover(session, wait_s=wait_s, beat_term_s=beat_term_s))
+
+    def owners(self, session: str | None = None) -> list[Owner]:
+        return self._loop.run(self._hf.owners(session))
+
+    def findings(self, session: str | None = None) -> list[Finding]:
+        return self._loop.run(self._hf.findings(session))
+
+    def archives(self, *, session: str | None = None, limit: int = 1000) -> list[ArchiveView]:
+        return self._loop.run(self._hf.archives(session=session, limit=limit))
+
+    def delete_archive(self, archive: str) -> int:
+        return self._loop.run(self._hf.delete_archive(archive))
 
     def models(self) -> ModelsNow:
         return self._loop.run(self._hf.models())
@@ -334,6 +347,15 @@ class Session:
         """Give a task to a sub-agent in the name of this session: the child, or the limit that forbids it."""
         made = self._inner.spawn(task, label=label, agent=agent, model=model, timeout_s=timeout_s, key=key, route=route)
         return self._loop.run(made)
+
+    def reset(self, *, by: str, wait_s: float = 0.0) -> None:
+        self._loop.run(self._inner.reset(by=by, wait_s=wait_s))
+
+    def archive(self, *, by: str, why: str = "asked", wait_s: float = 0.0) -> ArchiveView | InUse:
+        return self._loop.run(self._inner.archive(by=by, why=why, wait_s=wait_s))
+
+    def restore(self, archive: str, *, by: str, wait_s: float = 0.0) -> InUse | None:
+        return self._loop.run(self._inner.restore(archive, by=by, wait_s=wait_s))
 
     def append_metadata(self, entry: Entry, *, durable: bool = False) -> str:
         """Write one line that is not conversation. Needs no turn. Returns its id."""

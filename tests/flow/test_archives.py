@@ -177,3 +177,37 @@ async def test_a_large_conversation_is_put_away_and_brought_back(tmp_path: Path)
         await world.settled(await world.inbound(KEY, "two"))
         assert [text for _, text in await world.said(KEY)] == ["one", "two", "re: two"]
         await world.check_promises()
+
+
+async def test_archiving_again_and_again_while_another_process_answers_loses_nothing(tmp_path: Path) -> None:
+    """One process takes messages and answers them; another puts the conversation away whenever it may."""
+    async with World(tmp_path) as world, holdfast.open(world.state) as other:
+        made: list[ArchiveView] = []
+        done = asyncio.Event()
+
+        async def archive_on() -> None:
+            while not done.is_set():
+                try:
+                    result = await other.session(KEY).archive(by="a test", wait_s=0.2)
+                except (holdfast.SessionBusyError, holdfast.UnknownSessionError):
+                    continue
+                if isinstance(result, ArchiveView):
+                    made.append(result)
+                await asyncio.sleep(0.001)
+
+        archiving = asyncio.ensure_future(archive_on())
+        try:
+            sent = 0
+            while sent < 15 or (len(made) < 3 and sent < 300):
+                one = await world.inbound(KEY, f"number {sent}")
+                await world.idle(passing_s=600)  # a worker that was too late looks again a second later
+                view = await world.hf.input(one)
+                assert (view.state, view.answer) == ("answered", f"re: number {sent}")
+                await asyncio.sleep(0.005)
+                sent += 1
+        finally:
+            done.set()
+            await archiving
+        assert len(made) >= 3
+        assert len(await world.hf.archives()) == len(made)
+        await world.check_promises()
