@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +245,18 @@ async def test_health_needs_no_token_and_readiness_ends_with_the_drain(tmp_path:
 
 async def test_the_documentation_names_every_route_and_loads_nothing(tmp_path: Path) -> None:
     async with calling(tmp_path, ScriptedModel()) as (_, http):
-        page = (await http.get("/docs")).text
+        shown = await http.get("/docs")
+        page = shown.text
         described = (await http.get("/openapi.json")).json()
     for path in described["paths"]:
         assert path in page
     assert {"/v1/chat/completions", "/v1/models", "/api/events", "/api/why/{id}"} <= set(described["paths"])
     assert "<script" not in page
     assert "src=" not in page
+    assert "`" not in page  # names are marked up, not quoted as in the code
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in shown.headers["content-security-policy"]
 
 
 async def test_a_turn_that_fails_inside_is_told_with_its_class(tmp_path: Path) -> None:

@@ -262,3 +262,12 @@ async def test_a_session_that_the_configuration_names_needs_no_prefix(tmp_path: 
     async with hooked(tmp_path, mappings=mappings) as (_, http, _):
         taken = await http.post("/hooks/build", json={}, headers=BEARER)
         assert (taken.status_code, taken.json()["session"]) == (202, "agent:main:main")
+
+
+async def test_the_documentation_names_the_hooks_that_are_open(tmp_path: Path) -> None:
+    async with hooked(tmp_path) as (gateway, _, _), httpx.AsyncClient(base_url=gateway.url) as http:
+        page = (await http.get("/docs", headers=gateway.headers)).text
+        described = (await http.get("/openapi.json", headers=gateway.headers)).json()["paths"]
+    for path in ("/hooks/agent", "/hooks/wake", "/hooks/{name}"):
+        assert path in page
+        assert path in described

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, Response
 
 from holdfast.errors import DrainingError, HoldfastError, InputError
 from holdfast.gateway.body import read_object
-from holdfast.gateway.docs_page import docs_page
+from holdfast.gateway.docs_page import POLICY, docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
 from holdfast.gateway.events_api import EventStreams
 from holdfast.gateway.exchange import Desk, still_running
@@ -86,9 +86,9 @@ def create_app(
     app.include_router(ChatApi(desk, models).router())
     app.include_router(ResponsesApi(hf, desk, models).router())
     app.include_router(SessionsApi(hf, limits).router())
-    _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
+    _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all
     _add_errors(app)
     return Guard(app, token=token, hosts=hosts)
 
@@ -127,7 +127,7 @@ class _Api:
         ]
         for method, path, handler in routes:
             app.add_api_route(path, handler, methods=[method], response_model=None, operation_id=f"{method} {path}")
-        page = HTMLResponse(docs_page(app.openapi()))
+        page = HTMLResponse(docs_page(app.openapi()), headers={"content-security-policy": POLICY})
 
         async def docs() -> Response:
             return page
