@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from holdfast.testing.simulation import Outcome, run_batch, run_seed
 from holdfast.testing.simulation.__main__ import main
+from holdfast.testing.simulation.run import with_spawns
 
 pytestmark = pytest.mark.proof("simulation")
 SHARE, CHUNKS = 5_000, 10
@@ -35,6 +37,18 @@ def test_every_promise_holds_in_simulated_installations_under_faults(
     record_property("counts", f"{batch.seeds} simulated seeds, {batch.steps} steps: {met}")
     assert words(batch.broken) == []
     assert batch.never_met() == []
+
+
+@pytest.mark.promise("P2", "P3", "I1", "I5", "I9")
+def test_sub_agents_end_and_their_parents_hear_of_it_once_under_faults() -> None:
+    met: Counter[str] = Counter()
+    broken: list[str] = []
+    for seed in range(150):
+        outcome = run_seed(seed, alter=with_spawns)
+        met.update(outcome.counts)
+        broken += [f"seed {seed}: {what}" for what in outcome.broken]
+    assert broken == []
+    assert min(met["sub-agent announced"], met["kill"], met["power loss"]) > 20, met
 
 
 def test_a_seed_gives_the_same_trace_every_time_and_in_every_process() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from holdfast.inbound.child import END
 from holdfast.lane.states import TERMINAL
 from holdfast.session.entries import text_of
 from holdfast.session.fence import STRENGTH
@@ -57,6 +58,7 @@ def find_broken(
         outbox = list(connection.execute("select * from outbox"))
         paths = {row["id"]: root / row["path"] for row in connection.execute("select id, path from transcripts")}
         counts = list(connection.execute(COUNTS_THAT_DISAGREE))
+        children = list(connection.execute("select * from children"))
     except sqlite3.DatabaseError as exc:
         return [*seen.broken, f"P3: the ledger cannot be read: {exc}"]
     broken = list(seen.broken)
@@ -84,7 +86,20 @@ def find_broken(
     )
     broken += [f"tool call {call} was run {times} times" for call, times in seen.tool_runs.items() if times > 1]
     broken += _fence_faults(turns, edits, fence_mode)
+    for child in children:
+        broken += _child_faults(child, inputs)
+        row = inputs[child["input"]]
+        broken += _input_faults(row, finals.get(row["id"], []), seen, is_harmed=paths[row["transcript"]] in harmed)
     return broken
+
+
+def _child_faults(child: sqlite3.Row, inputs: dict[str, sqlite3.Row]) -> Iterable[str]:
+    """I9, I1: a sub-agent's parent has heard of its end, once."""
+    told = [row for row in inputs.values() if (row["source"], row["dedupe_key"]) == (END, child["id"])]
+    if child["state"] == "open":
+        yield f"I9: the end of {child['id']} is still to be told"
+    if len(told) != (child["state"] == "announced") or any(row["session"] != child["parent_session"] for row in told):
+        yield f"I1: {child['id']} is {child['state']}, its parent was told by {[row['id'] for row in told]}"
 
 
 def effects_in(connection: sqlite3.Connection) -> dict[str, int]:
@@ -95,6 +110,7 @@ def effects_in(connection: sqlite3.Connection) -> dict[str, int]:
             " union all select 'turn taken over', count(*) from turns where outcome='taken_over'"
             " union all select 'turn died', count(*) from turns where outcome='died'"
             " union all select 'answer kept', count(*) from inputs where state='superseded'"
+            " union all select 'sub-agent ' || state, count(*) from children group by state"
         ).fetchall()
     )
     return {what: number for what, number in found.items() if number}

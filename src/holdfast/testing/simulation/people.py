@@ -58,12 +58,16 @@ class Seen:
 
 
 class SimModel:
-    """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first."""
+    """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first.
+
+    spawns: also gives tasks to sub-agents, where it is offered to.
+    """
 
     def __init__(self, scheduler: Scheduler, seen: Seen, *, is_tame: bool) -> None:
         self._scheduler = scheduler
         self._seen = seen
         self._is_tame = is_tame
+        self.spawns = False
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
         random = self._scheduler.random
@@ -75,7 +79,10 @@ class SimModel:
         asked = next((text_of(one) for one in reversed(request.messages) if one["role"] == "user"), "nothing")
         if fate < 0.2 and last["role"] == "user" and not self._is_tame:
             tool = "look" if fate < 0.1 else "act"
-            call = {"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": {}}
+            arguments: dict[str, Any] = {}
+            if self.spawns and fate > 0.05 and any(one.name == "spawn" for one in request.tools):
+                tool, arguments = "spawn", {"task": f"task {number}"}
+            call = {"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": arguments}
             yield ModelAnswer([call], "toolUse", "simulated", "model", "simulated", zero_usage())
             return
         text = f"answer {number} to {asked}"

@@ -13,6 +13,7 @@ from typing import Any
 from holdfast import ids
 from holdfast.channel.channel import Channel
 from holdfast.errors import HoldfastError
+from holdfast.inbound.children import Children, with_child_ends
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
@@ -25,6 +26,7 @@ from holdfast.testing.simulation.machine import SeededChance, SharedHardware, Si
 from holdfast.testing.simulation.scheduler import Host, Scheduler
 from holdfast.testing.simulation.threads import SimEvent
 from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.spawning import spawn_tool
 from holdfast.turn.tools import Tool, Toolbox
 
 LIMITS = LaneLimits(widths={"main": 2})
@@ -63,12 +65,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a process is made with, besides the store."""
+    """What a process is made with, besides the store. `spawns`: models may give tasks to sub-agents."""
 
     model: ModelClient
     channel: Channel
     tools: tuple[Tool, ...]
     fence_mode: str
+    spawns: bool = False
     make_store: Callable[[Path, SimClock, StoreOptions], EmbeddedStore] = EmbeddedStore.open
     make_machine: Callable[[SharedHardware, Host], SimMachine] = SimMachine
 
@@ -127,14 +130,16 @@ class SimProcess:
             hf,
             client_for=lambda _: self.parts.model,
             agent_for=lambda _: AgentSettings(model="simulated/model"),
-            toolbox=Toolbox(self.parts.tools),
+            toolbox=Toolbox([*self.parts.tools, *([spawn_tool(hf)] if self.parts.spawns else [])]),
         )
-        worker, courier = Worker(hf, runner.run, limits=LIMITS), Courier(hf, [self.parts.channel])
+        run_input = with_child_ends(runner.run) if self.parts.spawns else runner.run
+        worker, courier = Worker(hf, run_input, limits=LIMITS), Courier(hf, [self.parts.channel])
         self._stop = asyncio.Event()
         waits: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(self._stop.wait()),
             asyncio.ensure_future(worker.run()),
             asyncio.ensure_future(courier.run()),
+            *([asyncio.ensure_future(Children(hf).run())] if self.parts.spawns else []),
         ]
         self.hf = hf
         self.hardware.scheduler.note("is ready")

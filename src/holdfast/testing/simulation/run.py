@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from holdfast.channel.channel import ChannelTraits
@@ -75,6 +75,13 @@ def run_seed(
             seed, tuple(run.broken), run.scheduler.digest, run.scheduler.steps, run.scheduler.now,
             run.hardware.counts, tuple(trace),
         )  # fmt: skip
+
+
+def with_spawns(parts: Parts) -> Parts:
+    """For `alter`: models give tasks to sub-agents. The same seed is another story then."""
+    assert isinstance(parts.model, SimModel)
+    parts.model.spawns = True
+    return replace(parts, spawns=True)
 
 
 def fast_folder() -> Path | None:
@@ -427,6 +434,7 @@ def _is_idle(connection: sqlite3.Connection) -> bool:
         "select (select count(*) from inputs where state in ('queued', 'running'))"
         " + (select count(*) from outbox where state in ('pending', 'started', 'unknown'))"
         " + (select count(*) from transcripts where owner_turn is not null)"
+        " + (select count(*) from children where state='open')"
     ).fetchone()[0]
     return busy == 0
 
