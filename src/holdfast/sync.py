@@ -154,11 +154,13 @@ class Holdfast:
         """Let held work go on; the hold that was there, or None."""
         return self._loop.run(self._hf.release())
 
-    def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0) -> Plan:
-        return self._loop.run(self._hf.plan_recovery(session, beat_term_s=beat_term_s))
+    def plan_recovery(self, session: str | None = None, *, beat_term_s: float = 90.0, ask: str | None = None) -> Plan:
+        return self._loop.run(self._hf.plan_recovery(session, beat_term_s=beat_term_s, ask=ask))
 
-    def recover(self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0) -> Report:
-        return self._loop.run(self._hf.recover(session, wait_s=wait_s, beat_term_s=beat_term_s))
+    def recover(
+        self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0, ask: str | None = None
+    ) -> Report:
+        return self._loop.run(self._hf.recover(session, wait_s=wait_s, beat_term_s=beat_term_s, ask=ask))
 
     def owners(self, session: str | None = None) -> list[Owner]:
         return self._loop.run(self._hf.owners(session))

@@ -153,10 +153,10 @@ def tell(found: Pruned, mode: str) -> None:
     short = found.plan.short_bytes
     if not found.done and not short and not found.plan.surplus:
         return
-    words = "retention would archive" if mode == "warn" else "retention archived"
+    archived, deleted = ("would archive", "delete") if mode == "warn" else ("archived", "deleted")
     log.warning(
-        "%s %d conversation(s) and delete %d archive(s); left in use: %d, bytes over the budget: %d, conversations over"
-        " their number: %d%s",
-        words, archive, delete, left, short, found.plan.surplus,
+        "retention %s %d conversation(s) and %s %d archive(s); left in use: %d, bytes over the budget: %d,"
+        " conversations over their number: %d%s",
+        archived, archive, deleted, delete, left, short, found.plan.surplus,
         "; set retention.mode to enforce, or off" if mode == "warn" else "",
     )  # fmt: skip
