@@ -104,6 +104,7 @@ async def test_a_damaged_ledger_is_set_aside_when_nobody_lives_and_the_conversat
     async with holdfast.open(state) as hf:
         assert any("cannot be known" in finding for finding in hf.store.findings)  # pyright: ignore[reportAttributeAccessIssue]
         assert await hf.inputs() == []
+        assert [(view.key, view.path) for view in await hf.sessions()] == [(KEY, path)]
         async with hf.turn(KEY, wait_s=5) as turn:
             assert turn.transcript.path == path
             assert turn.epoch.number > max(epochs)

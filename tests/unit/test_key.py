@@ -7,7 +7,7 @@ import re
 import pytest
 
 from holdfast.errors import InputError
-from holdfast.session.key import SessionKey, file_stem, parse_key, validate_key
+from holdfast.session.key import SessionKey, file_stem, key_of_stem, parse_key, validate_key
 
 STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
@@ -103,3 +103,28 @@ def test_ten_thousand_hostile_keys_have_distinct_harmless_stems() -> None:
     assert len(set(keys)) == 10_000
     assert len(stems) == 10_000
     assert all(STEM.fullmatch(stem) and ".." not in stem for stem in stems)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "agent:main:main",
+        "agent:Work:main",
+        "agent:a:slack:channel:C1",
+        "hook:gh:42",
+        "my-notes",
+        "agent:main:S:heartbeat",
+    ],
+)
+def test_a_usual_key_is_read_off_its_file_name(key: str) -> None:
+    assert key_of_stem(file_stem(key)) == key
+
+
+@pytest.mark.parametrize("key", ["agent:a:matrix:group:!r:host", "größe", "agent:main:" + "x" * 80, "a:" * 30 + "end"])
+def test_a_key_that_its_file_name_does_not_tell_is_not_guessed(key: str) -> None:
+    assert key_of_stem(file_stem(key)) is None
+
+
+@pytest.mark.parametrize("stem", ["", "agent-main-main", "agent-main-main-0123456789abcdef", "-"])
+def test_another_file_name_is_no_key(stem: str) -> None:
+    assert key_of_stem(stem) is None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import islice, product, zip_longest
 from typing import Literal
 
 from holdfast.errors import InputError
@@ -26,6 +27,7 @@ DEFAULT_AGENT = "main"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # category Cc, all of it
 _AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PREFIX_CHARS_MAX = 60
+GUESSES_MAX = 8192
 _DIGEST_HEX = 40  # 160 bits: beyond anybody who can choose keys and would like two of them to meet
 
 
@@ -129,6 +131,22 @@ def file_stem(key: str) -> str:
     readable = re.sub(r"[^a-z0-9._]+", "-", key.lower())
     readable = re.sub(r"\.{2,}", ".", readable).strip("-.")[:_PREFIX_CHARS_MAX].rstrip("-.")
     return f"{readable or 'key'}-{digest}"
+
+
+def key_of_stem(stem: str) -> str | None:
+    """The key that a file name was made of, where it can be read off it: what the digest confirms, and nothing else.
+
+    In a name each dash may have been a colon, and each part in lower case may have been in upper case. Keys with many
+    parts, or with other letters in them, are not found: None. Costs some milliseconds at most.
+    """
+    readable, _, digest = stem.rpartition("-")
+    parts = [list(dict.fromkeys([part, part.upper(), part.capitalize()])) for part in readable.split("-")]
+    joints = [(":", "-")] * (len(parts) - 1)
+    words = ("".join(mixed) for mixed in product(*(one for pair in zip_longest(parts, joints) for one in pair if one)))
+    for key in islice(words, GUESSES_MAX):
+        if hashlib.sha256(key.encode("utf-8")).hexdigest()[:_DIGEST_HEX] == digest:
+            return key
+    return None
 
 
 def _shown(key: str) -> str:

@@ -23,7 +23,7 @@ from holdfast.errors import (
     SessionWriteLockLostError,
 )
 from holdfast.lane.policy import LaneLimits
-from holdfast.session.key import validate_key
+from holdfast.session.key import key_of_stem, validate_key
 from holdfast.store.embedded import claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.bell import Bell
@@ -121,6 +121,8 @@ class StoreCore:
             self._pool = here().pool(32, "holdfast-store")
             self._register()
             self._sweep_lock_files()
+            if self.findings:
+                self._list_again()
             if_refused.pop_all()
 
     @property
@@ -163,6 +165,27 @@ class StoreCore:
 
         needed = self.writer.run_here(Job(run, durable=alone))
         self._tidy_sentinels(dead - needed)
+
+    def _list_again(self) -> None:
+        """The ledger was begun anew: conversations that are there are listed again, under the keys that can be read off
+        their names. The others are found when somebody speaks in them: their names follow from their keys.
+        """
+        paths = [path for path in sorted(self.state.sessions.glob("*/*.jsonl")) if ".kept-" not in path.name]
+        named = [(key_of_stem(path.stem), path) for path in paths if path.is_file() and not path.is_symlink()]
+        keys = [key for key, path in named if key is not None and self.state.transcript_path(key) == path]
+        now_ms = self.now_ms()
+
+        def run(conn: sqlite3.Connection) -> None:
+            for key in keys:
+                self.register_session(conn, key, now_ms)
+
+        self.writer.run_here(Job(run, durable=True))
+        told = f"the sessions were listed again from their transcripts: {len(keys)} of {len(paths)} files"
+        if len(keys) < len(paths):
+            told += "; the others are found once somebody speaks in them"
+        self.findings.append(told)
+        for finding in self.findings:
+            log.error("%s: %s", self.state.path, finding)
 
     def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
         """Whether a process lives. Death is told by its sentinel, or by a boot that is over (sentinels are not synced

@@ -288,6 +288,10 @@ class Node(TimerOrders):
         await self._hf.session(session).append_metadata(made.custom("scenario:made"))
         return await self._hf.session(session).path()
 
+    async def make_sessions(self, count: int) -> None:
+        """So many sessions are known. They have no files yet: an index is long by its entries."""
+        await asyncio.gather(*(self._hf.store.transcript_of(f"agent:main:old:{number}") for number in range(count)))
+
     async def read(self, session: str) -> int:
         """Open and read a session as a history view does."""
         return len(await self._hf.session(session).entries())

@@ -172,6 +172,7 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
     world.paced = frozenset(inputs[turn] for turn in decided)
     if any(step.verb == "lock_leave" for step in steps):
         world.lock_protocol = "openclaw"
+    world.in_processes |= any(step.verb == "corrupt" and step.args["file"] == "index" for step in steps)
     world.holds_locks = any(step.verb == "lock_hold" for step in steps)
     facts_asked = [(one.fact, one.args) for one in incident.expected]
     world.by_people = commands.are_run_by_people([one.verb for one in steps], facts_asked, [one.args for one in steps])

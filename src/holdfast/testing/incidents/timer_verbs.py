@@ -14,9 +14,11 @@ JOB_LIMIT_S = 3600
 
 
 async def cron_fire(world: World, args: Args) -> None:
-    """A job is due, `repeat` times; each time its run is an input, named by the scenario."""
-    session, job = world.key(args["session"]), f"{args['job']}"
-    for number in range(int(args.get("repeat", 1))):
+    """A job is due, `repeat` times; each time its run is an input, named by the scenario. One that is due again
+    and again has ended before that: a job does not overtake itself.
+    """
+    session, job, repeat = world.key(args["session"]), f"{args['job']}", int(args.get("repeat", 1))
+    for number in range(repeat):
         to = f"test:{world.key(heard_in(world, args))}"
         process = world.process(world.home(args))
         at_ms = await process.do("make_job_due", job=job, session=session, to=to, timeout_s=world.job_limit_s)
@@ -26,8 +28,16 @@ async def cron_fire(world: World, args: Args) -> None:
             return next((run for run in runs if run["scheduled_at_ms"] == at_ms), None)
 
         run = await world.until(fired, f"job {job} to fire")
-        name = args.get("as") or f"{job}#{number}"
+        name = args["as"] if number == 0 and "as" in args else f"{args.get('as', job)}#{number}"
         await name_input(world, name, args["session"], "cron", run["input_id"])
+
+        async def ended(at_ms: int = at_ms) -> bool:
+            await world.help_others()
+            runs = await world.process().do("timer_runs", timer=f"cron:{job}")
+            return all(run["state"] != "running" for run in runs if run["scheduled_at_ms"] == at_ms)
+
+        if repeat > 1:
+            await world.until(ended, f"run {number} of job {job} to end")
 
 
 async def heartbeat_tick(world: World, args: Args) -> None:

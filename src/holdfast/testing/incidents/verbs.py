@@ -196,6 +196,9 @@ async def made_transcript(world: World, session: str) -> Path:
 
 
 async def corrupt(world: World, args: Args) -> None:
+    if args["file"] == "index":
+        await empty_ledger(world, args["how"])
+        return
     if args["file"] != "transcript":
         raise ScenarioError(f"cannot damage a file of kind {args['file']!r}")
     session = args["session"]
@@ -204,6 +207,16 @@ async def corrupt(world: World, args: Args) -> None:
     path = await world.transcript(session)
     world.saved[f"{session}.before"] = path.read_bytes()
     world.saved[f"{session}.torn"] = corrupt_file(path, args["how"])
+
+
+async def empty_ledger(world: World, how: str) -> None:
+    """The ledger is the index of sessions here. Every process dies in the moment in which it has no bytes."""
+    if how != "0 bytes":
+        raise ScenarioError(f"unknown damage {how!r} of an index")
+    for name in list(world.processes):
+        await world.processes.pop(name).kill(signal.SIGKILL)
+    for path in world.state.glob("ledger.sqlite3*"):
+        path.write_bytes(b"")
 
 
 async def io_error(world: World, args: Args) -> None:
@@ -442,6 +455,8 @@ async def configure(world: World, args: Args) -> None:
         link.symlink_to(target.name)
     if args.get("stale_writer_claim") == "finished_run":
         await finish_a_run(world, args["session"])
+    if "index_entries" in args:
+        await world.process().do("make_sessions", count=int(args["index_entries"]))
     if args.get("state") == "wedged":
         await made_transcript(world, args["session"])
         await hold_work(world)

@@ -163,6 +163,8 @@ LOG_RECORDS: dict[str, str] = {
     "lock_release_failed": r"^lock file .* could not be removed",
     "maintenance_deferred": r"^compaction \S+ of session \S+ deferred: it waits for \d+ before it",
     "late_write_rejected": r"^compaction of session \S+ in turn \S+ came to nothing, no summary was written",
+    "index_rebuilt": r"the sessions were listed again from their transcripts",
+    "index_lock_timeout": r"ledger .* locked \(timeout",
     "destination_changed": r"(^|; )(ineffective|not_needed): ",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
@@ -205,13 +207,13 @@ WAITING_FOR_CONFIGURE: dict[str, str] = {
     "reload": "reloading the configuration",
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
-    "index_entries": "session index",
 }
 CONFIGURE = frozenset(
     {
         "cron_concurrency",
         "heartbeat_isolated",
         "heartbeat_model",
+        "index_entries",
         "job_limit_s",
         "models",
         "plugin_writes",
@@ -226,8 +228,6 @@ CONFIGURE = frozenset(
 )
 
 WAITING_FOR_LOG: dict[str, str] = {
-    "index_rebuilt": "session index",
-    "index_lock_timeout": "session index",
     "recovery_verified": "stuck-session watchdog",
     "recovery_abort": "stuck-session watchdog",
     "aborted_by_user": "stuck-session watchdog",
