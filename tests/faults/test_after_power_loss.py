@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ import holdfast
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.session.entries import custom
-from holdfast.store.embedded.machine import Machine
+from holdfast.store.embedded.machine import Machine, stand_on
+from holdfast.testing.simulation.disk import LEDGER, Disk
 
 SESSION = "agent:main:main"
 HELLO = {"role": "user", "content": "hello"}
@@ -151,3 +154,62 @@ async def test_lines_whose_sync_failed_in_a_takeover_are_written_again_by_the_ne
             async with holdfast.open(tmp_path) as second, second.turn(SESSION):
                 pass
     assert any(b'"hello"' in data for data in machine.written)
+
+
+class OnDisk(Machine):
+    """Tells a simulated disk what has been made durable. `refused`: the beginning of the name of a folder whose next
+    sync does not happen, as if the process had died before it.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.refused = ""
+
+    def open(self, path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
+        fd = super().open(path, flags, mode)
+        if flags & os.O_EXCL:
+            self.disk.made(fd)
+        return fd
+
+    def sync_data(self, fd: int) -> None:
+        super().sync_data(fd)
+        self.disk.synced(fd)
+
+    def sync_folder(self, path: Path) -> None:
+        if self.refused and path.name.startswith(self.refused):
+            self.refused = ""
+            raise OSError(5, "Input/output error")
+        self.disk.folder_synced(path)
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [[], ["sessions"], ["agent-new"], ["agent-new", "agent-new"]],
+    ids=["nobody", "with the folder made", "with the file made", "and another with the header written"],
+)
+@pytest.mark.promise("P3", "I7")
+async def test_an_answer_is_durable_though_whoever_made_its_file_died_before_the_name_was(
+    tmp_path: Path, deaths: list[str]
+) -> None:
+    mine = "agent:new:main"
+    for seed in range(8):
+        state = tmp_path / f"state{seed}"
+        async with holdfast.open(state) as hf, hf.turn(SESSION) as turn:
+            await turn.append(holdfast.user("makes the state"))
+        machine = OnDisk(Disk(state))
+        stand_on(machine)  # with all threads
+        try:
+            for machine.refused in deaths:
+                async with holdfast.open(state) as hf:
+                    with pytest.raises((holdfast.ResourceError, OSError)):
+                        await hf.claim(mine)
+            async with holdfast.open(state) as hf, hf.turn(mine) as turn:
+                await turn.append(holdfast.assistant("kept", model="demo/demo"), durable=True)
+                path = Path(turn.transcript.path)
+        finally:
+            stand_on(Machine())
+        ledger, log = (one.read_bytes() if one.exists() else b"" for one in (state / LEDGER, state / f"{LEDGER}-wal"))
+        machine.disk.log_durable = len(log)
+        machine.disk.lose_power(Random(seed), ledger, log)
+        assert path.exists(), "the file with a durable answer has lost its name"
+        assert b'"kept"' in path.read_bytes()

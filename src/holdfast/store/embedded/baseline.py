@@ -189,7 +189,7 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         file.failed = exc
         file.machine.truncate(file.fd, 0)
         raise
-    durable.sync_folder(file.path.parent)
+    _sync_name(file)
     now = file.fingerprint()
     link = fence_link(b"", raw)
     record = Record(
@@ -197,6 +197,12 @@ def _write_header(file: TranscriptFile, clock: Clock, numbers: tuple[int, ...]) 
         synced=now.size, synced_link=link, writer=file.process, anchor_digest=b"",
     )  # fmt: skip
     return Baseline(record, epoch_numbers=numbers)
+
+
+def _sync_name(file: TranscriptFile) -> None:
+    """Make the file's name durable, and its folder's: whoever made them may have died before it did so."""
+    durable.sync_folder(file.path.parent)
+    durable.sync_folder(file.path.parent.parent)
 
 
 def _cut_torn_header(file: TranscriptFile, now: Fingerprint) -> Fingerprint:
@@ -253,6 +259,8 @@ def _after_outsiders(file: TranscriptFile, rec: Record, now: Fingerprint, number
     now = _close_torn_tail(file, now, findings)
     leaf = rec.leaf if keep_leaf else last_leaf(file.fd, now.size)
     synced_before = rec.synced if now.same_file(rec.fingerprint) else now.size
+    if not now.same_file(rec.fingerprint):
+        _sync_name(file)
     fresh = replace(_synced(file, _chained(file, now, leaf, rec), synced_before), adopted=adopted)
     return Baseline(fresh, findings, numbers, needs_background_chain=not fresh.has_chain())
 
@@ -271,6 +279,7 @@ def _without_record(
             synced=now.size, synced_link=ledger.synced_link,
         )  # fmt: skip
     else:
+        _sync_name(file)  # no turn has been settled in this very file, whose maker is not known
         record = _chained(file, now, leaf, blank)
         findings += _differences_from_ledger(file, ledger, now)
     is_ours = ledger.synced_end > 0 or now.size <= CHAIN_AT_ONCE_BYTES  # a large file that is new to us is not written

@@ -109,7 +109,8 @@ class Disk:
         Args:
             ledger, log: SQLite's database and its log, as they were before its connections were closed.
         """
-        for folder in sorted(self._names, key=lambda one: len(one.parts)):
+        folders = {*self._names, *(Path(folder) for folder, _, _ in os.walk(self.root))}  # also those never synced
+        for folder in sorted(folders, key=lambda one: (len(one.parts), one)):
             self._lose_names(random, folder)
         for folder, _, names in sorted(os.walk(self.root)):  # a file system's own order is another one elsewhere
             for name in sorted(names):
@@ -121,7 +122,7 @@ class Disk:
     def _lose_names(self, random: Random, folder: Path) -> None:
         if not folder.is_dir():
             return
-        durable = self._names[folder]
+        durable = self._names.get(folder, {})
         with os.scandir(folder) as entries:
             now = {entry.name: entry for entry in entries}
         for name in sorted(now):
