@@ -16,6 +16,7 @@ from typing import Any
 
 PROGRAMS = (
     "turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "bursts", "classification",
+    "context",
 )  # fmt: skip
 OUT = Path(__file__).parent / "out"
 

@@ -179,13 +179,13 @@ async def compactions(world: World) -> list[dict[str, Any]]:
 async def write_history(state: Path) -> None:
     """Exchanges with calls and images, some calls without results, by another program on the same library."""
     async with holdfast.open(state) as hf, hf.turn(SESSION) as turn:
-        for number in range(ENTRIES // 5):
+        for number in range(ENTRIES // 5 + 20):
             picture = [{"type": "image", "data": PIXEL, "mimeType": "image/png"}] if number % 10 == 0 else []
             await turn.append(holdfast.user([{"type": "text", "text": f"look {number} at the sky"}, *picture]))
             calls = [{"type": "toolCall", "id": f"old:{number}/{one}", "name": "look", "arguments": {}}
                      for one in range(2)]  # fmt: skip
             await turn.append(holdfast.assistant(calls, model="other/model", stop_reason="toolUse"))
-            for one in range(1 if number % 50 == 0 else 2):
+            for one in range(1 if number % 7 == 0 else 2):
                 await turn.append(holdfast.tool_result(f"old:{number}/{one}", "look", [
                     {"type": "text", "text": "blue"}, *picture]))  # fmt: skip
             await turn.append(holdfast.assistant(f"It is blue, {number}.", model="other/model"), final=False)

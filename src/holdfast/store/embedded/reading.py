@@ -34,7 +34,7 @@ from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.reads import size_of
 from holdfast.store.embedded.record_file import read_report
 from holdfast.store.embedded.rows import view_of_input
-from holdfast.store.embedded.scan import read_file
+from holdfast.store.embedded.scan import read_context, read_file
 from holdfast.store.views import ArchiveView, Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
@@ -54,8 +54,11 @@ class Reading(StoreCore):
         return await self.in_thread(read_file, path, None)
 
     async def read_tail(self, owned: OwnedTurn) -> list[Line]:
-        """The newest lines, up to `CONTEXT_BYTES_MAX` bytes back."""
-        return await self.in_thread(read_file, owned.file.path, CONTEXT_BYTES_MAX)
+        """The newest lines, as far back as a context can need them (`read_context`): with the lines of earlier attempts
+        at the input, and at most `CONTEXT_BYTES_MAX` bytes.
+        """
+        upto = min((position.offset for position in owned.claim.landed.values()), default=None)
+        return await self.in_thread(read_context, owned.file.path, CONTEXT_BYTES_MAX, upto)
 
     def view_of(self, owned: OwnedTurn) -> InputView | None:
         """The input that a claimed turn answers, as it was claimed."""

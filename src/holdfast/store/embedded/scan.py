@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 from holdfast.outbox.message import Outcome, answered_by
+from holdfast.session.branch import active_branch
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.baseline import read_tail
 from holdfast.store.embedded.holding import Position
-from holdfast.store.embedded.transcript_bytes import iter_lines
+from holdfast.store.embedded.transcript_bytes import iter_lines, lines_of
+
+CONTEXT_STEP_BYTES = 16 * 1024
+"""How much is read at first of a transcript's end: a context that was just shortened. Each further step is larger."""
 
 
 def read_file(path: Path, bytes_max: int | None) -> list[Line]:
@@ -26,6 +30,64 @@ def read_file(path: Path, bytes_max: int | None) -> list[Line]:
         return []
     version = read_line(raws[0]).version or FORMAT_VERSION
     return [read_line(raw.removesuffix(b"\n"), version=version) for raw in raws if raw.endswith(b"\n")]
+
+
+def read_context(path: Path, bytes_max: int, upto: int | None = None) -> list[Line]:
+    """The newest lines, as far back as a context can need them: to the newest compaction's first kept line, to where
+    the conversation begins, or about `bytes_max` bytes. What stands before that costs nothing.
+
+    Args:
+        upto: an offset up to which they are wanted in any case, within `bytes_max`.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        lines: list[Line] = []
+        end, oldest = _end_of_lines(fd), max(0, os.fstat(fd).st_size - bytes_max)
+        step = CONTEXT_STEP_BYTES
+        while end > 0 and (end > oldest or not lines):
+            start = max(0, end - step)
+            data = os.pread(fd, end - start, start)
+            cut = data.find(b"\n") + 1 if start > 0 else 0
+            step *= 4
+            if start > 0 and cut in (0, len(data)):
+                continue  # in the middle of one long line
+            lines = [*(read_line(raw.removesuffix(b"\n")) for raw in lines_of(data[cut:])), *lines]
+            end = start + cut
+            if (upto is None or end <= upto) and _reaches_back(lines):
+                break
+    finally:
+        os.close(fd)
+    is_version_1 = bool(lines) and lines[0].version == 1
+    return read_file(path, bytes_max) if is_version_1 else lines
+
+
+def _end_of_lines(fd: int) -> int:
+    """Behind the last newline; what follows is a line that somebody has not finished."""
+    end = os.fstat(fd).st_size
+    while end > 0:
+        start = max(0, end - CONTEXT_STEP_BYTES)
+        found = os.pread(fd, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _reaches_back(lines: list[Line]) -> bool:
+    """Whether the branch that ends here goes back to its root, or to the first line that a compaction has kept."""
+    if not any(line.type == "compaction" or (line.has_parent and line.parent is None) for line in lines):
+        return False
+    branch = active_branch(lines).lines
+    if not branch:
+        return False
+    first = next(line for line in lines if line.id == branch[0].id)
+    if first.has_parent and first.parent is None:
+        return True
+    at = next((at for at in reversed(range(len(branch))) if branch[at].type == "compaction"), None)
+    if at is None or branch[at].kind != "entry":
+        return False
+    kept = branch[at].first_kept
+    return kept == branch[at].id or any(line.id == kept for line in branch[:at])
 
 
 def _line_start(fd: int, offset: int) -> int:
