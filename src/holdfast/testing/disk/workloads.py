@@ -254,6 +254,14 @@ async def archive_and_go_on(work: Work) -> None:
     await work.whole("second")
 
 
+async def reset(work: Work) -> None:
+    """A conversation that begins anew, and metadata beside it."""
+    await work.hf.session(KEY).reset(by="a test", wait_s=5)
+    await work.hf.session(KEY).rename("A new one")
+    await work.hf.session(KEY).mark_read(by="alice")
+    await work.whole("second")
+
+
 async def restore(work: Work) -> None:
     [made] = await work.hf.archives()
     assert await work.hf.session(KEY).restore(made.id, by="a test", wait_s=5) is None
@@ -283,6 +291,7 @@ WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "salvage": (one_turn, salvage_line),
     "salvage beside": (one_turn, salvage_beside),
     "delivery": (one_turn, deliver),
+    "reset": (one_turn, reset),
     "archive": (delivered, archive_and_go_on),
     "restore": (archived, restore),
     "deleting an archive": (another, delete_archive),
