@@ -153,6 +153,21 @@ async def test_a_turn_whose_own_steps_fill_the_window_keeps_its_question_in_sigh
         await world.check_promises()
 
 
+async def test_after_a_pause_long_results_are_shown_without_their_middle_and_kept_whole(tmp_path: Path) -> None:
+    async def look(_: ToolCall) -> str:
+        return "found " * 2_000
+
+    tool = Tool(ToolSpec("look", "Looks.", {"type": "object", "properties": {}}), look)
+    model = ScriptedModel(Reply(calls=[("look", {})]), "found it", "yes")
+    async with World(tmp_path, model=model, tools=[tool]) as world:
+        await talk(world, "what is there?")
+        await world.pass_time(301)
+        await talk(world, "sure?")
+        [shown] = [text_of(one) for one in model.requests[-1].messages if one["role"] == "toolResult"]
+        assert "characters left out" in shown
+        assert ("toolResult", "found " * 2_000) in await world.said(SESSION)
+
+
 # ── by hand ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

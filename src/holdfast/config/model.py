@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
+from holdfast.context.prune import CACHE_TTL_S
 from holdfast.context.settings import CompactionSettings
 from holdfast.errors import InputError
 from holdfast.inbound.child import SpawnLimits
@@ -431,6 +432,12 @@ class CompactionConfig(Section):
     )
     model: ModelRef | None = Field(default=None, description="Who writes summaries. Unset: the session's own model.")
     timeout_s: float = Field(default=180.0, gt=0, le=3600, description="Seconds for one summary.")
+    prune_after_s: float = Field(
+        default=CACHE_TTL_S,
+        ge=0,
+        description="After a pause of so many seconds, long tool results from before it are shown to the model without "
+        "their middle. 0: never.",
+    )
     reserve_tokens: Positive = Field(
         default=OUTPUT_TOKENS_RESERVED, description="Tokens of the window kept free for the answer. At most a quarter."
     )

@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.clock import epoch_ms
 from holdfast.context.budget import Budget, count_tokens, counted_by_provider, estimate_tokens
 from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
+from holdfast.context.prune import prune
 from holdfast.context.settings import CompactionSettings
 from holdfast.errors import CoordinationError, HoldfastError, ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
@@ -272,7 +273,8 @@ class Runner:
         if work.is_fresh:
             follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
             lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
-        return plan(lines, inputs=turn.answers, turn=turn.id)
+        planned = plan(lines, inputs=turn.answers, turn=turn.id)
+        return replace(planned, messages=prune(planned.messages, own=planned.own, ttl_s=self._compaction.prune_after_s))
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
