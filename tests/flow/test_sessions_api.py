@@ -12,7 +12,7 @@ from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import Served, served
 
 KEY = "agent:main:main"
-SESSION = f"/v1/sessions/{KEY}"
+SESSION = f"/api/sessions/{KEY}"
 
 
 @asynccontextmanager
@@ -35,24 +35,24 @@ async def test_a_session_is_named_put_away_brought_back_and_deleted(tmp_path: Pa
         assert await say(http, "hello") == "one"
         named = await http.patch(SESSION, json={"title": "Ours"})
         assert (named.status_code, named.json()) == (200, {"session": KEY, "title": "Ours"})
-        [session] = (await http.get("/v1/sessions")).json()["sessions"]
+        [session] = (await http.get("/api/sessions")).json()["sessions"]
         assert (session["title"], session["archived_at_ms"]) == ("Ours", None)
         archive = (await http.post(f"{SESSION}/archive")).json()
         assert (archive["session"], archive["title"], archive["why"]) == (KEY, "Ours", "asked")
-        [session] = (await http.get("/v1/sessions")).json()["sessions"]
+        [session] = (await http.get("/api/sessions")).json()["sessions"]
         assert (session["title"], session["archived_at_ms"]) == (None, archive["at_ms"])
         assert (await http.post(f"{SESSION}/archive")).status_code == 400  # nothing in it
         assert await say(http, "again") == "two"
-        restored = await http.post(f"/v1/archives/{archive['id']}/restore")
+        restored = await http.post(f"/api/archives/{archive['id']}/restore")
         assert (restored.status_code, restored.json()["session"]) == (200, KEY)
-        [since] = (await http.get("/v1/archives", params={"session": KEY})).json()["archives"]
+        [since] = (await http.get("/api/archives", params={"session": KEY})).json()["archives"]
         assert since["why"] == "restored over"
         deleted = await http.delete(SESSION)
         assert deleted.json()["why"] == "deleted"
-        for one in (await http.get("/v1/archives")).json()["archives"]:
-            assert (await http.delete(f"/v1/archives/{one['id']}")).json()["bytes"] == one["bytes"]
-        assert (await http.get("/v1/archives")).json() == {"archives": []}
-        assert (await http.delete(f"/v1/archives/{archive['id']}")).status_code == 404
+        for one in (await http.get("/api/archives")).json()["archives"]:
+            assert (await http.delete(f"/api/archives/{one['id']}")).json()["bytes"] == one["bytes"]
+        assert (await http.get("/api/archives")).json() == {"archives": []}
+        assert (await http.delete(f"/api/archives/{archive['id']}")).status_code == 404
         assert await say(http, "and on") == "three"
 
 
@@ -78,19 +78,19 @@ async def test_receipts_and_retention_over_http(tmp_path: Path) -> None:
         await say(http, "hello")
         assert (await http.post(f"{SESSION}/read", json={"by": "alice"})).json()["noted"] is True
         assert (await http.post(f"{SESSION}/read", json={"by": "alice"})).json()["noted"] is False
-        found = (await http.post("/v1/sessions/prune", json={"dry_run": True})).json()
+        found = (await http.post("/api/sessions/prune", json={"dry_run": True})).json()
         assert (found["dry_run"], found["steps"]) == (True, [])
         assert found["total_bytes"] > 0
 
 
 async def test_bad_requests_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     async with calling(tmp_path, ScriptedModel()) as (_, http):
-        unknown = "/v1/sessions/agent:main:never"
+        unknown = "/api/sessions/agent:main:never"
         assert (await http.patch(unknown, json={"title": "x"})).status_code == 404
         assert (await http.post(f"{unknown}/archive")).status_code == 404
         assert (await http.patch(SESSION, json={})).status_code == 400
         assert (await http.post(f"{SESSION}/read", json={"by": 1})).status_code == 400
-        assert (await http.post("/v1/sessions/prune", json={"dry_run": "yes"})).status_code == 400
-        assert (await http.post("/v1/archives/a_none/restore")).status_code == 404
-        assert (await http.get("/v1/sessions", headers={"Authorization": "Bearer wrong"})).status_code == 401
-        assert (await http.get("/v1/sessions")).json() == {"sessions": []}
+        assert (await http.post("/api/sessions/prune", json={"dry_run": "yes"})).status_code == 400
+        assert (await http.post("/api/archives/a_none/restore")).status_code == 404
+        assert (await http.get("/api/sessions", headers={"Authorization": "Bearer wrong"})).status_code == 401
+        assert (await http.get("/api/sessions")).json() == {"sessions": []}

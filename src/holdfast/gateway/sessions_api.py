@@ -1,4 +1,4 @@
-"""Sessions as a whole over HTTP, under `/v1`: titles, read receipts, resets, archives, retention. What the commands of
+"""Sessions as a whole over HTTP, under `/api`: titles, read receipts, resets, archives, retention. What the commands of
 `holdfast sessions` do.
 """
 
@@ -34,9 +34,8 @@ class SessionsApi:
         self._limits = limits
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1")
+        router = APIRouter(prefix="/api")
         routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
-            ("GET", "/sessions", self.list_sessions),
             ("POST", "/sessions/prune", self.prune),
             ("POST", "/sessions/{key:path}/archive", self.archive),
             ("POST", "/sessions/{key:path}/reset", self.reset),
@@ -49,13 +48,9 @@ class SessionsApi:
         ]
         for method, path, handler in routes:
             router.add_api_route(
-                path, handler, methods=[method], response_model=None, operation_id=f"{method} /v1{path}"
+                path, handler, methods=[method], response_model=None, operation_id=f"{method} /api{path}"
             )
         return router
-
-    async def list_sessions(self, prefix: str = "", limit: int = Query(100, ge=1, le=LIST_MAX)) -> Response:
-        """Sessions, the latest used first, with title, archive state and who owns them."""
-        return json_response({"sessions": await self._hf.sessions(limit=limit, prefix=prefix)})
 
     async def rename(self, request: Request, key: str) -> Response:
         """`{"title": "…" or null}`: metadata, which disturbs no turn."""
@@ -88,7 +83,7 @@ class SessionsApi:
         return json_response(_made(key, made))
 
     async def delete(self, request: Request, key: str, wait_s: float = Query(0.0, ge=0, le=WAIT_S_MAX)) -> Response:
-        """The same, as deleted: its archive goes for good with `DELETE /v1/archives/{id}`, or by retention."""
+        """The same, as deleted: its archive goes for good with `DELETE /api/archives/{id}`, or by retention."""
         made = await self._hf.session(validate_key(key)).archive(by=_caller(request), why="deleted", wait_s=wait_s)
         return json_response(_made(key, made))
 
