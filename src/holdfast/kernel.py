@@ -31,7 +31,7 @@ from holdfast.model.policy import ModelsNow, Pin
 from holdfast.observe.why import build_report
 from holdfast.observe.work import work_of
 from holdfast.recovery import reaper
-from holdfast.recovery.classify import Owner, Plan
+from holdfast.recovery.classify import Owner, Plan, plan_recovery
 from holdfast.recovery.reaper import Report
 from holdfast.recovery.watching import Finding, WatchSettings, examine, in_words, with_mark
 from holdfast.session.entries import MessageEntry, Origin, encode_line, stamped
@@ -385,7 +385,7 @@ class Holdfast:
         self, session: str | None = None, *, beat_term_s: float = 90.0, ask: str | None = None
     ) -> Plan:
         """What `recover` would do, of one session or of all. Changes nothing."""
-        return await reaper.look(self.store, session=session, beat_term_s=beat_term_s, ask=ask)
+        return plan_recovery(await self.owners(session), beat_term_s=beat_term_s, ask=ask)
 
     async def recover(
         self, session: str | None = None, *, wait_s: float = 0.0, beat_term_s: float = 90.0, ask: str | None = None

@@ -33,6 +33,7 @@ from holdfast.lane.queue import QueueSettings
 from holdfast.loop_thread import LoopThread
 from holdfast.model.policy import ModelsNow, Pin
 from holdfast.recovery.classify import Owner, Plan
+from holdfast.recovery.progress import Doing
 from holdfast.recovery.reaper import Report
 from holdfast.recovery.watching import Finding
 from holdfast.session import prompt_window as asynchronous_window
@@ -251,6 +252,14 @@ class Turn:
     @property
     def cancelled_by(self) -> str | None:
         return self._inner.cancelled_by
+
+    def begins(self, doing: Doing, name: str = "", *, limit_s: float | None = None) -> None:
+        """Say what the turn does from now on, for whoever asks whether it works or stands still."""
+        self._inner.begins(doing, name, limit_s=limit_s)
+
+    def heard(self) -> None:
+        """A sign that what the turn does goes on."""
+        self._inner.heard()
 
     def append(self, entry: Entry, *, durable: bool | None = None, final: bool | None = None) -> str:
         """Write one entry at the end of the active branch. Returns its id."""

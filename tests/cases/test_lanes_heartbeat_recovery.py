@@ -33,8 +33,8 @@ LEFT_OUT_LANES = {
     "state": "the queue is in the ledger; there is no state in a module that could be doubled or old",
     "timeout": "a turn shows life by its beat; a limit ends it with a named outcome, not with an error in the queue",
     "lane_name": "lanes are named by programs and taken as they are",
-    "decision": "recovery closes a turn whose process is dead or whose beat stood still, by its epoch; it aborts no "
-    "live work, clears nothing by force and has no lane in memory to reset",
+    "decision": "recovery closes a turn whose process is dead or whose beat stood still, by its epoch; a live "
+    "one is at most asked to end itself; nothing is cleared by force, and there is no lane in memory to reset",
     "ln-005": "whoever waits is told its place by `InputView.position`; nobody is called back",
     "ln-007": "no error asks for another model; a turn's errors end it",
     "ln-024": "a listing of all lanes is not there; inputs and turns are listed by session and state",

@@ -41,7 +41,7 @@ ONLY_ASYNC = {
     "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
     | {"append_interrupted", "branch_before_input", "pending_calls"}  # for runners, which are asynchronous
     | {"answers", "append_beside_input", "append_dropped", "begin_anew", "gives_way", "take_in", "happened_meanwhile"}
-    | {"begins", "heard", "is_to_stop", "why_to_stop", "end_as_stalled", "append_compaction", "owned"},
+    | {"is_to_stop", "why_to_stop", "end_as_stalled", "append_compaction", "owned"},
     "Session": set[str](),
     "PromptWindow": {"meet"},
 }

@@ -44,16 +44,6 @@ class Report:
         return "effective" if "effective" in outcomes else "not_needed"
 
 
-async def look(store: LaneStore, *, session: str | None, beat_term_s: float, ask: str | None = None) -> Plan:
-    """What there would be to do. Changes nothing.
-
-    Args:
-        session: only its transcript; None: all.
-        ask: by whose order living owners are asked to end; None: they are left alone.
-    """
-    return plan_recovery(await owners_of(store, session), beat_term_s=beat_term_s, ask=ask)
-
-
 async def owners_of(store: LaneStore, session: str | None) -> list[Owner]:
     return [owner for owner in await store.owners() if session is None or session in owner.sessions]
 
@@ -61,7 +51,7 @@ async def owners_of(store: LaneStore, session: str | None) -> list[Owner]:
 async def watch(
     store: LaneStore, clock: Clock, *, session: str | None, beat_term_s: float, wait_s: float, ask: str | None = None
 ) -> Plan:
-    """Watch the beats of those who live, or of whom nobody can tell, for up to `wait_s`; then as `look`.
+    """Watch the beats of those who live, or of whom nobody can tell, for up to `wait_s`; then plan.
 
     It ends early once everybody has either shown life or stood still for the whole term.
     """
