@@ -1,8 +1,8 @@
 """Long results of tools, shortened in what a model is shown; the transcript keeps them whole. Pure.
 
 Only what stands before a pause is shortened, one so long that no provider still has the beginning of the conversation
-in its cache: nobody pays for what was cached. Where that is follows from the messages' own times, so that later requests
-begin with the same words until the next pause.
+in its cache: nobody pays for what was cached. Where that is follows from the messages' own times, so that later
+requests begin with the same words until the next pause.
 """
 
 from __future__ import annotations
