@@ -15,7 +15,7 @@ import pytest
 import holdfast
 from holdfast.cli.main import run
 from holdfast.errors import ProviderError
-from holdfast.inbound.child import Child, Refused, SpawnLimits
+from holdfast.inbound.child import Child, Parent, Refused, SpawnLimits, SpawnOrder, make_order
 from holdfast.inbound.children import Children
 from holdfast.inbound.event import Duplicate, InboundEvent, Route
 from holdfast.lane.policy import LaneLimits, default_widths
@@ -422,6 +422,25 @@ async def test_a_jobs_result_is_what_came_of_its_sub_agents(tmp_path: Path) -> N
         assert shown[-1] == "[Sub-agent"
         await world.idle(passing_s=60)
         assert len(world.channel.received) == 1, "that it was on it is nobody's news"
+
+
+async def test_an_end_that_cannot_be_told_keeps_no_other_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with World(tmp_path, spawns=LIMITS) as world:
+        parent = Parent("agent:main:broken")
+        order = make_order(parent, LIMITS, "lost", key="k", label=None, agent=None, model=None, timeout_s=None)
+        assert isinstance(order, SpawnOrder)
+        broken = replace(order, parent=replace(parent, route=Route("", "nowhere")))  # as if the ledger were damaged
+        assert isinstance(await world.hf.store.spawn(broken, LIMITS), Child)
+        other = await world.hf.session(MAIN).spawn("work")
+        assert isinstance(other, Child)
+        [told] = await children_in(world, "announced")
+        assert told.id == other.id
+        await children_in(world, "ended")
+        await until(lambda: is_logged(caplog, order.id), "the fault to be told")
+
+
+async def is_logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in record.message and record.levelname == "ERROR" for record in caplog.records)
 
 
 async def test_two_processes_that_see_an_end_announce_it_once(tmp_path: Path) -> None:

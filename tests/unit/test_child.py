@@ -74,6 +74,12 @@ def test_a_time_that_is_none_is_the_callers_fault(seconds: float) -> None:
         made_of(timeout_s=seconds)
 
 
+@pytest.mark.parametrize("parent", [replace(PARENT, rights="no lane"), replace(PARENT, route=Route("", "alice"))])
+def test_whose_end_could_never_come_back_is_not_begun(parent: Parent) -> None:
+    with pytest.raises(InputError):
+        made_of(parent=parent)
+
+
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from holdfast.errors import InputError
 from holdfast.ids import derived_id
 from holdfast.inbound.event import InboundEvent, Route
-from holdfast.lane.policy import RANK
+from holdfast.lane.policy import RANK, validate_lane
 from holdfast.lane.queue import USER_LANE
 from holdfast.lane.states import TERMINAL
 from holdfast.session.key import parse_key
@@ -189,8 +189,11 @@ def make_order(
     """The order for a task, with everything filled in that was left open.
 
     Raises:
-        InputError: no task, or one that is too long; a time that is none.
+        InputError: no task, or one that is too long; a time, a route or a lane that is none.
     """
+    validate_lane(parent.rights)  # its end may have to wait there
+    if parent.route is not None:
+        Route.parse(f"{parent.route.channel}:{parent.route.target}")
     if not task.strip():
         raise InputError("a sub-agent needs a task: say what it is to do")
     if len(task) > TASK_CHARS_MAX:

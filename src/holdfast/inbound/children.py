@@ -92,11 +92,21 @@ class Children:
         running = {one.id for one in found if one.state == "running"}
         self._running_since = {child: mono for child, mono in self._running_since.items() if child in running}
         for one in reversed(found):
-            if one.state == "ended":
-                await self._end(one)
-            elif one.state == "running":
-                await self._end_if_too_long(one)
+            try:
+                await self._see_to(one)
+            except DrainingError:
+                raise
+            except HoldfastError as exc:  # what goes wrong with one keeps nobody else's end back
+                if self._hf.store.stopped:
+                    raise
+                log.error("child %s of %s: %s", one.id, _of(one), exc)
         await self._archive()
+
+    async def _see_to(self, child: Child) -> None:
+        if child.state == "ended":
+            await self._end(child)
+        elif child.state == "running":
+            await self._end_if_too_long(child)
 
     async def _end(self, child: Child) -> None:
         if child.stop_by is not None:
