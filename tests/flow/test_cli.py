@@ -652,3 +652,11 @@ def test_a_port_that_another_program_holds_ends_with_69_too() -> None:
         )
     assert said.returncode == 69
     assert "Traceback" not in said.stderr
+
+
+def test_a_gateway_makes_no_folder_of_an_address(holdfast, tmp_path: Path) -> None:
+    said = holdfast("--state", "postgres://host/db", "up", "--port", "0")
+    assert (said.code, said.err) == (
+        1, "holdfast: postgres:// states are not supported by this release; give a folder\n",
+    )  # fmt: skip
+    assert not (tmp_path / "postgres:").exists()

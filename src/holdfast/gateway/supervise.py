@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from holdfast.clock import iso
+from holdfast.errors import InputError
 from holdfast.gateway import address, log
 from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.connection import BoundedHttp
@@ -73,6 +74,8 @@ def run_gateway(
     """
     say = say or _to_stdout
     host = host or config.gateway.host
+    if "://" in str(state):  # as a path it would be a folder named "postgres:"
+        raise InputError(f"{str(state).partition('://')[0]}:// states are not supported by this release; give a folder")
     folder = Path(state)
     log.configure(sys.stderr, form=log_format, secrets=_api_keys(config, parts))
     try:
