@@ -9,11 +9,16 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.faults.remote import Troupe, troupe
 from tests.incidents.summary import write_summary as write_incidents
 
 NOT_RUN = "not run: "
+
+# How long an example takes says something about the machine's load, and nothing about the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture
