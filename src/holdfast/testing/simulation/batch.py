@@ -15,7 +15,8 @@ CHUNK = 25
 ENOUGH_SEEDS = 300
 """A batch of at least so many must have met every kind of fault and effect below."""
 MUST_BE_MET = (
-    "kill", "stop", "power loss", "refused write", "short write", "failed sync", "ledger full", "ledger broken",
+    "kill", "kill all planned", "commit not synced", "stop", "power loss", "refused write", "short write",
+    "failed sync", "ledger full", "ledger broken",
     "edit: adopted", "edit: foreign_turn", "edit: tampered", "clock set", "orderly restart", "turn taken over",
     "turn died", "answer kept", "labelled copy",
 )  # fmt: skip

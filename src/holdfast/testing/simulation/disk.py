@@ -95,6 +95,16 @@ class Disk:
         with os.scandir(folder) as entries:
             self._names[folder] = {entry.name: entry.inode() for entry in entries}
 
+    def holds(self, text: bytes) -> bool:
+        """Whether a transcript, or an answer kept beside one, holds it for good."""
+        contents = self._contents
+        return any(
+            text in contents.get(inode, b"")
+            for names in self._names.values()
+            for name, inode in names.items()
+            if ".jsonl" in name
+        )
+
     def log_size(self) -> int:
         try:
             return os.stat(self._log).st_size

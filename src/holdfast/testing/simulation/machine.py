@@ -71,7 +71,8 @@ class SimMachine(Machine):
     Attributes:
         doom: after so many more calls the process is killed, in the middle of one; None: it is not.
         troubles: what the disk will refuse next, each once.
-        on_kill: called when `doom` strikes.
+        on_kill: called when `doom` strikes. `dies_in_sync`: it strikes in the next sync of a commit; only together with
+            all processes, since to one that lives a commit does not show before its sync.
         ambush: after so many more calls, what happens to the process then (it is stopped), in the middle of one.
     """
 
@@ -79,6 +80,7 @@ class SimMachine(Machine):
         self.hardware = hardware
         self.host = host
         self.doom: int | None = None
+        self.dies_in_sync = False
         self.ambush: tuple[int, Callable[[], object]] | None = None
         self.troubles: list[Trouble] = []
         self.has_failed = False  # the disk has refused something
@@ -341,6 +343,12 @@ class LedgerConnection(sqlite3.Connection):
         if machine._takes_trouble("ledger broken"):  # pyright: ignore[reportPrivateUsage]
             raise sqlite3.OperationalError("disk I/O error")
         cursor = super().execute("commit")
+        if (
+            self._full and machine.dies_in_sync
+        ):  # whoever opens the ledger next reads it in the log; it need not stay there
+            machine.hardware.count("commit not synced")
+            machine.doom = 1
+            machine.touch("the sync of a commit")
         if self._full:
             disk = machine.hardware.disk
             disk.log_durable = disk.log_size()

@@ -7,7 +7,8 @@ are no part of any process and survive everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,7 @@ class Seen:
     arrived: list[Arrived] = field(default_factory=list[Arrived])
     tool_runs: dict[str, int] = field(default_factory=dict[str, int])  # of the tool that is not to be repeated
     answers: int = 0
+    is_durable: Callable[[str], bool] = lambda _: True  # whether a power loss now would leave this text in a transcript
     broken: list[str] = field(default_factory=list[str])  # promises, in the order in which it was noticed
 
     def acknowledge(self, key: str, input_id: str) -> None:
@@ -51,10 +53,21 @@ class Seen:
         if known != input_id:
             self.broken.append(f"P3: key {key} was acknowledged as {known} and again as {input_id}")
 
+    def arrive(self, message: Arrived) -> None:
+        self.arrived.append(message)
+        self._must_last(message.text, "arrived")
+
     def tell(self, input_id: str, state: str, answer: str | None) -> None:
+        if state == "answered" and answer is not None:
+            self._must_last(answer, "was told")
         known = self.told.setdefault(input_id, (state, answer))
         if known != (state, answer):
             self.broken.append(f"P2: {input_id} had ended as {known}, now as {(state, answer)}")
+
+    def _must_last(self, text: str, how: str) -> None:
+        """I7, at the very moment: what the world gets as an answer of the model is durable."""
+        if re.fullmatch(r"answer \d+ to .*", text) and not self.is_durable(text):
+            self.broken.append(f"I7: {text!r} {how}, and a power loss at that moment would have left no trace of it")
 
 
 class SimModel:
@@ -148,7 +161,7 @@ class SimChannel:
         def arrive() -> None:
             if is_cut["off"]:
                 return  # cancelling closes the connection; a process that dies has sent what it had sent
-            self._seen.arrived.append(Arrived(request.delivery_id, request.target, request.text, request.label))
+            self._seen.arrive(Arrived(request.delivery_id, request.target, request.text, request.label))
             self._scheduler.note(f"arrived: {request.text!r} label={request.label}")
             loop.call_soon_threadsafe(lambda: arrival.done() or arrival.set_result(None))
 

@@ -28,7 +28,8 @@ three times waits for 120 s, a beat lapses after 3."""
 TROUBLES: tuple[Trouble, ...] = ("refused write", "short write", "failed sync", "ledger full", "ledger broken")
 
 HARM = (
-    *["kill planned"] * 5, *["kill"] * 2, "kill all", *["stop"] * 3, *["power loss"] * 4, *["disk"] * 3, *["edit"] * 4,
+    *["kill planned"] * 4, "kill all planned", *["kill"] * 2, "kill all", *["stop"] * 3,
+    *["power loss"] * 4, *["disk"] * 3, *["edit"] * 4,
     "clock", "orderly end",
 )  # fmt: skip
 """What the nemesis draws from."""
@@ -150,6 +151,7 @@ class _Run:
         self.hardware.switches = random.choice((0.1, 0.4, 1.0))
         self.seen = Seen()
         self.outsider = Outsider(self.state, random, self.hardware.disk)
+        self.seen.is_durable = self._is_durable
         self.broken: list[str] = []
         self.fence_mode = "warn" if random.random() < 0.15 else "strict"
         is_tame = random.random() < 0.3
@@ -243,6 +245,12 @@ class _Run:
         """Processes with a turn under way."""
         return [one for one in self.processes.values() if one.hf is not None and one.hf.live_turns()]
 
+    def _is_durable(self, text: str) -> bool:
+        """Whether a power loss at this moment would leave an answer in a transcript, or kept beside one. What an
+        outsider destroys is not asked about.
+        """
+        return any(edit.destroys for edit in self.outsider.edits) or self.hardware.disk.holds(text.encode())
+
     # ── harm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _do_harm(self) -> None:
@@ -256,11 +264,15 @@ class _Run:
         if kind == "kill planned":
             victim.machine.doom = 1 + int(2 ** (random.random() * 7))
             self._count(kind)
+        elif kind == "kill all planned":  # as the end of a container, in the middle of a call of one of them
+            victim.machine.dies_in_sync = random.random() < 0.5
+            victim.machine.doom = None if victim.machine.dies_in_sync else 1 + int(2 ** (random.random() * 7))
+            victim.machine.on_kill = self._kill_everybody
+            self._count(kind)
         elif kind == "kill":
             self._kill(victim)
         elif kind == "kill all":
-            for one in living:
-                self._kill(one)
+            self._kill_everybody()
         elif kind == "stop":
             self._stop_for_a_while(victim)
         elif kind == "power loss":
@@ -286,6 +298,11 @@ class _Run:
     def _kill(self, victim: SimProcess) -> None:
         self.scheduler.note(f"kill {victim.name}")
         victim.kill()
+
+    def _kill_everybody(self) -> None:
+        for one in list(self.processes.values()):
+            if not one.host.dead:
+                self._kill(one)
 
     def _stop_for_a_while(self, victim: SimProcess) -> None:
         """At once, or in the middle of one of its next calls: holding a lock, or between looking and writing."""
@@ -352,6 +369,7 @@ class _Run:
         for one in self.processes.values():
             self.scheduler.go_on(one.host)
             one.machine.doom = one.machine.ambush = None
+            one.machine.dies_in_sync = False
             one.machine.troubles.clear()
         for one in list(self.processes.values()):
             if one.machine.has_failed and not one.host.dead:
