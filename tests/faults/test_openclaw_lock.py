@@ -22,6 +22,7 @@ import holdfast
 from holdfast.model.failure import classify
 from holdfast.session.lock_file import ProcessFacts, write_lock
 from holdfast.store.embedded.faults import Point
+from holdfast.store.embedded.machine import Machine
 from holdfast.store.embedded.openclaw_lock import LockFiles, OpenClawLock, facts_of, lock_path_of
 from holdfast.testing.openclaw import taken_for_openclaw
 from tests.faults import checks, outsider
@@ -319,6 +320,29 @@ def test_a_successor_that_came_before_the_take_over_keeps_its_lock(tmp_path: Pat
 
     path.write_bytes(write_lock(2**30, 0, 1, None))
     assert not OpenClawLock(tmp_path / "a.jsonl", LockFiles(processes=process_table)).take(0.05)
+    assert path.read_bytes() == successor
+
+
+def test_a_successor_that_came_in_the_instant_of_the_take_over_keeps_its_lock(tmp_path: Path) -> None:
+    """After our last look, before our text: that goes into a file that has no name any more."""
+    path = lock_path_of(tmp_path / "a.jsonl")
+    successor = write_lock(os.getppid(), time.time_ns() // 10**6, 300_000, facts_of(os.getppid()).starttime)
+    swaps: list[int] = []
+
+    class Swapping(Machine):
+        def pwrite(self, fd: int, data: bytes, at: int) -> int:
+            swaps.append(fd)
+            path.unlink()
+            path.write_bytes(successor)
+            return super().pwrite(fd, data, at)
+
+    def process_table(pid: int) -> ProcessFacts:
+        return replace(taken_for_openclaw(pid), arguments=("openclaw",))
+
+    path.write_bytes(write_lock(2**30, 0, 1, None))
+    with Swapping().entered():
+        assert not OpenClawLock(tmp_path / "a.jsonl", LockFiles(processes=process_table)).take(0.05)
+    assert len(swaps) == 1
     assert path.read_bytes() == successor
 
 

@@ -179,4 +179,32 @@ MUTATIONS = (
         "faults/test_crash_table.py::"
         "test_recovery_writes_the_bytes_of_the_dead_again_and_makes_them_durable_before_it_settles_by_them",
     ),
+    Mutation(
+        "a lock file that was taken over counts at once",
+        "store/embedded/openclaw_lock.py",
+        "        if not self._is_ours(mine):\n            return None\n",
+        "",
+        "faults/test_openclaw_lock.py::test_a_successor_that_came_during_the_take_over_keeps_its_lock",
+    ),
+    Mutation(
+        "whatever lock file is there is removed at release",
+        "store/embedded/openclaw_lock.py",
+        "                if self._is_ours(mine):\n",
+        "                if mine.raw:\n",
+        "faults/test_openclaw_lock.py::test_a_process_that_stood_still_for_too_long_notices_before_it_writes",
+    ),
+    Mutation(
+        "a lock file that was stolen is not noticed before a write",
+        "store/embedded/locked_file.py",
+        "        if self.beside is not None and not self.beside.is_ours():\n",
+        "        if self.beside is not None and not self.beside.is_held:\n",
+        "faults/test_openclaw_lock.py::test_a_process_that_stood_still_for_too_long_notices_before_it_writes",
+    ),
+    Mutation(
+        "nobody waits for another program's lock file",
+        "store/embedded/locked_file.py",
+        "        if beside.try_take():\n            return True\n        if wait_ms == 0:\n",
+        "        if beside.try_take() or beside.path:\n            return True\n        if wait_ms == 0:\n",
+        "faults/test_openclaw_lock.py::test_an_append_waits_until_openclaw_is_done_and_goes_on_after_its_lines",
+    ),
 )
