@@ -41,6 +41,9 @@ BULLETS_MAX, BULLET_CHARS_MAX = 30, 200
 LAST_WORD_CHARS_MAX = 1_200
 FOCUS_CHARS_MAX = 1_000
 
+NAME_TEXT_CHARS_MAX = 20_000
+"""So much of a message is looked through for names: its beginning and its end."""
+_NO_NAME = re.compile(rf"\S{{{NAME_CHARS_MAX + 1},}}")
 _NAME = re.compile(
     r"https?://[^\s<>\"'`)\]]+"  # addresses
     r"|[\w.+-]+@[\w-]+\.[\w.-]*\w"
@@ -180,12 +183,19 @@ def names_in(messages: Sequence[Message], previous: str | None = None) -> list[s
     texts = [text_of(one) for one in messages if one["role"] in ("user", "assistant")][-NAMES_FROM_MESSAGES:]
     found: dict[str, None] = {}
     for text in (previous or "", *texts):
-        for match in _NAME.finditer(text):
+        for match in _NAME.finditer(_looked_through(text)):
             name = match[0].rstrip(".,;:!?")
             if 2 < len(name) <= NAME_CHARS_MAX:
                 found.pop(name, None)
                 found[name] = None
     return list(found)[-NAMES_MAX:]
+
+
+def _looked_through(text: str) -> str:
+    """The beginning and the end of a long text, without what is too long to be a name: looking takes time there."""
+    half = NAME_TEXT_CHARS_MAX // 2
+    text = text if len(text) <= 2 * half else f"{text[:half]} {text[-half:]}"
+    return _NO_NAME.sub(" ", text)
 
 
 # ── without a model ──────────────────────────────────────────────────────────────────────────────────────────────────
