@@ -13,7 +13,7 @@ import pytest
 from holdfast.errors import ProviderError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelAnswer, ModelRequest, TextDelta
+from holdfast.model.client import ModelAnswer, ModelRequest, StreamSign, TextDelta
 from holdfast.model.failure import classify
 from holdfast.model.pydantic_ai import PydanticAIModel
 from holdfast.testing import mishaps
@@ -59,7 +59,7 @@ def asking(model: PydanticAIModel, timeout_s: float | None = None) -> ModelReque
 async def failure_of(model: PydanticAIModel, timeout_s: float | None = None) -> ProviderError:
     async def consume() -> None:
         async for item in model.stream(asking(model, timeout_s)):
-            assert isinstance(item, TextDelta), "a failed request yields no answer"
+            assert isinstance(item, TextDelta | StreamSign), "a failed request yields no answer"
 
     with pytest.raises(ProviderError) as caught:
         await consume()

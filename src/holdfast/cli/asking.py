@@ -137,4 +137,6 @@ def _left(view: InputView) -> dict[str, Any]:
     import msgspec
 
     shown = msgspec.to_builtins(view) | {"settled": view.settled}
-    return shown | {"detail": view.detail or NOBODY_HERE} if view.state == "queued" else shown
+    if view.state != "queued":
+        return shown
+    return shown | {"detail": f"{view.detail}; {NOBODY_HERE}" if view.detail else NOBODY_HERE}

@@ -142,7 +142,9 @@ class Asking:
     # ── for the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def client_for(self, candidate: Try) -> ModelClient:
-        return self.models.client_for(candidate.model, candidate.credential)
+        client = self.models.client_for(candidate.model, candidate.credential)
+        self.turn.begins("model", candidate.model, limit_s=getattr(client, "idle_limit_s", None))
+        return client
 
     def now_ms(self) -> int:
         return epoch_ms(self.clock.now())
@@ -178,8 +180,6 @@ class Asking:
             return False
         if step.candidate.model != self.plan.requested and self.asked is None:
             await self._write_pin(step.candidate.model, _why(walk, self.plan))
-        limit_s = getattr(self.client_for(step.candidate), "idle_limit_s", None)
-        self.turn.begins("model", step.candidate.model, limit_s=limit_s)
         return True
 
     async def _check(self, walk: Walk) -> None:
