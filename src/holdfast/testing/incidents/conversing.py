@@ -25,6 +25,8 @@ async def accept(world: World, args: Args) -> None:
         text = args.get("text", name)
         one = InputName(name, args["session"], args["lane"], text, args.get("by") or "G", time.monotonic())
         world.inputs[name] = one
+        if world.down_until_s is not None:
+            continue  # nobody is there to acknowledge it: the channel keeps it
         await hand_over(world, one)
         if one.id is None and "refused" not in world.errors.get(name, ""):
             raise WorldError(f"{name} was not acknowledged: {world.errors.get(name)}")

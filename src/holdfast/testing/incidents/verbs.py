@@ -423,6 +423,11 @@ async def advance_clock(world: World, args: Args) -> None:
             world.preordered.add(name)
     world.refused.clear()
     await world.pass_time(float(args["seconds"]))
+    if world.down_until_s is not None and world.passed_s >= world.down_until_s:
+        world.down_until_s = None
+        await world.start("G")
+        for one in [one for one in world.inputs.values() if one.id is None]:
+            await hand_over(world, one)  # the channel kept what nobody had acknowledged
 
 
 async def block_loop(world: World, args: Args) -> None:
@@ -455,6 +460,9 @@ async def configure(world: World, args: Args) -> None:
         link.symlink_to(target.name)
     if args.get("stale_writer_claim") == "finished_run":
         await finish_a_run(world, args["session"])
+    if args.get("reload"):  # what a changed configuration takes here
+        await world.stop("G")
+        world.down_until_s = world.passed_s + float(args["duration_s"])
     if "index_entries" in args:
         await world.process().do("make_sessions", count=int(args["index_entries"]))
     if args.get("state") == "wedged":

@@ -204,7 +204,6 @@ WAITING_FOR_FACT: dict[str, str] = {
 
 WAITING_FOR_CONFIGURE: dict[str, str] = {
     "queue_mode": "queue modes",
-    "reload": "reloading the configuration",
     "guard_swapped_during_turn": "stuck-session watchdog",
     "tool_limit_s": "stuck-session watchdog",
 }
@@ -222,6 +221,8 @@ CONFIGURE = frozenset(
         "target",
         "queue_cap",
         "queue_mode",
+        "reload",
+        "duration_s",
         "session",
         "state",
     }
@@ -252,7 +253,7 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
     """The first feature that a scenario needs and that does not exist yet."""
     for verb, args in steps:
         if verb == "repair_command" and args["name"] == "doctor_fix":
-            return "repair commands"
+            return "`holdfast doctor`"
         if verb in WAITING_FOR_VERB:
             return WAITING_FOR_VERB[verb]
         if verb == "configure":
@@ -262,7 +263,7 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                 if key in WAITING_FOR_CONFIGURE:
                     return WAITING_FOR_CONFIGURE[key]
         if verb == "store_write" and args.get("op") != "touch":
-            return "session index"
+            return "`holdfast doctor`"
         stands = verb == "block_loop" and args.get("when") != "before last append"
         if stands and not any(holds_for_hours(*one) for one in steps):
             return "processes that stand still for hours"

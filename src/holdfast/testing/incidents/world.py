@@ -246,6 +246,7 @@ class World:
     position_refuses: str | None = None  # the disk of the channel's position, at its next write
     child_keys: dict[str, str] = field(default_factory=dict)
     child_ended: tuple[int, float] | None = None  # the last one that did: virtual milliseconds, real seconds
+    down_until_s: float | None = None  # no gateway before that: it is restarted for a new configuration
     standing: dict[str, Child] = field(default_factory=dict)  # processes that stand still in the middle of a step
     still_s: float = 0.0  # for how long they will
     holds_locks: bool = False  # somebody keeps the write lock, which is waited for on the real clock
