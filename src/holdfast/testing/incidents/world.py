@@ -31,7 +31,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 LOOK_S = 0.005
 QUIET_S = 0.12
 """Real seconds without success after which time may pass a little: everybody looks at the store once a second."""
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
+"""Real seconds in which nobody does anything, after which nothing will come."""
 POLL_TICKS = 3
 UNKNOWN_TICKS = 45
 """Virtual seconds after which a send of unknown fate has been looked at again (longest request: 30 s)."""
@@ -204,11 +205,17 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What stands in for the usual parts when the runner itself is tested. `store`: put around each store here."""
+    """What stands in for the usual parts when the runner itself is tested.
+
+    Args:
+        store: put around each store here.
+        patience_s: a planted mistake often shows as something that never comes; this long nobody may do anything.
+    """
 
     store: Callable[[Store], Store] | None = None
     verbs: Mapping[str, Callable[..., Awaitable[None]]] = field(default_factory=dict)
     facts: Mapping[str, Callable[..., Awaitable[str | None]]] = field(default_factory=dict)
+    patience_s: float = PATIENCE_S
 
 
 @dataclass(slots=True)
@@ -361,7 +368,7 @@ class World:
                 return found
             now = time.monotonic()
             if heard != (heard := self.journal_bytes):
-                until, quiet_since = now + PATIENCE_S, now
+                until, quiet_since = now + self.rig.patience_s, now
             if now > until:
                 raise WorldError(f"waited for {what}")
             if now - quiet_since > QUIET_S and ticks > 0:
