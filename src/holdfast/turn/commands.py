@@ -152,16 +152,17 @@ class Commands:
         return f"queue: {queue.in_words(await self._hf.change_queue(session, change))}"
 
     async def _stop(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
-        stopped = taken_back = 0
-        for state in ("queued", "running"):
-            for view in await self._inputs(session, state):
-                if view.id != input_id:
-                    result = await self._hf.cancel(view.id, by="/stop")
-                    stopped += result == "requested"
-                    taken_back += result == "cancelled"
+        waiting = await self._inputs(session, "queued")
+        running = await self._inputs(session, "running")
         children = 0
         for key in await self._hf.store.keys_with(session):
             children += len(await self._hf.stop_children(key, by=f"/stop ({input_id})"))
+        stopped = taken_back = 0
+        for view in (*waiting, *running):  # what runs comes last: its end lets the worker go on, to this very input
+            if view.id != input_id:
+                result = await self._hf.cancel(view.id, by="/stop")
+                stopped += result == "requested"
+                taken_back += result == "cancelled"
         told: list[str] = []
         if stopped or taken_back:
             told.append(
