@@ -273,7 +273,7 @@ def check_ends(found: Evidence) -> None:
         slipped = row["state"] == "superseded" and row["session"] in found.scene.edited
         found.require(
             finals[input_id] == int(is_answered) or (slipped and finals[input_id] == 1),
-            "P2 I5",
+            "P3 I1" if finals[input_id] < int(is_answered) else "P2 I5",
             f"{input_id} is {row['state']} and has {finals[input_id]} final lines",
         )
         own = own_lines[input_line_id(input_id)]
