@@ -10,6 +10,7 @@ from typing import Any
 from holdfast.lane.queue import USER_LANE
 from holdfast.testing.incidents.child_verbs import start_child
 from holdfast.testing.incidents.scenario import ScenarioError
+from holdfast.testing.incidents.stuck import at_tool, leave_ghost, reap, share_id, swap_guards
 from holdfast.testing.incidents.world import InputName, ProcessGoneError, TurnName, World, WorldError
 
 Args = dict[str, Any]
@@ -129,6 +130,11 @@ async def start_turn(world: World, args: Args) -> None:
     if args["lane"] == "child":
         await start_child(world, args)
         return
+    if args.get("ghost"):
+        await leave_ghost(world, args["session"])
+        return
+    if "shares_id_with" in args:
+        await share_id(world, args["session"], args["shares_id_with"])
     if input_name is None:
         input_name = name
         process = args.get("process") or "G"
@@ -173,6 +179,7 @@ async def model_stream_begin(world: World, args: Args) -> None:
     may be asked, and the facts decide.
     """
     row = await ask_open(world, args["turn"])
+    swap_guards(world)
     if args.get("model"):
         asked = [one["model"] for one in world.journal("ask") if one["turn"] == row["id"]]
         pins = [
@@ -319,6 +326,8 @@ async def tool_begin(world: World, args: Args) -> None:
         return any(one["call"] == call for one in world.journal("tool"))
 
     await world.until(runs, f"tool call {call} of {name}")
+    if args.get("approval") == "pending":
+        await at_tool(world, call, "tool_waits_for_person")
 
 
 async def finish_calls(world: World, name: str, call: str | None) -> None:
@@ -364,6 +373,9 @@ async def owned_rewrite(world: World, args: Args) -> None:
 
 
 async def abort(world: World, args: Args) -> None:
+    if args.get("keep_memory_slot"):
+        await reap(world, args["session"])
+        return
     if "turn" in args:
         known = world.turn_name(args["turn"])
         target = world.input_id(known.input)

@@ -341,7 +341,7 @@ def log_texts(world: World, name: str) -> list[str]:
 
 NAMES_WHAT_IT_IS_ABOUT = {
     "waiting_for_session_lock", "coordination_seen_during_provider_failure", "stale_owner_cleared",
-    "possible_duplicate", "lock_release_failed", "maintenance_deferred", "late_write_rejected",
+    "possible_duplicate", "recovery_verified", "lock_release_failed", "maintenance_deferred", "late_write_rejected",
 }  # fmt: skip
 
 
@@ -379,8 +379,22 @@ async def turn_ends(world: World, args: Args) -> str | None:
 
 
 async def recovery_actions(world: World, args: Args) -> str | None:
-    seen = [row for row in world.journal("log") if "session.recovery.completed outcome=effective" in row["text"]]
+    """Turns of a session that were ended by recovery, whoever did it."""
+    seen = [text for text in log_texts(world, "recovery_verified") if key_in(text, world.key(args["session"]))]
     return counted(len(seen), args, "recoveries")
+
+
+def key_in(text: str, key: str) -> bool:
+    """Whether a record of recovery is about a session; a transcript that sessions share has all their keys there."""
+    named = re.search(r" session=(\S+)", text)
+    return named is not None and key in named[1].split(",")
+
+
+async def stopped_for_a_user(world: World) -> str | None:
+    """Turns, and words to people, that say that somebody wanted it."""
+    turns = [row["detail"] for row in await world.ledger("turns") if row["outcome"] == "cancelled"]
+    said = [row["text"] for row in world.journal("message") if re.search(r"^Stopped\.|by (the )?user", row["text"])]
+    return f"{turns + said}" if turns or said else None
 
 
 async def acknowledged_and_unknown(world: World) -> str | None:
@@ -401,6 +415,8 @@ async def log_event(world: World, args: Args) -> str | None:
 async def log_absent(world: World, args: Args) -> str | None:
     if args["name"] == "acked_without_record":
         return await acknowledged_and_unknown(world)
+    if args["name"] == "aborted_by_user":
+        return await stopped_for_a_user(world)
     seen = log_texts(world, args["name"])
     return f"{seen}" if seen else None
 

@@ -38,6 +38,8 @@ from holdfast.model.client import ToolSpec
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.recovery.classify import UNCLEAN_BOOTS_MAX
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.recovery.watching import WatchSettings
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
 from holdfast.session.ownership import Busy
@@ -51,16 +53,20 @@ from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedMo
 from holdfast.testing.incidents.timer_orders import TimerOrders
 from holdfast.testing.openclaw import taken_for_openclaw
 from holdfast.turn.commands import Commands
-from holdfast.turn.runner import AgentSettings, Runner
+from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
 
 ROWS_MAX = 100_000
+PERMITTED = WatchSettings(live_owners="ask")
+"""Of worlds in which somebody looks for turns that stand still: see `stuck.py`."""
 WORK = ToolSpec("work", "Does some work.", {"type": "object", "properties": {}})
 
 
 class NodeSpec(msgspec.Struct, frozen=True):
-    """What a process is started with. `now`: the world's time. `kill_nth`: dies at that passing of any point."""
+    """What a process is started with. `now`: the world's time. `kill_nth`: dies at that passing of any point.
+    `tool_limit_s`: what a tool call may take, where turns that stand still may be asked to end; None: no such world.
+    """
 
     name: str
     folder: str
@@ -73,6 +79,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     kill_nth: int = 0
     context_window: int = 128_000
     acquire_timeout_ms: int | None = None
+    tool_limit_s: float | None = None
 
 
 class Switch:
@@ -99,7 +106,7 @@ class Node(TimerOrders):
         folder = Path(spec.folder)
         self._journal = Journal(folder / "journal.jsonl", spec.name, self._clock)
         self._model = PacedModel(self._journal)
-        self._tool = PacedTool(self._journal)
+        self._tool = PacedTool(self._journal, self._clock, spec.tool_limit_s)
         self._channel = PacedChannel(self._journal, self._input_of, spec.text_max)
         self._switch = Switch()
         if spec.kill_nth:
@@ -114,6 +121,7 @@ class Node(TimerOrders):
         self._courier: Courier | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._kept: Turn | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def _hf(self) -> Holdfast:
@@ -143,12 +151,14 @@ class Node(TimerOrders):
                 lock_protocol=self._spec.lock_protocol,
                 processes=taken_for_openclaw,
                 acquire_timeout_ms=self._spec.acquire_timeout_ms,
+                watch=None if self._spec.tool_limit_s is None else PERMITTED,
             )
         )
         if self._around_store is not None:
             self._handle.store = self._around_store(self._handle.store)
         models = [f"{name}/model" for name in self._spec.models]
         self._handle.commands = Commands(self._handle, model_of=lambda _: models[0])
+        limit_s = self._spec.tool_limit_s
         self._runner = Runner(
             self._handle,
             client_for=lambda _: self._model,
@@ -156,7 +166,9 @@ class Node(TimerOrders):
             agent_for=lambda _: AgentSettings(model=models[0], fallbacks=tuple(models[1:])),
             toolbox=Toolbox([Tool(WORK, self._tool.run)]),
             context_window=lambda _: self._window,
+            limits=None if limit_s is None else TurnLimits(tool_seconds_max=limit_s),
         )
+        self._watchdog = Watchdog(self._handle)
         self._worker = Worker(self._handle, with_announcements(with_child_ends(self._run_input)), limits=limits)
         self._courier = Courier(self._handle, [self._channel])
         self._loops = [asyncio.create_task(one) for one in (self._worker.run(), self._courier.run(), self._watch())]
@@ -269,6 +281,15 @@ class Node(TimerOrders):
             await self._hf.close_turn(self._kept, None)
             self._kept = None
 
+    async def reap(self, session: str, wait_s: float) -> list[str]:
+        """Recover a session as `holdfast recover --wait` does. The turns that were closed."""
+        report = await self._hf.recover(session, wait_s=wait_s)
+        return [one.action.owner.turn for one in report.done if one.outcome == "effective"]
+
+    def turns_in_memory(self) -> list[str]:
+        """The turns that this process takes for its own."""
+        return [one.id for one in self._hf.live_turns()]
+
     async def spawn(self, session: str, task: str) -> dict[str, Any]:
         """The turn that a session is in gives a task to a sub-agent; without one, a program does in its name."""
         turn = next((one for one in self._hf.live_turns() if one.session == session), None)
@@ -363,6 +384,26 @@ class Node(TimerOrders):
             return False
         ended.set_result(ok)
         return True
+
+    def tool_says(self, call: str) -> bool:
+        """A running tool has a line to say. False: it does not run here."""
+        asked = self._tool.calls.get(call)
+        if asked is not None:
+            asked.say("still at it")
+        return asked is not None
+
+    def tool_waits_for_person(self, call: str) -> bool:
+        """A running tool asks a person first. False: it does not run here."""
+        asked = self._tool.calls.get(call)
+        if asked is not None:
+            asked.wait_for_person("an approval")
+        return asked is not None
+
+    async def look_for_stuck(self) -> list[str]:
+        """The watchdog looks once. Turns that have been asked to end and of which nobody knows yet what came of it."""
+        assert self._watchdog is not None
+        await self._watchdog.look()
+        return [one.turn for one in await self._hf.store.marks() if one.asked is not None and one.outcome is None]
 
     def sending(self, input_id: str) -> bool:
         """Whether a send for this input waits for an order."""

@@ -127,10 +127,17 @@ def _answer(ask: Ask, text: str | None) -> ModelAnswer:
 
 
 class PacedTool:
-    """The work a tool does: as long as the scenario says."""
+    """The work a tool does: as long as the scenario says.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        limit_s: what a call may take on the world's clock, as the toolbox sees to on the real one; None: any time.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, limit_s: float | None = None) -> None:
         self._journal = journal
+        self._clock = clock
+        self._limit_s = limit_s
+        self.calls: dict[str, ToolCall] = {}
         self.running: dict[str, asyncio.Future[bool]] = {}
         self.free = False
 
@@ -145,15 +152,25 @@ class PacedTool:
         self._journal.write(what="tool", turn=call.turn, call=call.id)
         ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.running[call.id] = ended
+        self.calls[call.id] = call
+        alarm = None if self._limit_s is None else asyncio.create_task(self._expire(ended, self._limit_s))
         if self.free:
             ended.set_result(True)
         try:
             if not await ended:
                 raise RuntimeError(f"the work of {call.id} failed")
         finally:
+            if alarm is not None:
+                alarm.cancel()
             self.running.pop(call.id, None)
+            self.calls.pop(call.id, None)
             self._journal.write(what="tool_ended", turn=call.turn, call=call.id)
         return f"result of {call.id}"
+
+    async def _expire(self, ended: asyncio.Future[bool], limit_s: float) -> None:
+        await self._clock.sleep(limit_s)
+        if not ended.done():
+            ended.set_exception(TimeoutError(f"stopped after {limit_s:g} s"))
 
 
 class PacedChannel:

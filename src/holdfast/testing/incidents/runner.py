@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.testing.incidents import commands, compacting, conversing, facts, verbs, words
+from holdfast.testing.incidents import commands, compacting, conversing, facts, stuck, verbs, words
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
 from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
@@ -173,6 +173,8 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
     if any(step.verb == "lock_leave" for step in steps):
         world.lock_protocol = "openclaw"
     world.in_processes |= any(step.verb == "corrupt" and step.args["file"] == "index" for step in steps)
+    world.tool_limit_s = stuck.tool_limit_of(incident)
+    world.in_processes |= any(step.args.get("ghost") for step in steps)
     world.holds_locks = any(step.verb == "lock_hold" for step in steps)
     facts_asked = [(one.fact, one.args) for one in incident.expected]
     world.by_people = commands.are_run_by_people([one.verb for one in steps], facts_asked, [one.args for one in steps])
@@ -185,6 +187,7 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
             world.heartbeat_model = f"{step.args['heartbeat_model']}/model"
         if "job_limit_s" in step.args:
             world.job_limit_s = int(step.args["job_limit_s"])
+        world.swaps_guards |= bool(step.args.get("guard_swapped_during_turn"))
         if "queue_cap" in step.args:
             world.per_session_max = int(step.args["queue_cap"])
     if any(words.holds_for_hours(step.verb, step.args) for step in steps):

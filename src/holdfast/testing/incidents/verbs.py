@@ -44,6 +44,7 @@ from holdfast.testing.incidents.conversing import (
 )
 from holdfast.testing.incidents.foreign import append_foreign, corrupt_file, rewrite_foreign, touch
 from holdfast.testing.incidents.scenario import ScenarioError, Step
+from holdfast.testing.incidents.stuck import others_answer, tool_progress, watchdog_scan
 from holdfast.testing.incidents.timer_verbs import cron_fire, find_heartbeats, heartbeat_tick
 from holdfast.testing.incidents.world import UNKNOWN_TICKS, Child, ProcessGoneError, World, WorldError
 
@@ -422,6 +423,7 @@ async def advance_clock(world: World, args: Args) -> None:
             await world.process().do("order_send", input_id=input_id, what=what)
             world.preordered.add(name)
     world.refused.clear()
+    await others_answer(world)
     await world.pass_time(float(args["seconds"]))
     if world.down_until_s is not None and world.passed_s >= world.down_until_s:
         world.down_until_s = None
@@ -524,5 +526,5 @@ TABLE: dict[str, Verb] = {
     "start_turn": start_turn,
     "stop_graceful": stop_graceful,
     "store_write": store_write, "switch_model": switch_model,
-    "tool_begin": tool_begin, "tool_end": tool_end,
+    "tool_begin": tool_begin, "tool_end": tool_end, "tool_progress": tool_progress, "watchdog_scan": watchdog_scan,
 }  # fmt: skip

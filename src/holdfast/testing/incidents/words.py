@@ -166,6 +166,8 @@ LOG_RECORDS: dict[str, str] = {
     "index_rebuilt": r"the sessions were listed again from their transcripts",
     "index_lock_timeout": r"ledger .* locked \(timeout",
     "destination_changed": r"(^|; )(ineffective|not_needed): ",
+    "recovery_verified": r"^session\.recovery\.completed outcome=effective ",
+    "recovery_abort": r"^session\.recovery\.requested .*reason=ask_to_end",
     "spool_write_failed": r"^an input from .* could not be stored and was not acknowledged",
 }
 """`log_event`, `log_absent`: what the record looks like in the log of a process."""
@@ -193,10 +195,7 @@ def word_table() -> str:
 
 # ── what is still to come ────────────────────────────────────────────────────────────────────────────────────────────
 
-WAITING_FOR_VERB: dict[str, str] = {
-    "watchdog_scan": "stuck-session watchdog",
-    "tool_progress": "stuck-session watchdog",
-}
+WAITING_FOR_VERB: dict[str, str] = {}
 
 WAITING_FOR_FACT: dict[str, str] = {
     "cpu_idle": "measuring waits",
@@ -204,12 +203,11 @@ WAITING_FOR_FACT: dict[str, str] = {
 
 WAITING_FOR_CONFIGURE: dict[str, str] = {
     "queue_mode": "queue modes",
-    "guard_swapped_during_turn": "stuck-session watchdog",
-    "tool_limit_s": "stuck-session watchdog",
 }
 CONFIGURE = frozenset(
     {
         "cron_concurrency",
+        "guard_swapped_during_turn",
         "heartbeat_isolated",
         "heartbeat_model",
         "index_entries",
@@ -225,14 +223,11 @@ CONFIGURE = frozenset(
         "duration_s",
         "session",
         "state",
+        "tool_limit_s",
     }
 )
 
-WAITING_FOR_LOG: dict[str, str] = {
-    "recovery_verified": "stuck-session watchdog",
-    "recovery_abort": "stuck-session watchdog",
-    "aborted_by_user": "stuck-session watchdog",
-}
+WAITING_FOR_LOG: dict[str, str] = {}
 
 LOCK_HOLD_MAX_S = 60.0
 """Waits for the write lock are measured on real time: who holds one for longer is a process that stands still."""
@@ -269,8 +264,8 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
             return "processes that stand still for hours"
         if args.get("part") == "tool_message":
             return "messages sent by tools"
-        if args.get("ghost") or args.get("shares_id_with") or args.get("approval") or args.get("keep_memory_slot"):
-            return "stuck-session watchdog"
+        if verb == "lock_leave" and args.get("removable") is False:
+            return "sweeping lock files while a gateway runs"
     for fact, args in facts:
         if fact in WAITING_FOR_FACT:
             return WAITING_FOR_FACT[fact]

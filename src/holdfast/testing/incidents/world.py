@@ -154,6 +154,10 @@ class Child:
         """Whether it was stopped by a signal and not continued yet. Linux only."""
         return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
+    def stand_still(self) -> None:
+        """Stop it, as a whole."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def go_on(self) -> None:
         """Continue it."""
         self._process.send_signal(signal.SIGCONT)
@@ -265,6 +269,8 @@ class World:
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
     compactions: dict[str, InputName] = field(default_factory=dict)
     context_window: int = 128_000
+    swaps_guards: bool = False  # the first turn that asks its model finds its fence record swapped
+    tool_limit_s: float | None = None  # of a world in which somebody looks for turns that stand still
 
     @property
     def state(self) -> Path:
@@ -284,6 +290,7 @@ class World:
             name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
             per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
             context_window=self.context_window, acquire_timeout_ms=self.acquire_timeout_ms,
+            tool_limit_s=self.tool_limit_s,
         )  # fmt: skip
         self.processes[name] = (
             await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
