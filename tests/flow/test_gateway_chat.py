@@ -495,6 +495,10 @@ async def test_models_are_listed_and_unknown_ones_refused(tmp_path: Path) -> Non
             with pytest.raises(openai.NotFoundError) as refused:
                 await client.chat.completions.create(model=unknown, messages=said("hi"))
             assert refused.value.code == "model_not_found"
+            with pytest.raises(openai.NotFoundError):
+                await client.models.retrieve(unknown)
+        for name in ("holdfast", "holdfast/support", "demo/demo"):
+            assert (await client.models.retrieve(name)).id == name
 
 
 async def test_what_a_session_cannot_give_is_refused_by_name(tmp_path: Path) -> None:

@@ -354,3 +354,9 @@ timeout_s = 60
 def test_a_sub_agents_session_gets_no_heartbeat(write) -> None:
     path = write('[heartbeat]\nevery = "30m"\nsession = "agent:main:subagent:0123"\n')
     assert "sub-agent" in str(faults_of(path))
+
+
+def test_a_fault_between_two_variables_names_no_file() -> None:
+    [fault] = faults_of(None, {"HOLDFAST_TURN_BEAT_S": "10", "HOLDFAST_TURN_BEAT_TERM_S": "12"})
+    assert fault.startswith("turn: beat_term_s (12) must be at least 3")
+    assert "None" not in fault

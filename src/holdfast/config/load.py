@@ -156,7 +156,8 @@ def _fault(error: dict[str, Any], sources: Mapping[keys.Path, str], file: Path |
     """One of pydantic's errors as a line: path, what is wrong, what was found, where it was found."""
     path = tuple(str(part) for part in error["loc"])
     source = next((sources[path[:n]] for n in range(len(path), 0, -1) if path[:n] in sources), "file")
-    where = f" ({file})" if source == "file" else f" ({source})"
+    place = file if source == "file" else source
+    where = f" ({place})" if place is not None else ""  # a fault between two variables is in no one place
     if error["type"] == "extra_forbidden":
         return f"{keys.dotted(path)}: unknown key{keys.suggest(path)}{where}"
     if error["type"] in ("value_error", "assertion_error"):

@@ -48,13 +48,19 @@ class ChatApi:
         router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
         router.add_api_route("/chat/completions", self.complete, methods=["POST"], summary="Chat completion")
         router.add_api_route("/models", self.list_models, methods=["GET"], summary="Models and agents")
+        router.add_api_route("/models/{id:path}", self.get_model, methods=["GET"], summary="One of them")
         return router
 
     async def list_models(self) -> Response:
         """`holdfast` is the configured model; `holdfast/<agent>` names an agent; the rest are model references."""
         names = dict.fromkeys([OWN_MODEL, *self._models.names])
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "holdfast"} for name in names]
-        return json_response({"object": "list", "data": data})
+        return json_response({"object": "list", "data": [_model(name) for name in names]})
+
+    async def get_model(self, id: str) -> Response:
+        """One that is listed, or that its provider would be asked for."""
+        if id not in (OWN_MODEL, *self._models.names):
+            check_model(self._models, id)
+        return json_response(_model(id))
 
     async def complete(self, request: Request) -> Response:
         """One turn of a session: `X-Holdfast-Session`, else `user`, else a session of its own.
@@ -73,6 +79,10 @@ class ChatApi:
             request, event, asked, is_fresh=named is None, stream=chat.stream, offered=chat.offered,
             shape_of=lambda view: _ChatShape(chat, view),
         )  # fmt: skip
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "holdfast"}
 
 
 def check_model(models: Models, model: str | None) -> None:
