@@ -50,17 +50,23 @@ class Started:
         return self.process.returncode, err.decode()
 
 
-async def launch(state: Path, *options: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+async def launch(
+    state: Path, *options: str, env: Mapping[str, str] | None = None, program: Path | None = None
+) -> asyncio.subprocess.Process:
+    """`holdfast up`, or a `program` that is given the state and the options."""
+    start = ("-c", MAIN, "--state", str(state), "up") if program is None else (str(program), str(state))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", MAIN, "--state", str(state), "up", *options,
+        sys.executable, *start, *options,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **(env or {})}, umask=0,
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def started(state: Path, *options: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Started]:
+async def started(
+    state: Path, *options: str, env: Mapping[str, str] | None = None, program: Path | None = None
+) -> AsyncIterator[Started]:
     began = time.monotonic()
-    process = await launch(state, *options, env=env)
+    process = await launch(state, *options, env=env, program=program)
     try:
         assert process.stdout is not None
         said = ""
