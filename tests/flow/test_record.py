@@ -113,7 +113,6 @@ class Town:
                     return seen
                 await asyncio.sleep(0.1)
 
-
     async def until_told_of(self, tool: str, *, times: int) -> None:
         """Wait until a turn in this tool was told of so often; nobody may have asked it to end."""
         async with asyncio.timeout(START_S + 700):
