@@ -165,7 +165,7 @@ inline requeue(i, charge) {
 
 inline release(n_) { if :: non == n_ -> owner = 0; owner_inc = 0 :: else fi }
 
-/* claiming.close_predecessor: `ended` says whether an input got a terminal state by it */
+/* recovering.close_predecessor: `ended` says whether an input got a terminal state by it */
 inline close_predecessor() { y = 0;
   do :: y < INPUTS ->
         if :: st[y] == RUNNING && st_non[y] == non ->
@@ -253,11 +253,11 @@ inline check_world() { y = 0;
 #define IS_OPEN(i) (st[i] == QUEUED || st[i] == RUNNING)
 #define FORGET m = 0; n = 0; o = 0; b = 0; e = 0; g = 0; v = 0; seq = 0; at = 0; glued = false
 
-/* claiming._take_out_of_force: before a predecessor is closed its record names nobody, so that the ledger decides */
+/* recovering.take_out_of_force: before a predecessor is closed its record names nobody, so that the ledger decides */
 inline take_out_of_force() {
   if :: OWNER_TAKEN && g == rec_file && CURRENT && PLANTED != RECORD_IN_FORCE -> rec_non = 0 :: else fi }
 
-/* claiming._claim_job.run: one ledger transaction. v: 0 in the way, 1 granted, 2 not granted but the epoch was raised */
+/* claiming._claim_in_ledger: one ledger transaction. v: 0 in the way, 1 granted, 2 not granted but the epoch was raised */
 inline claim_transaction() {
   v = 0;
   if :: owner != 0 && !OWNER_DEAD && (owner == me || lapses == 0) -> skip
@@ -322,7 +322,7 @@ end_wait: do
 #if GUEST
   :: d_step { owner == 0 && guests > 0 -> guests--; m = 2 }; break
 #endif
-  /* claiming._recovery_job: closes a turn that is dead, or one that lapsed whose epoch it raises; claims nothing */
+  /* recovering._recovery_job: closes a turn that is dead, or one that lapsed whose epoch it raises; claims nothing */
   :: d_step { OWNER_TAKEN && lock == 0 -> lock = me; inside++; assert(inside == 1); baseline() };
      d_step { if :: !OWNER_DEAD -> take_out_of_force() :: else fi };
      d_step { v = 0;

@@ -94,7 +94,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a claim ignores the final line of the one before",
-        "store/embedded/claiming.py",
+        "store/embedded/recovering.py",
         "find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)\n",
         "None\n",
         "faults/test_crash_table.py::test_whoever_claims_next_settles_a_final_line_first",

@@ -1,5 +1,5 @@
-"""Claims: one holding of the write lock, one ledger transaction, then the record; and the closing of whoever owned
-before.
+"""Claims: one holding of the write lock, one ledger transaction, then the record. Closing whoever owned before is in
+`recovering.py`.
 """
 
 from __future__ import annotations
@@ -10,37 +10,25 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from holdfast.errors import (
     ResourceError,
     SessionMovedError,
-    SessionWriteLockStaleError,
-    SessionWriteLockTimeoutError,
-    TranscriptFormatError,
 )
-from holdfast.outbox.message import Outcome
-from holdfast.recovery.classify import Owner
 from holdfast.recovery.progress import Report
 from holdfast.session.entries import Origin
-from holdfast.session.fence import Epoch, Fingerprint
+from holdfast.session.fence import Epoch
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import baseline, boots, claims, inbox, queueing, waiting
-from holdfast.store.embedded.baseline import LedgerFacts
+from holdfast.store.embedded import baseline, claims, inbox, waiting
 from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
-from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.mending import Pen, mend
+from holdfast.store.embedded.recovering import Recovering, facts_of
 from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of, first_offsets
-from holdfast.store.embedded.sentinel import describe
 from holdfast.store.embedded.writer import Job
-from holdfast.store.views import Hold
-from holdfast.text import on_one_line
 
 log = logging.getLogger("holdfast.store")
-PAST_STALE_MS = 1000
-"""How long a recovery waits to get past a lock file that was stale a moment ago."""
 
 
 class _ContendedError(Exception):
@@ -55,7 +43,11 @@ class _TakesOverError(Exception):
     """The claim closes a predecessor, which may end an input: that is committed with a sync (internal)."""
 
 
-class Claiming(StoreCore):
+_InLedger = tuple[Granted | Busy, baseline.Baseline | None]
+"""What the transaction of a claim came to. Without a baseline somebody else owns the transcript."""
+
+
+class Claiming(Recovering):
     """Taking a transcript. Read `_claim_job` first."""
 
     async def claim(self, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
@@ -180,89 +172,86 @@ class Claiming(StoreCore):
             if not lock_held and not file.try_hold():
                 raise _ContendedError
 
-        def run(conn: sqlite3.Connection) -> tuple[Granted | Busy, baseline.Baseline | None]:
-            row = conn.execute(
-                "select t.*, (select transcript from sessions where key=?) as bound from transcripts t where id=?",
-                (request.session, request.transcript),
-            ).fetchone()
-            facts = facts_of(row)
-            base = baseline.take_plain_baseline(file, facts) if row["owner_turn"] is None else None
-            if only_if_plain and base is None:
-                raise _NotPlainError
-            if row["bound"] != request.transcript:
-                self._known.pop(request.session, None)
-                raise SessionMovedError(
-                    f"session {request.session!r} was bound to another transcript meanwhile; try again"
-                )
-            if base is None:
-                lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
-                owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
-                if owner is None:
-                    owner = claims.owner_left_to_others(conn, row, self.options.is_left)
-                if owner is not None:
-                    return owner, None
-                if row["owner_turn"] is not None and not durable:
-                    raise _TakesOverError
-                base = baseline.take_baseline(file, facts, self.clock)
-            self._recall_lost_claims(conn, file, row, base)
-            wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
-            if wanted is not None and self._close_if_answered_before(conn, file, wanted, row, base, now_ms):
-                wanted = inbox.by_id(conn, wanted["id"])
-            if base.faults:
-                claims.forget_offsets(conn, request.transcript)
-                wanted = inbox.by_id(conn, wanted["id"]) if wanted is not None else None
-            granted = claims.claim(
-                conn,
-                request,
-                row,
-                wanted,
-                limits=self.options.limits,
-                now_ms=now_ms,
-                known_numbers=base.epoch_numbers,
-                end=0 if base.faults else base.record.end,
-                close=close,
-            )
-            return granted, base
-
-        def close(conn: sqlite3.Connection, predecessor: Predecessor) -> None:
-            self._take_out_of_force(file)
-            self.close_predecessor(conn, file, request.transcript, predecessor, now_ms)
+        def run(conn: sqlite3.Connection) -> _InLedger:
+            return self._claim_in_ledger(conn, file, request, now_ms, durable=durable, only_if_plain=only_if_plain)
 
         def finish(committed: bool, result: Any) -> OwnedTurn | Busy | None:
             try:
-                if not committed:
-                    return None
-                granted, base = result
-                if base is None:
-                    return granted
-                self.options.faults("claim.after_commit")
-                if isinstance(granted, Granted):
-                    return self._enter_or_give_back(file, request, granted, base, fence_mode)
-                if granted.raised is not None:
-                    left = base.left_unjudged()
-                    file.record.write(replace(left, epoch=granted.raised, turn="", process=self.process))
-                return granted
+                return self._claim_in_record(file, request, fence_mode, result) if committed else None
             finally:
                 file.release()
 
         return Job(run, durable=durable, prepare=prepare, finish=finish)
 
-    @staticmethod
-    def _take_out_of_force(file: TranscriptFile) -> None:
-        """Before the predecessor is closed in the ledger its record names nobody, so that the ledger decides. Else a
-        predecessor that lives could write on if we died between the commit and our own record. Write lock held.
-        """
-        rec = file.record.read()
-        if rec is not None and rec.epoch.nonce:
-            file.record.write(replace(rec, epoch=Epoch(rec.epoch.number, "")))
+    def _claim_in_ledger(
+        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, now_ms: int, *, durable: bool,
+        only_if_plain: bool,
+    ) -> _InLedger:  # fmt: skip
+        """The transaction: who owns it, what is there, is the input still open, and the claim. Write lock held."""
+        row = conn.execute(
+            "select t.*, (select transcript from sessions where key=?) as bound from transcripts t where id=?",
+            (request.session, request.transcript),
+        ).fetchone()
+        facts = facts_of(row)
+        base = baseline.take_plain_baseline(file, facts) if row["owner_turn"] is None else None
+        if only_if_plain and base is None:
+            raise _NotPlainError
+        if row["bound"] != request.transcript:
+            self._known.pop(request.session, None)
+            raise SessionMovedError(f"session {request.session!r} was bound to another transcript meanwhile; try again")
+        if base is None:
+            owner = self._owner_in_the_way(conn, file, request, row)
+            if owner is not None:
+                return owner, None
+            if row["owner_turn"] is not None and not durable:
+                raise _TakesOverError
+            base = baseline.take_baseline(file, facts, self.clock)
+        self._recall_lost_claims(conn, file, row, base)
+        wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
+        if wanted is not None and self._close_if_answered_before(conn, file, wanted, row, base, now_ms):
+            wanted = inbox.by_id(conn, wanted["id"])
+        if base.faults:
+            claims.forget_offsets(conn, request.transcript)
+            wanted = inbox.by_id(conn, wanted["id"]) if wanted is not None else None
+
+        def close(conn: sqlite3.Connection, predecessor: Predecessor) -> None:
+            self.take_out_of_force(file)
+            self.close_predecessor(conn, file, request.transcript, predecessor, now_ms)
+
+        granted = claims.claim(
+            conn, request, row, wanted, limits=self.options.limits, now_ms=now_ms, known_numbers=base.epoch_numbers,
+            end=0 if base.faults else base.record.end, close=close,
+        )  # fmt: skip
+        return granted, base
+
+    def _owner_in_the_way(
+        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, row: sqlite3.Row
+    ) -> Busy | None:
+        """Who owns the transcript and may not be closed; None: nobody, or one that is dead or lapsed."""
+        lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
+        owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
+        return owner or claims.owner_left_to_others(conn, row, self.options.is_left)
+
+    def _claim_in_record(
+        self, file: TranscriptFile, request: ClaimRequest, fence_mode: str, in_ledger: _InLedger
+    ) -> OwnedTurn | Busy:
+        """The transaction is committed: now the record. Write lock held."""
+        granted, base = in_ledger
+        if base is None:
+            assert isinstance(granted, Busy)
+            return granted
+        self.options.faults("claim.after_commit")
+        if isinstance(granted, Granted):
+            return self._enter_or_give_back(file, request, granted, base, fence_mode)
+        if granted.raised is not None:
+            left = base.left_unjudged()
+            file.record.write(replace(left, epoch=granted.raised, turn="", process=self.process))
+        return granted
 
     def _is_still_lapsed(self, file: TranscriptFile, request: ClaimRequest) -> bool:
         """Asked again in the transaction: a disk that had stood still for everybody lets all beats go on at once."""
         lapsed = request.lapsed
-        return lapsed is not None and self._has_lapsed(file, request.transcript, lapsed)
-
-    def _has_lapsed(self, file: TranscriptFile, transcript: str, epoch: Epoch) -> bool:
-        return self.watch.has_lapsed(transcript, epoch, file.record.read_beat())
+        return lapsed is not None and self.has_lapsed(file, request.transcript, lapsed)
 
     def _enter_or_give_back(
         self, file: TranscriptFile, request: ClaimRequest, granted: Granted, base: baseline.Baseline, fence_mode: str
@@ -371,178 +360,6 @@ class Claiming(StoreCore):
             inbox.settle(conn, wanted, answered_from(final), now_ms)
         return final is not None
 
-    def close_predecessor(
-        self,
-        conn: sqlite3.Connection,
-        file: TranscriptFile | None,
-        transcript: str,
-        predecessor: Predecessor,
-        now_ms: int,
-    ) -> None:
-        """Whoever takes over first closes the one before: final lines are synced and settled, the rest is queued
-        again. `file` is None if the session's file is no transcript any more.
-        """
-        detail = f"process {describe(self.state.processes, predecessor.process)} ended or lapsed"
-        if predecessor.input_id is not None:
-            row = inbox.by_id(conn, predecessor.input_id)
-            assert row is not None
-            final = None
-            if file is not None:
-                final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
-            if file is not None and final is not None:
-                file.sync()
-                answered = answered_from(final)
-                inbox.settle(conn, row, answered, now_ms, predecessor.turn)
-                named = final.origin.inputs if final.origin is not None else ()
-                queueing.settle_joined(conn, transcript, predecessor.turn, named, answered, now_ms)
-            elif row["cancel_by"]:
-                done = Outcome(
-                    "cancelled", detail=f"cancelled by {row['cancel_by']}; its process died before it could stop"
-                )
-                inbox.settle(conn, row, done, now_ms, predecessor.turn)
-            else:
-                alone = _turns_lost_with(conn, predecessor.process) == 1
-                charge = alone or bool(row["solo"])
-                state = inbox.requeue(conn, row, charge=charge, solo=not alone, why=detail, now_ms=now_ms)
-                log.warning("input %s of %s: its turn died (%s); now %s", row["id"], row["session"], detail, state)
-            died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
-            inbox.note_events(conn, [died])
-        log.info("transcript %s: its stale owner was cleared: turn %s of session %s, %s", transcript, predecessor.turn,
-                 on_one_line(claims.session_of(conn, predecessor.turn) or "unknown"), detail)  # fmt: skip
-        claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
-        claims.forget_waits_of(conn, predecessor.turn)
-        claims.release(conn, transcript, predecessor.epoch)
-
-    async def recover_dead(self) -> int:
-        """Close the turns of processes that are dead; returns how many. Touches no live owner, and is safe to run
-        twice. Waits for no write lock: whoever holds one sees to that transcript, or is looked after next time.
-        """
-        closed = 0
-        owned = await self.reads.owned_transcripts(self.life_in)
-        if all(life != "dead" for _, _, life in owned):
-            return 0
-        for owner in await self.reads.ask(
-            lambda conn: claims.owners(conn, self.process, lambda process: self.life_in(conn, process))
-        ):
-            if owner.life != "dead" or self.options.is_left(owner.sessions):
-                continue
-            try:
-                done = await self._recover(owner.transcript, owner.epoch)
-            except ResourceError as exc:  # the others are not to wait for this one
-                if self.stopped:
-                    raise
-                log.error("the turn of dead process %s on transcript %s stays open: %s", owner.process,
-                          owner.transcript, exc)  # fmt: skip
-                continue
-            if done:
-                log.info("session.recovery.completed outcome=effective session=%s turn=%s epoch=%d detail=%s",
-                         on_one_line(owner.where), owner.turn, owner.epoch.number, "its process is dead")  # fmt: skip
-            closed += done
-        if closed:
-            self.tell_of_free_slot()
-        return closed
-
-    async def begin_boot(self, unclean_max: int) -> Hold | None:
-        now_ms = self.now_ms()
-
-        def run(conn: sqlite3.Connection) -> Hold | None:
-            return boots.begin(conn, self.process, now_ms, unclean_max, lambda one: self.life_in(conn, one))
-
-        return await self.writer.submit(Job(run, durable=True))
-
-    async def end_boot(self) -> None:
-        await self.writer.submit(Job(lambda conn: boots.end(conn, self.process), durable=True))
-
-    async def release_hold(self) -> Hold | None:
-        return await self.writer.submit(
-            Job(lambda conn: boots.release(conn, lambda one: self.life_in(conn, one)), durable=True)
-        )
-
-    async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
-        file = await self.file_of(owner.transcript)
-        beat = file.record.read_beat()
-        return beat, self.watch.look(owner.transcript, owner.epoch, beat)
-
-    async def close_turn_of(self, owner: Owner, *, lapsed: bool) -> bool:
-        self.refuse_if_forked()
-        closed = await self._recover(owner.transcript, owner.epoch, lapsed=lapsed)
-        if closed:
-            self.slot_freed.set()
-        return closed > 0
-
-    async def _recover(self, transcript: str, epoch: Epoch | None = None, *, lapsed: bool = False) -> int:
-        """`epoch`: only that one's turn. `lapsed`: also of a process that lives, if its beat has stood still."""
-        try:
-            file = await self.file_of(transcript)
-            job = self._recovery_job(file, transcript, epoch, lapsed=lapsed)
-            if not file.try_hold():
-                return await self._recover_past_stale(file, job)
-            return await asyncio.shield(self.in_use(file, self.writer.submit(job)))
-        except (
-            TranscriptFormatError
-        ) as exc:  # the input does not wait for ever: whoever claims it says so to its sender
-            log.error("a dead turn is closed without its transcript: %s", exc)
-            return await asyncio.shield(self.writer.submit(self._recovery_job(None, transcript)))
-
-    async def _recover_past_stale(self, file: TranscriptFile, job: Job) -> int:
-        """A process that died in a holding has left OpenClaw's lock file behind: it takes a thread to get past it."""
-        if file.beside is None or not file.beside.find().may_be_taken_over:
-            return 0
-        try:
-            return await self.submit_holding(file, job, PAST_STALE_MS)
-        except SessionWriteLockStaleError as exc:
-            log.error("a dead turn stays open: %s", exc)
-        except SessionWriteLockTimeoutError:
-            pass  # somebody else has it; the next look tells
-        return 0
-
-    def _recovery_job(
-        self, file: TranscriptFile | None, transcript: str, epoch: Epoch | None = None, *, lapsed: bool = False
-    ) -> Job:
-        """As the next owner would: the baseline first, so that nothing unsynced or damaged is settled by. The epoch of
-        a process that lives is raised as well, so that it finds itself superseded when it goes on.
-        """
-        now_ms = self.now_ms()
-        base: baseline.Baseline | None = None
-        raised: Epoch | None = None
-
-        def run(conn: sqlite3.Connection) -> int:
-            nonlocal base, raised
-            row = conn.execute(
-                "select * from transcripts where id=? and owner_turn is not null", (transcript,)
-            ).fetchone()
-            if row is None:
-                return 0
-            owner = Epoch(row["epoch_number"], row["epoch_nonce"])
-            is_dead = self.life_in(conn, row["owner_process"]) == "dead"
-            has_lapsed = lapsed and file is not None and self._has_lapsed(file, transcript, owner)
-            if (epoch is not None and owner != epoch) or not (is_dead or has_lapsed):
-                return 0
-            if file is not None:
-                base = baseline.take_baseline(file, facts_of(row), self.clock)
-                if not is_dead:
-                    self._take_out_of_force(file)
-            self.close_predecessor(conn, file, transcript, claims.predecessor_of(conn, row), now_ms)
-            if not is_dead:
-                raised = claims.raise_epoch(conn, transcript, owner, base.epoch_numbers if base is not None else ())
-            return 1
-
-        def finish(committed: bool, result: Any) -> Any:
-            if file is not None:
-                try:
-                    if committed and base is not None:
-                        left = base.left_unjudged()
-                        if raised is not None:
-                            left = replace(left, epoch=raised, turn="", process=self.process)
-                        file.record.write(left)
-                finally:
-                    file.release()
-            for finding in base.findings if base is not None else ():
-                log.warning("transcript %s: %s", transcript, finding)
-            return result if committed else 0
-
-        return Job(run, durable=True, prepare=lambda: None, finish=finish)
-
     def start_beating(
         self, owned: OwnedTurn, *, still_runs: Callable[[], bool], report: Callable[[], Report] | None = None
     ) -> None:
@@ -551,23 +368,3 @@ class Claiming(StoreCore):
         """
         claim = owned.claim
         self.beater.start(claim.turn, owned.file.record, claim.epoch.nonce, self.options.turn_max_s, still_runs, report)
-
-
-def _turns_lost_with(conn: sqlite3.Connection, process: str) -> int:
-    """How many turns a process took with it: those still open in its name and those closed as died."""
-    return conn.execute(
-        "select (select count(*) from transcripts t join turns u on u.id=t.owner_turn"
-        "   where t.owner_turn is not null and t.owner_process=?1 and u.input is not null)"
-        " + (select count(*) from turns where outcome='died' and process=?1 and input is not null)",
-        (process,),
-    ).fetchone()[0]
-
-
-def facts_of(row: sqlite3.Row) -> LedgerFacts:
-    """What a transcript's row says about its file."""
-    raw = row["fingerprint"]
-    fingerprint = msgspec.msgpack.decode(raw, type=Fingerprint) if raw else None
-    return LedgerFacts(
-        row["boot"], row["synced_end"], row["synced_link"], row["anchor"], row["anchor_digest"], fingerprint,
-        row["epoch_number"], row["ino"],
-    )  # fmt: skip

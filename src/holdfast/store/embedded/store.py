@@ -1,8 +1,8 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
-Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `ending.py`, `sharing.py`,
-`delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a transcript is in
-`waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
+Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
+`sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a
+transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from holdfast.errors import (
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.fence import Verdict
 from holdfast.store.embedded import baseline, claims
-from holdfast.store.embedded.claiming import facts_of
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build, StoreCore
 from holdfast.store.embedded.holding import Position, Reached, TranscriptFile
 from holdfast.store.embedded.patience import Patience
+from holdfast.store.embedded.recovering import facts_of
 from holdfast.store.embedded.writer import Job
 
 log = logging.getLogger("holdfast.store")
