@@ -159,6 +159,8 @@ LIVES = {
     "archive": "An archive is a transcript that was put away. Whoever finds one half-way asks the disk how far it got.",
     "delivery": "A delivery is one part of an answer on its way to a channel. Never resent unlabelled once `unknown`.",
     "child": "A child is a sub-agent's task. Its inputs tell the first three states; the last two are written once.",
+    "approval": "An approval is a question whether a call of a tool may run. It is void once its turn has ended.",
+    "background": "A program that a tool has started and that runs on by itself.",
 }
 
 

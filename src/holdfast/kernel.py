@@ -41,6 +41,7 @@ from holdfast.session.ownership import Busy, ClaimRequest, Owned
 from holdfast.store.protocol import Store
 from holdfast.store.views import ArchiveView, DeliveryView, Hold, InputView, SessionView, TurnView, WhyLine, WhyReport
 from holdfast.text import on_one_line
+from holdfast.tool.approval import GRANT_S, Approval, NotAsked, Scope
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
 from holdfast.turn.turn import Turn, current_turn
@@ -73,6 +74,7 @@ class Holdfast:
         self.work_arrived = asyncio.Event()
         self.answers_arrived = asyncio.Event()
         self.children_changed = asyncio.Event()
+        self.approvals_changed = asyncio.Event()
         self.spawn_limits = SpawnLimits()
         self.draining = False
         self.commands: Commands | None = None  # of a gateway: slash commands are carried out at the door
@@ -281,6 +283,30 @@ class Holdfast:
         stopped = await self.store.stop_children(session, by)
         await self._hear_of_cancels()
         return stopped
+
+    # ── approvals ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def approvals(self, *, session: str | None = None, pending: bool = False, limit: int = 100) -> list[Approval]:
+        """Questions whether a tool call may run, newest first; `pending`: those that wait for an answer."""
+        return await self.store.approvals(session=session, pending=pending, limit=limit)
+
+    async def answer_approval(self, approval_id: str, *, yes: bool, by: str, scope: Scope = "once") -> Approval:
+        """Answer such a question. Whether `by` may is the caller's to know. Durable; the call runs, or is told no.
+
+        Args:
+            scope: "session": alike calls of this conversation are not asked for again, for half a day.
+
+        Raises:
+            UnknownInputError: there is none. InputError: it is answered, too old, or its turn has ended.
+        """
+        if await self.store.approval(approval_id) is None:
+            raise UnknownInputError(f"no question {approval_id!r}; `holdfast approvals list` lists those that wait")
+        answered = await self.store.decide_approval(approval_id, yes=yes, by=by, scope=scope, grant_s=GRANT_S)
+        self.approvals_changed.set()
+        if isinstance(answered, NotAsked):
+            raise InputError(answered.text)
+        log.info("approval %s: %s by %s", answered.id, answered.state, on_one_line(by))
+        return answered
 
     # ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

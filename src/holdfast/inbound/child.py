@@ -26,6 +26,8 @@ SPAWN = "spawn"
 """The source of a child's own input; its key is the child's id."""
 END = "subagent"
 """The source of the input that brings a child's end to its parent; the same key."""
+BACKGROUND_END = "background"
+"""The source of the input that tells of the end of a program in the background (`tool/running.py`)."""
 
 TASK_CHARS_MAX = 100_000
 LABEL_CHARS_MAX = 60
@@ -344,7 +346,8 @@ def _result(child: Child, last: InputView) -> str:
 
 def rights_of(view: InputView) -> str:
     """The lane whose rights the turn of an input has. Nobody outside can make inputs of these sources."""
-    return str(view.payload.get("rights") or view.lane) if view.source in (SPAWN, END) else view.lane
+    ours = view.source in (SPAWN, END, BACKGROUND_END)
+    return str(view.payload.get("rights") or view.lane) if ours else view.lane
 
 
 def end_in(view: InputView) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""The lives of an input, a turn, a delivery, a child and an archive, as tables. `docs/states.md` is drawn from them.
+"""The lives of inputs, turns, deliveries, children, approvals, background programs and archives, as tables.
+
+`docs/states.md` is drawn from them.
 
 An illegal move raises and changes nothing. Terminal states are never reopened (promise P2).
 """
@@ -64,6 +66,21 @@ CHILD: dict[tuple[str, str], str] = {
     ("ended", "hush"): "stopped",  # together with its parent: nobody is told anew
 }
 
+APPROVAL: dict[tuple[str, str], str] = {
+    ("pending", "approve"): "approved",
+    ("pending", "deny"): "denied",
+    ("pending", "expire"): "expired",  # nobody has answered in time
+    ("approved", "use"): "used",  # the call runs, once
+    ("pending", "void"): "void",  # its turn has ended, or was asked to
+    ("approved", "void"): "void",
+}
+
+BACKGROUND: dict[tuple[str, str], str] = {
+    ("running", "end"): "ended",  # by itself, by its limit, stopped, or lost with the process that ran it
+    ("ended", "announce"): "announced",  # its end is an input of its session
+    ("ended", "hush"): "stopped",  # together with the work of its session: nobody is told anew
+}
+
 ARCHIVE: dict[tuple[str, str], str] = {
     ("begun", "put_away"): "kept",  # the file is among the archives, a new one in its place
     ("begun", "drop"): "gone",  # it never got there
@@ -79,6 +96,8 @@ TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {
     "turn": TURN,
     "delivery": DELIVERY,
     "child": CHILD,
+    "approval": APPROVAL,
+    "background": BACKGROUND,
     "archive": ARCHIVE,
 }
 

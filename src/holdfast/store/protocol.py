@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.inbound.event import Admission, InboundEvent, Route
@@ -37,6 +37,11 @@ from holdfast.store.views import (
     SessionView,
     TurnView,
 )
+from holdfast.tool.approval import Approval, ApprovalOrder, Grant, NotAsked, Scope
+from holdfast.tool.running import BackgroundOrder, Ended, NotBegun, Program
+
+if TYPE_CHECKING:  # the tools know turns, which know the store
+    from holdfast.tool.message import MessageOrder, NotSent, Queued
 
 Build = Callable[[str | None], bytes]
 """Makes a line for the parent it gets; called under the write lock, must be quick and must not fail."""
@@ -391,6 +396,84 @@ class ChildStore(Protocol):
         ...
 
 
+class ApprovalStore(Protocol):
+    """Questions whether a tool call may run, and their answers (`tool/approval.py`)."""
+
+    async def ask_approval(self, order: ApprovalOrder) -> Approval | NotAsked:
+        """Put a question, if its turn owns its session, with its notices in the outbox; durable. The turn lends its
+        lane slot until the answer is used or the question closed. The same order again is the same question.
+        """
+        ...
+
+    async def decide_approval(
+        self, approval: str, *, yes: bool, by: str, scope: Scope, grant_s: float
+    ) -> Approval | NotAsked:
+        """Answer a question that still waits; durable. `scope` "session", with a yes: alike calls of this conversation
+        need not be asked for within `grant_s`.
+        """
+        ...
+
+    async def use_approval(self, approval: str, turn: str, epoch: Epoch, digest: str) -> bool:
+        """Use a consent, for this very call of this very turn while it owns its session; durable. False: not so."""
+        ...
+
+    async def take_over_question(self, input_id: str, call_id: str, digest: str) -> bool:
+        """Make void what earlier attempts at an input have asked about a call. True: they did, and it has not run."""
+        ...
+
+    async def close_approval(self, approval: str, event: str) -> None:
+        """Nobody waits any more: "expire" or "void", unless it is answered."""
+        ...
+
+    def void_approval(self, approval: str) -> None:
+        """The same, in the name of a turn that is about to end. Nobody waits for it."""
+        ...
+
+    async def approval(self, approval: str) -> Approval | None: ...
+
+    async def approvals(self, *, session: str | None, pending: bool, limit: int) -> list[Approval]:
+        """Newest first; `pending`: those that wait for an answer."""
+        ...
+
+    async def granted(self, session: str, tool: str, subject: str) -> Grant | None: ...
+
+    async def grants(self, session: str | None) -> list[Grant]: ...
+
+    async def revoke_grants(self, session: str) -> int:
+        """Take back what was allowed for a whole conversation; returns how many. Durable."""
+        ...
+
+
+class ToolworkStore(Protocol):
+    """What tools leave behind: messages (`tool/message.py`) and programs in the background (`tool/running.py`)."""
+
+    async def send_message(self, order: MessageOrder) -> Queued | NotSent:
+        """Send a message once, if its turn owns its session: into the outbox, or as an announcement into the
+        conversation that its route belongs to; one transaction, durable.
+        """
+        ...
+
+    async def begin_background(self, order: BackgroundOrder) -> str | NotBegun:
+        """Note a program that this process is about to start, if the turn owns its session; durable. Its id."""
+        ...
+
+    async def end_background(self, program: str, process: str, ended: Ended) -> bool: ...
+
+    async def close_background(self, seen: Program, event: str, announce_id: str | None = None) -> bool:
+        """Close one that has ended: "announce" (by that input) or "hush". False: it is closed."""
+        ...
+
+    async def stop_background(self, session: str, by: str) -> int:
+        """Ask the programs of a session to end; nobody is told anew. Returns how many; durable."""
+        ...
+
+    async def background(
+        self, *, session: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Program]:
+        """Newest first. `only_open`: of whose ends their sessions have still to hear."""
+        ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -497,8 +580,8 @@ class LifeStore(Protocol):
 
 
 class Store(
-    SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, StoryStore, LifeStore,
-    Protocol,
+    SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, ApprovalStore, ToolworkStore,
+    StoryStore, LifeStore, Protocol,
 ):  # fmt: skip
     """Everything the kernel needs of a backend."""
 

@@ -22,6 +22,8 @@ async def begin_anew(hf: Holdfast, turn: Turn, *, by: str) -> None:
     Carried out twice for an input it is done once. Raises: as `Turn.append`.
     """
     await turn.begin_anew(by=by)
+    if await hf.store.grants(turn.session):  # what was allowed was allowed in the conversation before
+        await hf.store.revoke_grants(turn.session)
     if turn.pin is not None and turn.pin.source == "auto":
         await hf.unpin_model(turn.session)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import epoch_ms
 from holdfast.context.budget import Budget, count_tokens, counted_by_provider, estimate_tokens
@@ -37,11 +37,16 @@ from holdfast.session.entries import MessageEntry
 from holdfast.store.views import InputView
 from holdfast.text import on_one_line
 from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
+from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
-from holdfast.turn.tools import Toolbox, ToolCall, cut
+from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
 
+if TYPE_CHECKING:
+    from holdfast.tool.gate import Gate
+
+MoreTools = Callable[[str, str], Awaitable[Iterable[Tool]]]
 WHY_CHARS_MAX = 300
 log = logging.getLogger("holdfast.turn")
 
@@ -61,8 +66,7 @@ class _Work:
 
     view: InputView
     asking: Asking
-    toolbox: Toolbox  # of its agent
-    workspace: str
+    calling: Calling
     client_tools: dict[str, ToolSpec]
     settings: dict[str, Any]
     system: str | None
@@ -82,6 +86,8 @@ class Runner:
         context_window: tokens a model takes.
         commands: carries out slash commands; None: they are messages.
         compaction: how conversations that become too long are shortened.
+        gate: what each call of a tool has to pass; None: whatever a model asks for is run.
+        more_tools: those that are only known once a turn begins, by session and lane (servers).
     """
 
     def __init__(
@@ -95,6 +101,8 @@ class Runner:
         context_window: Callable[[str], int] = lambda _: 128_000,
         commands: Commands | None = None,
         compaction: CompactionSettings | None = None,
+        gate: Gate | None = None,
+        more_tools: MoreTools | None = None,
     ) -> None:
         self._hf = hf
         self._compaction = compaction or CompactionSettings()
@@ -104,6 +112,8 @@ class Runner:
         self._limits = limits or TurnLimits()
         self._context_window = context_window
         self._commands = commands
+        self._gate = gate
+        self._more_tools = more_tools
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -132,15 +142,14 @@ class Runner:
         for step in range(1, self._limits.steps_max + 1):
             await turn.raise_if_cancelled()
             answer = await self._ask(turn, work, step)
-            entry = MessageEntry(message=answer.message(epoch_ms(self._hf.clock.now())))
+            entry = MessageEntry(message=work.calling.clean(answer.message(epoch_ms(self._hf.clock.now()))))
             calls = answer.tool_calls
             if not calls or any(call["name"] in work.client_tools for call in calls):
                 await turn.append(entry, final=True)
                 await self._ask_for_compaction_if_due(turn, work, entry.message)
                 return
             await turn.append(entry)  # synced: the calls are on disk before a tool starts
-            for call in calls:
-                await self._run_tool(turn, work, call)
+            await work.calling.run_all(calls)
             if await turn.gives_way():
                 return
             await turn.take_in("steer")
@@ -155,9 +164,13 @@ class Runner:
         asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item)
         system = "\n\n".join(text for text in (agent.system, view.payload.get("system")) if text) or None
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
-        box = self._toolbox.only(agent.tools)
-        work = _Work(view, asking, box, agent.workspace, tools, dict(view.payload.get("settings") or {}), system)
-        work.is_fresh = view.payload.get("context") == "fresh"
+        is_fresh = view.payload.get("context") == "fresh"
+        redactor = self._gate.redactor if self._gate is not None else None
+        calling = Calling(
+            turn, view, self._toolbox.only(agent.tools), agent.workspace, self._limits.tool_seconds_max, is_fresh,
+            redactor=redactor,
+        )  # fmt: skip
+        work = _Work(view, asking, calling, tools, dict(view.payload.get("settings") or {}), system, is_fresh=is_fresh)
         return work
 
     def _hand_on(self, turn: Turn, work: _Work, item: TextDelta | ThinkingDelta) -> None:
@@ -171,6 +184,12 @@ class Runner:
 
     async def _begin(self, turn: Turn, work: _Work) -> None:
         """The input's own lines, or what an earlier attempt has left of them and of its tool calls."""
+        calling = work.calling
+        if self._more_tools is not None:
+            more = Toolbox(await self._more_tools(turn.session, turn.lane)).only(work.asking.agent.tools)
+            calling.toolbox = calling.toolbox.with_more(more)
+        if self._gate is not None:
+            calling.passage = await self._gate.passage(turn)
         sends_history = "messages" in work.view.payload
         alignment = new_messages(work.view.payload, await turn.branch_before_input() if sends_history else [])
         tell = turn.publish if alignment.divergence is None else turn.note  # only a divergence belongs to the story
@@ -181,12 +200,8 @@ class Runner:
         if work.view.queue in ("collect", "interrupt"):
             await turn.take_in("merge")
         for pending in await turn.pending_calls():
-            tool = work.toolbox.find(pending.call["name"])
-            is_ours = tool is not None and pending.call["name"] not in work.client_tools
-            if pending.may_have_started and not (tool is not None and tool.restart_safe):
-                await turn.append_interrupted(pending.call)
-            elif is_ours:  # also one that stood beside a client's call, when the answer was handed over
-                await self._run_tool(turn, work, pending.call)
+            is_clients = pending.call["name"] in work.client_tools
+            await work.calling.resume(pending.call, may_have_started=pending.may_have_started, is_clients=is_clients)
 
     async def _ask(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One model call. A context that its provider refuses as too long is shortened, and the same model asked once
@@ -264,7 +279,7 @@ class Runner:
             if fitted.outcome == "trimmed":
                 turn.note("turn.trimmed", dropped=fitted.dropped, tokens=tokens)
         work.tokens = tokens
-        ours = work.toolbox.specs(turn.session, turn.lane)
+        ours = work.calling.specs()
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
         return ModelRequest(model, messages, work.system, tools, work.settings)
 
@@ -354,51 +369,11 @@ class Runner:
         except HoldfastError as refused:
             log.info("turn %s asked for no compaction: %s", turn.id, on_one_line(str(refused)))
 
-    # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _run_tool(self, turn: Turn, work: _Work, call: Mapping[str, Any]) -> None:
-        """Look at the epoch again, run, write the result. The write lock is free while the tool runs."""
-        await turn.check()
-        arguments = call.get("arguments") or {}
-        turn.note("turn.tool_call", id=call["id"], name=call["name"])
-        turn.publish("turn.tool_arguments", id=call["id"], name=call["name"], arguments=arguments)
-        limit_s = work.toolbox.limit_s(call["name"], self._limits.tool_seconds_max)
-        turn.begins("tool", call["name"], limit_s=limit_s)
-
-        def say(text: str) -> None:
-            turn.heard()
-            turn.publish("turn.tool_output", id=call["id"], name=call["name"], text=cut(text))
-
-        def wait_for_person(what: str) -> None:
-            turn.begins("question", what or call["name"])
-
-        asked = ToolCall(
-            call["id"], call["name"], arguments, turn.session, turn.id, turn.epoch, turn.rights, say,
-            wait_for_person, work.workspace,
-        )  # fmt: skip
-        try:
-            result = await work.toolbox.run(asked, seconds_max=self._limits.tool_seconds_max)
-        except asyncio.CancelledError:
-            if turn.is_to_stop:  # else its process ends, and the next attempt sees to the call
-                await turn.append(made.tool_result(call["id"], call["name"], _stopped_text(turn), is_error=True))
-            raise
-        turn.begins("model")
-        await turn.append(
-            made.tool_result(call["id"], call["name"], result.text or "(nothing)", is_error=result.is_error)
-        )
-        turn.note("turn.tool_result", id=call["id"], name=call["name"], is_error=result.is_error)
-
     async def _keep_partial(self, turn: Turn, text: str, why: str) -> None:
         """What was streamed before the end is kept for people; it is not the answer."""
         if text:
             await turn.append(made.custom("holdfast:partial", {"text": text, "why": why}))
             turn.note("turn.discarded", reason=why)
-
-
-def _stopped_text(turn: Turn) -> str:
-    """The result of a call that was cut off: what is known of it."""
-    who = turn.stopped_for or f"by {turn.cancelled_by}"
-    return f"stopped {who}: no result, whatever it was to do is denied or left half done"
 
 
 def _as_limit(failed: ProviderError) -> Exception:

@@ -95,7 +95,10 @@ def spawn_tool(hf: Holdfast) -> Tool:
             raise InputError(f"{made.why}: {made.text}")  # the result of the call, for the model to read
         return json.dumps({"child": made.id, "label": made.label, "session": made.session, "state": made.state})
 
-    return Tool(SPEC, run, restart_safe=True, offered=lambda session, _lane: may_have_children(hf, session))
+    # It does nothing by itself: what the child may do is asked of each of its calls, with its parent's rights.
+    return Tool(
+        SPEC, run, restart_safe=True, offered=lambda session, _lane: may_have_children(hf, session), effect="none"
+    )
 
 
 def may_have_children(hf: Holdfast, session: str) -> bool:

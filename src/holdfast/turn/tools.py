@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.clock import Clock, iso
+from holdfast.ids import derived_id
+from holdfast.inbound.event import Route
 from holdfast.model.client import ToolSpec
 from holdfast.session.fence import Epoch
+from holdfast.tool.policy import Effect
 
 RESULT_BYTES_MAX = 256 * 1024
 """A result longer than this is cut, and says so."""
 
 
 def _say_nothing(_: str) -> None:
+    return
+
+
+async def _as_ever() -> None:
     return
 
 
@@ -34,6 +41,9 @@ class ToolCall:
         say: tells whoever watches what the tool has to say meanwhile, and that it goes on.
         workspace: the folder of the agent, made by whoever first writes to it; empty: none was named.
         wait_for_person: says that from now on the tool waits for a person, who may take as long as they like.
+        input_id: the input that the turn answers, if it is one. route: where the answer to it goes.
+        fresh: the turn is shown nothing of the session but its own input.
+        check: raises if the session is no longer the turn's; for tools that take long.
     """
 
     id: str
@@ -46,6 +56,15 @@ class ToolCall:
     say: Callable[[str], None] = _say_nothing
     wait_for_person: Callable[[str], None] = _say_nothing
     workspace: str = ""
+    input_id: str | None = None
+    route: Route | None = None
+    fresh: bool = False
+    check: Callable[[], Awaitable[None]] = _as_ever
+
+    @property
+    def digest(self) -> str:
+        """Names tool and arguments exactly: what an approval is bound to, what makes two calls the same."""
+        return derived_id("arguments", self.name, json.dumps(self.arguments, sort_keys=True, default=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,10 @@ class Tool:
         restart_safe: repeating it does no harm; after a crash it is run again instead of reported as interrupted.
         seconds_max: longest run; None: the turn's own limit.
         offered: whether models are shown it in a session and lane; None: in all.
+        effect: what a call does to the world (`tool/policy.py`), or a function that tells it from a call. What nothing
+            is known of may change something.
+        covers: what a consent that was given for a whole session covers: calls for which this is the same text. None:
+            those with the very same arguments.
     """
 
     spec: ToolSpec
@@ -64,6 +87,15 @@ class Tool:
     restart_safe: bool = False
     seconds_max: float | None = None
     offered: Callable[[str, str], bool] | None = None
+    effect: Effect | Callable[[ToolCall], Effect] = "change"
+    covers: Callable[[ToolCall], str] | None = None
+
+    def effect_of(self, call: ToolCall) -> Effect:
+        return self.effect(call) if callable(self.effect) else self.effect
+
+    def subject_of(self, call: ToolCall) -> str:
+        """What a consent for the session, given for this call, covers."""
+        return call.digest if self.covers is None else self.covers(call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +122,13 @@ class Toolbox:
 
     def find(self, name: str) -> Tool | None:
         return self._tools.get(name)
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def with_more(self, tools: Iterable[Tool]) -> Toolbox:
+        """The same with others; of two with one name the one that was there stays."""
+        return Toolbox([*(tool for tool in tools if tool.spec.name not in self._tools), *self._tools.values()])
 
     def limit_s(self, name: str, seconds_max: float) -> float:
         """How long a call of this tool may take, of at most `seconds_max`."""
@@ -148,6 +187,6 @@ def built_in_tools(clock: Clock) -> list[Tool]:
     nothing = {"type": "object", "properties": {}}
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     return [
-        Tool(ToolSpec("now", "The time now, UTC.", nothing), now, restart_safe=True),
-        Tool(ToolSpec("echo", "Gives the text back.", text), echo, restart_safe=True),
+        Tool(ToolSpec("now", "The time now, UTC.", nothing), now, restart_safe=True, effect="none"),
+        Tool(ToolSpec("echo", "Gives the text back.", text), echo, restart_safe=True, effect="none"),
     ]

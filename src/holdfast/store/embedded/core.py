@@ -24,7 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.lane.policy import LaneLimits
 from holdfast.session.key import key_of_stem, validate_key
-from holdfast.store.embedded import claims, durable, inbox, outbox_rows
+from holdfast.store.embedded import background_rows, claims, durable, inbox, outbox_rows
 from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.bell import Bell
 from holdfast.store.embedded.claims import OwnedTurn
@@ -81,6 +81,11 @@ class StoreOptions:
 FILES_MAX = 64
 """Transcripts kept open, each with four descriptors, before those that nobody uses are closed again. Programs start
 with 256 (macOS) or 1,024 descriptors; opening one again costs about 0.1 ms."""
+
+
+def processes_needed(conn: sqlite3.Connection) -> set[str]:
+    """Processes that own, send or run something: they must stay provably dead or alive."""
+    return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) | background_rows.processes_running(conn)
 
 
 _SESSION = "select t.id, t.path from sessions s join transcripts t on t.id=s.transcript where s.key=?"
@@ -161,7 +166,7 @@ class StoreCore:
             conn.execute("insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)", row)
             if alone and newest is not None and newest["boot"] != boot_id():
                 inbox.note_that_they_may_have_run(conn)
-            return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) if dead else set()
+            return processes_needed(conn) if dead else set()
 
         needed = self.writer.run_here(Job(run, durable=alone))
         self._tidy_sentinels(dead - needed)
@@ -232,7 +237,7 @@ class StoreCore:
 
     async def _leaves_something_open(self) -> bool:
         def run(conn: sqlite3.Connection) -> bool:
-            return self.process in claims.processes_owning(conn) | outbox_rows.processes_sending(conn)
+            return self.process in processes_needed(conn)
 
         try:
             return await asyncio.shield(self.writer.submit(Job(run)))

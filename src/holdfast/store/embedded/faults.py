@@ -34,6 +34,12 @@ Point = Literal[
     "timer.after_commit",  # the timer has moved on, nobody has been told
     "child.before_commit",  # a child is spawned or closed, its transaction is open
     "child.after_commit",  # it is spawned or closed, nobody has been told
+    "approval.before_commit",  # a question is put, answered or used, its transaction is open
+    "approval.after_commit",  # it is, and nobody has been told
+    "background.before_commit",  # a program is about to be started in the background, has ended or is announced
+    "background.after_commit",  # the ledger knows, nobody has been told
+    "message.before_commit",  # a tool's message is queued and made known, its transaction is open
+    "message.after_commit",  # it is, the call has no result
     "ledger.before_commit",  # before any commit of the ledger, inside its transaction
     "ledger.after_commit",  # after any commit, before anybody hears of it
 ]

@@ -202,6 +202,32 @@ create table if not exists marks(
   told integer not null, asked text, outcome text, revision integer not null
 ) strict, without rowid;
 
+-- Questions whether a tool call may run (tool/approval.py), and consents that hold for a session. `state`: what was
+-- answered; a row whose turn owns nothing any more is void whatever it says.
+create table if not exists approvals(
+  id text primary key, session text not null, input text, turn text not null, epoch_nonce text not null,
+  call text not null, tool text not null, digest text not null, subject text not null, shown text not null,
+  why text not null, state text not null, asked_at_ms integer not null, expires_at_ms integer not null,
+  scope text not null, decided_by text, decided_at_ms integer
+) strict, without rowid;
+create index if not exists approvals_asked on approvals(asked_at_ms);
+create index if not exists approvals_of_input on approvals(input) where input is not null;
+create table if not exists grants(
+  transcript text not null, tool text not null, subject text not null, session text not null, granted_by text not null,
+  at_ms integer not null, expires_at_ms integer not null, primary key(transcript, tool, subject)
+) strict, without rowid;
+
+-- Programs that run on by themselves (tool/background.py). `state`: 'open' until the session knows of the end, then
+-- 'announced' or 'stopped'. `process`: the gateway that runs it; `outcome` is null while it does.
+create table if not exists background(
+  id text primary key, session text not null, input text, turn text not null, rights text not null,
+  fresh integer not null, route text, title text not null, process text not null, state text not null,
+  started_at_ms integer not null, ended_at_ms integer, outcome text, code integer, output text, stop_by text,
+  announce text
+) strict, without rowid;
+create index if not exists background_of_session on background(session, started_at_ms);
+create index if not exists background_open on background(started_at_ms) where state='open';
+
 -- Work that is held back until somebody releases it: one row, while it is.
 create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """

@@ -1,8 +1,9 @@
 """The embedded store: transcripts as files, the ledger as one SQLite file, any number of processes on one machine.
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
-`sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `tidying.py`. Waiting for a
-transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in `baseline.py`.
+`sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `approving.py`, `toolwork.py`,
+`tidying.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in
+`baseline.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
 from holdfast.store.embedded import inbox, queueing
+from holdfast.store.embedded.approving import Approving
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
@@ -28,12 +30,14 @@ from holdfast.store.embedded.spawning import Spawning
 from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
 from holdfast.store.embedded.tidying import Tidying
 from holdfast.store.embedded.timing import Timing
+from holdfast.store.embedded.toolwork import Toolwork
 from holdfast.store.embedded.writer import Job
 
 
 class EmbeddedStore(
-    Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Tidying
-):
+    Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Approving, Toolwork,
+    Tidying,
+):  # fmt: skip
     """All operations of `store/protocol.py`."""
 
     @classmethod

@@ -11,8 +11,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from holdfast.store.embedded import claims, outbox_rows
-from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.core import StoreCore, processes_needed
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.writer import Job
 
@@ -61,7 +60,8 @@ class Tidying(StoreCore):
         bounds = {"before": newest - ROWS_KEPT + 1, "surplus": newest - ROWS_MAX + 1, "old_ms": old_ms}
         gone += await self._tidy_rows(_EVENTS, "delete from events where seq=?", bounds)
         bounds = {"before": await self._turn_at(ROWS_KEPT), "surplus": await self._turn_at(ROWS_MAX), "old_ms": old_ms}
-        return gone + await self._tidy_rows(_TURNS, "delete from turns where id=?", bounds)
+        gone += await self._tidy_rows(_TURNS, "delete from turns where id=?", bounds)
+        return gone + await self.writer.submit(Job(lambda conn: _tidy_tools(conn, old_ms)))
 
     async def _tidy_rows(self, choose: str, delete: str, bounds: dict[str, Any]) -> int:
         """Oldest first, a batch after the other, until one is not wholly old."""
@@ -93,7 +93,7 @@ class Tidying(StoreCore):
         old_ms = self.now_ms() - int((self.options.keep_days or KEEP_DAYS) * DAY_MS)
 
         def run(conn: sqlite3.Connection) -> int:
-            needed = claims.processes_owning(conn) | outbox_rows.processes_sending(conn) | {self.process}
+            needed = processes_needed(conn) | {self.process}
             rows = conn.execute("select name, started_at_ms, boot from processes order by started_at_ms limit 2000")
             gone = [
                 (row["name"],) for row in rows.fetchall() if row["name"] not in needed and self._is_gone(row, old_ms)
@@ -106,6 +106,17 @@ class Tidying(StoreCore):
     def _is_gone(self, row: sqlite3.Row, old_ms: int) -> bool:
         life = self.sentinel.life_of(row["name"])
         return life != "alive" and (life == "dead" or row["boot"] != boot_id() or row["started_at_ms"] < old_ms)
+
+
+def _tidy_tools(conn: sqlite3.Connection, old_ms: int) -> int:
+    """Questions, consents and programs that ended that long ago. A message's row in the outbox stays."""
+    batch = f"limit {BATCH_ROWS})"
+    old = (
+        f"delete from approvals where id in (select id from approvals where asked_at_ms<? {batch}",  # noqa: S608
+        f"delete from background where id in (select id from background where state<>'open' and started_at_ms<? {batch}",  # noqa: S608, E501
+        "delete from grants where expires_at_ms<?",
+    )
+    return sum(conn.execute(sql, (old_ms,)).rowcount for sql in old)
 
 
 def _newest_events(conn: sqlite3.Connection) -> int:

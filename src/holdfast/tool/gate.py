@@ -1,0 +1,205 @@
+"""What every call of a turn passes before it runs: loops, the policy, and a person where the policy says so.
+
+The gate decides outside the model, by what the ledger knows of the turn and never by what the model says. What it
+does not let through has a result like any other call, for the model to read, and is a line of the turn's story.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holdfast.errors import TurnLimitError
+from holdfast.inbound.event import Route
+from holdfast.session.key import parse_key
+from holdfast.text import on_one_line
+from holdfast.tool.approval import TIMEOUT_S, Approval, ApprovalOrder, NotAsked, result_text, shown_arguments
+from holdfast.tool.loops import Calls, LoopLimits
+from holdfast.tool.policy import Caller, Effect, Policy, Ruling, is_trusted, rule
+from holdfast.tool.redact import Redactor
+from holdfast.turn.tools import Tool, Toolbox, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from holdfast.kernel import Holdfast
+    from holdfast.turn.turn import Turn
+
+LOOK_S = 1.0
+"""Everyone looks once a second; wake-ups are hints."""
+PARENTS_MAX = 8
+log = logging.getLogger("holdfast.tools")
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How calls are let through.
+
+    Args:
+        timeout_s: how long a person has to answer.
+        notice_route: where questions are put that nobody may be asked where the message came from; None: nowhere, they
+            are only in lists.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    loops: LoopLimits = field(default_factory=LoopLimits)
+    timeout_s: float = TIMEOUT_S
+    notice_route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that does not run. `ends`: what the turn ends with once the result is written."""
+
+    result: ToolResult
+    ends: TurnLimitError | None = None
+
+
+class Gate:
+    """One for all turns of a gateway.
+
+    Args:
+        redactor: takes secrets out of what is shown and kept.
+    """
+
+    def __init__(self, hf: Holdfast, settings: GateSettings, redactor: Redactor) -> None:
+        self.hf = hf
+        self.settings = settings
+        self.redactor = redactor
+
+    async def passage(self, turn: Turn) -> Passage:
+        """The way of one turn's calls. Which conversation is above a sub-agent's is asked once."""
+        view = turn.view
+        top = await self._top_of(turn.session)
+        channel = view.route.partition(":")[0] if view is not None and view.route else ""
+        caller = Caller(
+            parse_key(turn.session).agent, turn.rights, channel or parse_key(top).channel or "", top
+        )  # fmt: skip
+        return Passage(self, turn, caller, Calls(self.settings.loops))
+
+    async def _top_of(self, session: str) -> str:
+        """The conversation that a session's task comes from in the end: itself, unless it is a sub-agent's."""
+        for _ in range(PARENTS_MAX):
+            key = parse_key(session)
+            if key.kind != "subagent":
+                return session
+            child = await self.hf.store.child(f"child_{key.name}")
+            if child is None:
+                return session
+            session = child.parent_session
+        return session
+
+
+@dataclass(slots=True)
+class Passage:
+    """The way of the calls of one turn."""
+
+    gate: Gate
+    turn: Turn
+    caller: Caller
+    calls: Calls
+
+    def offered(self, toolbox: Toolbox) -> frozenset[str]:
+        """The tools that a model is shown: all but those that would be denied whatever it asks for."""
+        return frozenset(tool.spec.name for tool in toolbox if self._rule(tool.spec.name, _mildest(tool)).say != "deny")
+
+    async def was_only_asked(self, call: ToolCall) -> bool:
+        """Whether a call of an attempt that has died has certainly not run: its question was not answered, or the
+        answer not used. That question is void now.
+        """
+        if call.input_id is None:
+            return False
+        return await self.gate.hf.store.take_over_question(call.input_id, call.id, call.digest)
+
+    async def admit(self, tool: Tool, call: ToolCall) -> Held | None:
+        """Whether a call may run now (None), or what its result is. May wait for a person.
+
+        Raises:
+            SessionTakeoverError, OwnershipLostError: the session was lost meanwhile.
+        """
+        circles = self.calls.next(call.name, call.digest)
+        if circles is not None:
+            self.turn.note("tool.loop", id=call.id, name=call.name, loop=circles.loop)
+            ends = TurnLimitError(circles.loop, f"stopped: {circles.text}") if circles.is_last else None
+            more = "" if circles.is_last else ". Do something else, or answer with what there is"
+            return Held(ToolResult(f"not run ({circles.loop}): {circles.text}{more}", is_error=True), ends)
+        ruling = self._rule(call.name, tool.effect_of(call))
+        if ruling.say == "allow":
+            return None
+        if ruling.say == "deny":
+            self.turn.note("tool.denied", id=call.id, name=call.name, why=ruling.why)
+            log.warning("turn %s: %s was denied: %s", self.turn.id, on_one_line(call.name), on_one_line(ruling.why))
+            return Held(ToolResult(f"denied: {call.name} was not run: {ruling.why}", is_error=True))
+        return await self._ask(tool, call, ruling)
+
+    def _rule(self, name: str, effect: Effect) -> Ruling:
+        return rule(self.gate.settings.policy, self.caller, name, effect)
+
+    # ── a person ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self, tool: Tool, call: ToolCall, ruling: Ruling) -> Held | None:
+        store, subject = self.gate.hf.store, tool.subject_of(call)
+        grant = await store.granted(call.session, call.name, subject)
+        if grant is not None:
+            self.turn.note("tool.granted", id=call.id, name=call.name, by=grant.by)
+            return None
+        settings = self.gate.settings
+        order = ApprovalOrder(
+            call.session, call.input_id, call.turn, call.epoch.nonce, call.id, call.name, call.digest, subject,
+            shown_arguments(self.gate.redactor.value(call.arguments)), ruling.why, self._notices(), settings.timeout_s,
+        )  # fmt: skip
+        asked = await store.ask_approval(order)
+        if isinstance(asked, NotAsked):
+            return Held(ToolResult(f"not run: {asked.text}", is_error=True))
+        self.turn.flush_story()
+        self.turn.publish("turn.approval", id=asked.id, name=call.name, arguments=asked.shown)
+        self.gate.hf.answers_arrived.set()
+        log.info("turn %s waits for a person: may %s run? (%s)", self.turn.id, on_one_line(call.name), asked.id)
+        try:
+            answer = await self._answer(asked, call)
+        except BaseException:
+            store.void_approval(asked.id)
+            raise
+        if answer.state == "approved":
+            await self.turn.check()  # it is ours still, and nobody has asked it to stop
+            if await store.use_approval(answer.id, call.turn, call.epoch, call.digest):
+                return None
+            answer = await store.approval(asked.id) or answer
+        return Held(ToolResult(result_text(answer, settings.timeout_s), is_error=True))
+
+    def _notices(self) -> tuple[Route, ...]:
+        """Where the question is put: to whoever asked, if they may answer it; else to the operator."""
+        view, settings = self.turn.view, self.gate.settings
+        is_theirs = view is not None and view.route is not None and is_trusted(settings.policy, self.caller)
+        own = Route.parse(view.route) if is_theirs and view is not None and view.route is not None else None
+        return tuple(dict.fromkeys(one for one in (own or settings.notice_route,) if one is not None))
+
+    async def _answer(self, asked: Approval, call: ToolCall) -> Approval:
+        """What became of the question, once it is answered or its time is over; by our own clock."""
+        hf, timeout_s = self.gate.hf, self.gate.settings.timeout_s
+        call.wait_for_person(f"{call.name} ({asked.id})")
+        until = hf.clock.mono() + timeout_s
+        while True:
+            hf.approvals_changed.clear()
+            found = await hf.store.approval(asked.id) or asked
+            if found.state != "pending":
+                return found
+            left = until - hf.clock.mono()
+            if left <= 0:
+                await hf.store.close_approval(asked.id, "expire")
+                return await hf.store.approval(asked.id) or found
+            await self._pause(min(left, LOOK_S))
+
+    async def _pause(self, seconds: float) -> None:
+        hf = self.gate.hf
+        waits = [asyncio.ensure_future(one) for one in (hf.clock.sleep(seconds), hf.approvals_changed.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+
+
+def _mildest(tool: Tool) -> Effect:
+    """Of a tool whose effect depends on the call."""
+    return "none" if callable(tool.effect) else tool.effect
