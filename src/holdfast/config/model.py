@@ -8,19 +8,17 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
     model_validator,
 )
 
+from holdfast.config.section import FrozenMap, Positive, Section
+from holdfast.config.tools import ToolsConfig
 from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
 from holdfast.context.prune import CACHE_TTL_S
 from holdfast.context.settings import CompactionSettings
@@ -40,9 +38,6 @@ from holdfast.recovery.watching import WARN_S, WatchSettings
 from holdfast.session.key import DEFAULT_AGENT, SessionType
 from holdfast.session.retention import Limits
 
-T = TypeVar("T")
-FrozenMap = Annotated[Mapping[str, T], AfterValidator(MappingProxyType), PlainSerializer(dict)]
-Positive = Annotated[int, Field(gt=0)]
 MIB, DAY_MS = 1 << 20, 86_400_000
 FenceMode = Literal["strict", "warn"]
 Failover = Literal["turn_local", "sticky_until_probe", "strict"]
@@ -71,12 +66,6 @@ def _route(text: str) -> str:
 
 
 ModelRef = Annotated[str, AfterValidator(_model_ref)]
-
-
-class Section(BaseModel):
-    """A table of holdfast.toml: frozen, without unknown keys, without silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class GatewayConfig(Section):
@@ -725,10 +714,6 @@ class AgentConfig(Section):
     dm_scope: DmScope | None = Field(default=None, description="Unset: `session.dm_scope`.")
     reset: TypedResetConfig | None = None
     heartbeat: HeartbeatConfig | None = None
-
-
-class ToolsConfig(Section):
-    """Nothing yet; tools are handed to the library in code."""
 
 
 def _template(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
 from holdfast.errors import ResourceError
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
+from holdfast.gateway.tools import make_tools, redactor_of, run_background
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.cron import job_of
@@ -34,12 +35,14 @@ from holdfast.recovery.upkeep import Upkeep
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.key import parse_key, type_of
 from holdfast.store.views import InputView
+from holdfast.tool.background import Background
+from holdfast.tool.redact import Redactor
+from holdfast.tool.respond import with_heartbeat_responses
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
-from holdfast.turn.spawning import spawn_tool
-from holdfast.turn.tools import Tool, Toolbox, built_in_tools
+from holdfast.turn.tools import Tool
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -102,25 +105,44 @@ async def open_handle(
 
 @asynccontextmanager
 async def open_worker(
-    hf: Holdfast, config: Config, *, parts: Parts = USUAL
+    hf: Holdfast,
+    config: Config,
+    *,
+    parts: Parts = USUAL,
+    redactor: Redactor | None = None,
+    channels: Collection[str] | None = None,
+    background: Background | None = None,
 ) -> AsyncIterator[tuple[Worker, ModelClients]]:
-    """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it."""
+    """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it.
+
+    Args:
+        redactor, channels, background: as of `make_tools`.
+    """
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
-        hf.commands = Commands(
-            hf, model_of=lambda session: _agents(config, hf.state)(session).model, check_model=models.client_for
-        )
+        agents = _agents(config, hf.state)
+
+        def model_of(session: str) -> str:
+            return agents(session).model
+
+        tools = make_tools(
+            hf, config, parts, model_of=model_of, channels=channels, background=background,
+            redactor=redactor or redactor_of(parts),
+        )  # fmt: skip
+        hf.commands = Commands(hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers)
         runner = Runner(
             hf,
             commands=hf.commands,
             client_for=models,
-            agent_for=_agents(config, hf.state),
-            toolbox=Toolbox([*built_in_tools(hf.clock), spawn_tool(hf), *parts.tools]),
+            agent_for=agents,
+            toolbox=tools.toolbox,
+            gate=tools.gate,
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
             compaction=config.compaction.settings(),
         )
-        run_input = with_resets(hf, with_child_ends(runner.run), _reset_policies(config))
+        run_input = with_heartbeat_responses(with_child_ends(runner.run))
+        run_input = with_resets(hf, run_input, _reset_policies(config))
         run_input = with_announcements(with_fresh_starts(hf, run_input))
         yield Worker(hf, run_input, limits=config.limits(), fence_mode_for=_fence_modes(config)), models
 
@@ -324,9 +346,15 @@ async def build_gateway(
     from holdfast.gateway.http import create_app
     from holdfast.gateway.openai_api import Models
 
+    channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
+    redactor = redactor_of(parts, token)
     async with (
         run_courier(hf, config, parts.channels) as courier,
-        open_worker(hf, config, parts=parts) as (worker, models),
+        run_background(hf, redactor) as background,
+        open_worker(hf, config, parts=parts, redactor=redactor, channels=channels, background=background) as (
+            worker,
+            models,
+        ),
         run_timers(hf, config) as timers,
         run_children(hf, config) as children,
         run_watchdog(hf),
@@ -335,7 +363,6 @@ async def build_gateway(
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
-        channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
         rules = hook_rules(config, parts.env, token=token, channels=channels)
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
                          routing=config.routing(), limits=config.retention.limits())  # fmt: skip

@@ -202,7 +202,8 @@ def after_run(timer: Timer, run: TimerRun, settings: HeartbeatSettings, view: In
         ended = replace(run, state=state, ended_at_ms=now_ms, detail=view.detail)
         return After(replace(timer, failures=timer.failures + 1), ended)
     reply = heartbeat.plan_reply(
-        view.answer, now_ms, last_text=timer.memo.get("last_text"), last_sent_ms=timer.memo.get("last_sent_ms"),
+        heartbeat.answer_of(view.answer, view.result), now_ms,
+        last_text=timer.memo.get("last_text"), last_sent_ms=timer.memo.get("last_sent_ms"),
         show_ok=settings.show_ok, show_alerts=settings.show_alerts, ack_chars_max=settings.ack_chars_max,
         prefix=settings.prefix,
     )  # fmt: skip

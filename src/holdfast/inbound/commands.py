@@ -1,6 +1,6 @@
 """Slash commands: what people say to the runtime in a chat, and not to the model. Pure.
 
-    /status  /queue …  /model …  /new  /reset  /stop  /compact …  /why …
+    /status  /queue …  /model …  /new  /reset  /stop  /compact …  /why …  /approve …  /deny …
 
 A command is an input like any other: stored, deduplicated, ended once, in `holdfast why`. It never enters the
 transcript. Clients that send a history of their own (`/v1/chat/completions`) are not listened to for commands: what
@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "stop": "stop what is being answered, and forget what waits",
     "compact": "shorten the conversation for the model: `/compact`, `/compact the invoices` (what to keep above all)",
     "why": "what became of the last message, or of the one with this id",
+    "approve": "let a tool run that was asked for: `/approve ID`, `/approve ID session` (alike calls, too)",
+    "deny": "do not let it: `/deny ID`",
 }
 """Every command, and what it is for."""
 NEEDS_TURN = frozenset({"new", "reset", "compact"})

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from holdfast.errors import InputError
 from holdfast.inbound.schedule import duration_ms, zone_of
@@ -277,6 +277,25 @@ class Reply:
 
     kind: Literal["send", "ack", "duplicate", "silent"]
     text: str = ""
+
+
+RESPONDED = "heartbeat"
+"""Under this name the result of a heartbeat's input keeps what its tool `heartbeat_respond` has said."""
+RESPONSE_CHARS_MAX = 20_000
+
+
+def answer_of(answer: str | None, result: Mapping[str, Any] | None) -> str | None:
+    """What a heartbeat has to say: what it has responded in so many words, else its answer.
+
+    `notify` false is an acknowledgement, whatever the answer says. `notify` true is news; an answer that is only an
+    acknowledgement is then no text for them.
+    """
+    said = (result or {}).get(RESPONDED)
+    if not isinstance(said, dict):
+        return answer
+    if said.get("notify") is not True:
+        return ACK_TOKEN
+    return str(said.get("text") or "") or answer
 
 
 def plan_reply(

@@ -160,6 +160,22 @@ _WORDS = {
         f"sub-agent {d['label']!r} ({d['child']}) ended as {d['outcome']}; told by {d['input']}"
     ),
     "child.stopped": lambda d: f"sub-agent {d['label']!r} ({d['child']}) was stopped with its parent's work",
+    "tool.loop": lambda d: f"tool {d['name']} was not run: the calls go in circles ({d['loop']})",
+    "tool.denied": lambda d: f"tool {d['name']} was denied: {d['why']}",
+    "tool.granted": lambda d: f"tool {d['name']} needed no question: {d['by']} has allowed it for this conversation",
+    "approval.asked": lambda d: f"a person was asked whether {d['tool']} may run ({d['approval']}: {d['why']})",
+    "approval.approved": lambda d: f"{d['approval']}: allowed by {d['by']}, {_scope(d['scope'])}",
+    "approval.denied": lambda d: f"{d['approval']}: {d['by']} has said no",
+    "approval.used": lambda d: f"{d['approval']}: used, {d['tool']} runs",
+    "approval.expired": lambda d: f"{d['approval']}: nobody has answered in time",
+    "approval.void": lambda d: f"{d['approval']}: void, nobody waits for the answer any more",
+    "background.began": lambda d: f"started {d['background']} in the background: {d['title']}",
+    "background.ended": lambda d: f"{d['background']} has ended ({d['outcome']}, code {d['code']})",
+    "background.announced": lambda d: f"the end of {d['background']} was told by {d['input']}",
+    "background.stopped": lambda d: f"{d['background']} was stopped with the work of its session",
+    "message.sent": lambda d: (
+        f"message {d['message']} to {d['to']}" + (f", by way of session {d['known_in']}" if d["known_in"] else "")
+    ),
     "delivery": lambda d: (
         f"delivery to {d['channel']}:{d['target']}, {_part(d['part'])}, {_DELIVERY_WORDS.get(d['event'], d['event'])}"
         + (f" ({d['detail']})" if d["detail"] else "")
@@ -186,6 +202,10 @@ _DELIVERY_WORDS = {
     "retry": "to be sent again by somebody's wish",
     "drop": "dropped by somebody's wish",
 }
+
+
+def _scope(scope: str) -> str:
+    return "this once" if scope == "once" else "and calls like it in this conversation"
 
 
 def _work(data: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -49,12 +49,21 @@ from holdfast.store.views import InputView
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
+from holdfast.tool.background import Background
+from holdfast.tool.exec import ExecSettings, exec_tool
+from holdfast.tool.files import file_tools
+from holdfast.tool.gate import Gate, GateSettings
+from holdfast.tool.message import message_tool
+from holdfast.tool.origin import Approvers
+from holdfast.tool.redact import Redactor
+from holdfast.tool.respond import respond_tool, with_heartbeat_responses
+from holdfast.tool.status import status_tool
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.spawning import spawn_tool
-from holdfast.turn.tools import Tool, Toolbox
+from holdfast.turn.tools import Tool, Toolbox, built_in_tools
 from holdfast.turn.turn import RESET_TYPE
 
 T = TypeVar("T")
@@ -96,6 +105,9 @@ class World:
             and nobody watches sub-agents.
         compaction, context_window: how conversations are shortened, and tokens that every model takes.
         watch: how turns that stand still are watched; None: nobody watches.
+        gate: with it calls of tools pass a gate, and the gateway's own tools are offered, with a workspace; None: what
+            a model asks for is run, and there are `tools` alone.
+        secrets: values that are taken out of what tools are given and give back.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -122,6 +134,8 @@ class World:
         compaction: CompactionSettings | None = None,
         context_window: int = 128_000,
         watch: WatchSettings | None = None,
+        gate: GateSettings | None = None,
+        secrets: Iterable[str] = (),
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -142,6 +156,10 @@ class World:
         self.faults = faults
         self._timers_for = timers
         self._watch = watch
+        self._gate = gate
+        self._redactor = Redactor(secrets)
+        if gate is not None and not self._agent.workspace:
+            self._agent = replace(self._agent, workspace=str(path / "workspace"))
         self.timers: Timers | None = None
         self._spawns = spawns
         self._acknowledged = path / "acknowledged"
@@ -170,6 +188,11 @@ class World:
     def state(self) -> Path:
         """The state directory."""
         return self.path / "state"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder that tools work in, where there are any."""
+        return Path(self._agent.workspace)
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -298,6 +321,8 @@ class World:
                 return None
             if self._spawns is not None and await self.hf.children(limit=INPUTS_MAX) != children:
                 return None  # one was spawned, or has ended, between the looks
+            if self._gate is not None and await self.hf.store.background(only_open=True):
+                return None
             # The ledger knows first; whoever has just written to it tells of it in this process a moment later.
             is_told = not self.hf.live_turns() and self._courier is not None and not self._courier.sending
             return is_told or None
@@ -375,9 +400,13 @@ class World:
         )  # fmt: skip
         hf = self._hf = await self._open.enter_async_context(opening)
         hf.queue_for = lambda _: self._queue
+        approvers = Approvers(self._gate.policy) if self._gate is not None else None
         if self._has_commands:
-            hf.commands = Commands(hf, model_of=lambda _: "scripted/model")
+            hf.commands = Commands(hf, model_of=lambda _: "scripted/model", approvers=approvers)
         tools = list(self._tools)
+        background = Background(hf, self._redactor.text) if self._gate is not None else None
+        if background is not None:
+            tools = [*self._own_tools(hf, background), *tools]
         if self._spawns is not None:
             hf.spawn_limits = self._spawns
             tools.append(spawn_tool(hf))
@@ -389,8 +418,11 @@ class World:
             toolbox=Toolbox(tools),
             compaction=self._compaction,
             context_window=lambda _: self._context_window,
+            gate=Gate(hf, self._gate, self._redactor) if self._gate is not None else None,
         )
-        run_input = with_fresh_starts(hf, with_resets(hf, with_child_ends(runner.run), self._resets))
+        run_input = with_fresh_starts(
+            hf, with_resets(hf, with_child_ends(with_heartbeat_responses(runner.run)), self._resets)
+        )
         worker = Worker(hf, with_announcements(run_input), limits=self._limits)
         courier = Courier(hf, [self.channel])
         self._courier = courier
@@ -403,9 +435,22 @@ class World:
         if self._watch is not None:
             self._loops.append(asyncio.create_task(Watchdog(hf).run()))
         self._open.push_async_callback(self._end_loops)
+        if background is not None:
+            self._loops.append(asyncio.create_task(background.run()))
+            self._open.push_async_callback(background.close)
         self._open.push_async_callback(worker.stop, 0.0)
         self._open.push_async_callback(courier.stop, 0.0)
         self._open.push_async_callback(self._let_sends_end, courier)
+
+    def _own_tools(self, hf: Holdfast, background: Background) -> list[Tool]:
+        return [
+            *built_in_tools(hf.clock),
+            *file_tools(),
+            exec_tool(ExecSettings(), hf.clock, background=background),
+            message_tool(hf, channels={self.channel.name}),
+            status_tool(hf, model_of=lambda _: self._agent.model),
+            respond_tool(),
+        ]
 
     async def _stop(self) -> None:
         stack, self._open = self._open, AsyncExitStack()

@@ -17,6 +17,7 @@ from holdfast.session.key import parse_key
 from holdfast.text import on_one_line
 from holdfast.tool.approval import TIMEOUT_S, Approval, ApprovalOrder, NotAsked, result_text, shown_arguments
 from holdfast.tool.loops import Calls, LoopLimits
+from holdfast.tool.origin import top_of
 from holdfast.tool.policy import Caller, Effect, Policy, Ruling, is_trusted, rule
 from holdfast.tool.redact import Redactor
 from holdfast.turn.tools import Tool, Toolbox, ToolCall, ToolResult
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 """Everyone looks once a second; wake-ups are hints."""
-PARENTS_MAX = 8
 log = logging.getLogger("holdfast.tools")
 
 
@@ -70,34 +70,22 @@ class Gate:
     async def passage(self, turn: Turn) -> Passage:
         """The way of one turn's calls. Which conversation is above a sub-agent's is asked once."""
         view = turn.view
-        top = await self._top_of(turn.session)
-        channel = view.route.partition(":")[0] if view is not None and view.route else ""
-        caller = Caller(
-            parse_key(turn.session).agent, turn.rights, channel or parse_key(top).channel or "", top
-        )  # fmt: skip
-        return Passage(self, turn, caller, Calls(self.settings.loops))
-
-    async def _top_of(self, session: str) -> str:
-        """The conversation that a session's task comes from in the end: itself, unless it is a sub-agent's."""
-        for _ in range(PARENTS_MAX):
-            key = parse_key(session)
-            if key.kind != "subagent":
-                return session
-            child = await self.hf.store.child(f"child_{key.name}")
-            if child is None:
-                return session
-            session = child.parent_session
-        return session
+        top, above = await top_of(self.hf, turn.session)
+        route = view.route if view is not None and view.route is not None else above
+        channel = route.partition(":")[0] if route else parse_key(top).channel or ""
+        caller = Caller(parse_key(turn.session).agent, turn.rights, channel, top)
+        return Passage(self, turn, caller, Calls(self.settings.loops), route)
 
 
 @dataclass(slots=True)
 class Passage:
-    """The way of the calls of one turn."""
+    """The way of the calls of one turn. `route`: of its answer, or of whoever is above it."""
 
     gate: Gate
     turn: Turn
     caller: Caller
     calls: Calls
+    route: str | None
 
     def offered(self, toolbox: Toolbox) -> frozenset[str]:
         """The tools that a model is shown: all but those that would be denied whatever it asks for."""
@@ -158,7 +146,8 @@ class Passage:
         try:
             answer = await self._answer(asked, call)
         except BaseException:
-            store.void_approval(asked.id)
+            if self.turn.is_to_stop:  # else the next attempt takes it over: it tells that the call has not run
+                store.void_approval(asked.id)
             raise
         if answer.state == "approved":
             await self.turn.check()  # it is ours still, and nobody has asked it to stop
@@ -169,10 +158,10 @@ class Passage:
 
     def _notices(self) -> tuple[Route, ...]:
         """Where the question is put: to whoever asked, if they may answer it; else to the operator."""
-        view, settings = self.turn.view, self.gate.settings
-        is_theirs = view is not None and view.route is not None and is_trusted(settings.policy, self.caller)
-        own = Route.parse(view.route) if is_theirs and view is not None and view.route is not None else None
-        return tuple(dict.fromkeys(one for one in (own or settings.notice_route,) if one is not None))
+        settings = self.gate.settings
+        is_theirs = self.route is not None and is_trusted(settings.policy, self.caller)
+        own = Route.parse(self.route) if is_theirs and self.route is not None else settings.notice_route
+        return () if own is None else (own,)
 
     async def _answer(self, asked: Approval, call: ToolCall) -> Approval:
         """What became of the question, once it is answered or its time is over; by our own clock."""

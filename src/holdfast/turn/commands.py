@@ -19,6 +19,8 @@ from holdfast.model import catalog
 from holdfast.outbox.message import Outcome
 from holdfast.recovery.watching import in_words
 from holdfast.session import entries as made
+from holdfast.tool.approval import Approval, Scope
+from holdfast.tool.origin import Approvers, top_of
 from holdfast.turn.events import TurnEvent
 from holdfast.turn.resets import begin_anew
 
@@ -42,12 +44,15 @@ class Commands:
         model_of: the model that answers in a session as configured; the demo model has commands of its own, so what we
             do not know is left to it.
         check_model: raises an InputError or ProviderError for a reference that leads to no model.
+        approvers: who may answer questions whether a tool may run.
     """
 
     def __init__(
-        self, hf: Holdfast, *, model_of: Callable[[str], str], check_model: Callable[[str], object] = catalog.split_ref
-    ) -> None:
+        self, hf: Holdfast, *, model_of: Callable[[str], str], check_model: Callable[[str], object] = catalog.split_ref,
+        approvers: Approvers | None = None,
+    ) -> None:  # fmt: skip
         self._hf = hf
+        self._approvers = approvers or Approvers()
         self._model_of = model_of
         self._check_model = check_model
 
@@ -98,6 +103,8 @@ class Commands:
             "stop": self._stop,
             "why": self._why,
             "model": self._model,
+            "approve": self._approve,
+            "deny": self._deny,
         }.get(command.name)
         if act is None:
             return explain_unknown(command.name)
@@ -154,9 +161,10 @@ class Commands:
     async def _stop(self, session: str, _words: tuple[str, ...], input_id: str) -> str:
         waiting = await self._inputs(session, "queued")
         running = await self._inputs(session, "running")
-        children = 0
+        children = programs = 0
         for key in await self._hf.store.keys_with(session):
             children += len(await self._hf.stop_children(key, by=f"/stop ({input_id})"))
+            programs += await self._hf.store.stop_background(key, f"/stop ({input_id})")
         stopped = taken_back = 0
         for view in (*waiting, *running):  # what runs comes last: its end lets the worker go on, to this very input
             if view.id != input_id:
@@ -170,6 +178,8 @@ class Commands:
             )
         if children:
             told.append(f"Stopping {children} sub-agent{'' if children == 1 else 's'}.")
+        if programs:
+            told.append(f"Stopping {programs} program{'' if programs == 1 else 's'} in the background.")
         return " ".join(told) or "There is nothing to stop."
 
     async def _why(self, session: str, words: tuple[str, ...], input_id: str) -> str:
@@ -202,6 +212,29 @@ class Commands:
             self._check_model(wanted)
             await self._hf.pin_model(session, wanted, by=f"/model ({input_id})")
         return f"model: {await self._model_now(session)}"
+
+    async def _approve(self, session: str, words: tuple[str, ...], input_id: str) -> str:
+        scope: Scope = "session" if words[1:] == ("session",) else "once"
+        if not words or words[1:] not in ((), ("session",)):
+            raise InputError("/approve takes the id of a question, and `session` if alike calls may run, too")
+        answered = await self._answer(session, words[0], input_id, yes=True, scope=scope)
+        more = "" if scope == "once" else ", and calls like it in this conversation"
+        return f"{answered.id}: {answered.tool} may run{more}."
+
+    async def _deny(self, session: str, words: tuple[str, ...], input_id: str) -> str:
+        if len(words) != 1:
+            raise InputError("/deny takes the id of a question")
+        answered = await self._answer(session, words[0], input_id, yes=False, scope="once")
+        return f"{answered.id}: {answered.tool} does not run."
+
+    async def _answer(self, session: str, approval: str, input_id: str, *, yes: bool, scope: Scope) -> Approval:
+        found = await self._hf.store.approval(approval)
+        top = None if found is None else (await top_of(self._hf, found.session))[0]
+        keys = await self._hf.store.keys_with(session)
+        if found is None or top is None or not self._approvers.may_answer(session, keys, top):
+            raise UnknownInputError(f"no question {approval!r} that may be answered from here")
+        command = "approve" if yes else "deny"
+        return await self._hf.answer_approval(approval, yes=yes, by=f"/{command} ({input_id})", scope=scope)
 
 
 def told(text: str, detail: str = "a command") -> Outcome:
