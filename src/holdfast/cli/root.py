@@ -19,6 +19,7 @@ COMMANDS = {
     "inputs": "lists",
     "outbox": "outbox",
     "children": "lists",
+    "approvals": "approvals",
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",

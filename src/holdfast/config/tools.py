@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from holdfast.config.section import FrozenMap, Positive, Section
 from holdfast.errors import InputError
@@ -19,7 +19,6 @@ from holdfast.tool.gate import GateSettings
 from holdfast.tool.loops import CALLS_MAX, PING_PONG_MAX, SAME_MAX, LoopLimits
 from holdfast.tool.policy import EFFECTS, Policy, Rules
 from holdfast.tool.process import OUTPUT_BYTES_MAX, PROCESSES_MAX
-from holdfast.tool.servers import ServerSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_*?-]{1,64}")
 
@@ -30,13 +29,6 @@ def _pattern(text: str) -> str:
             raise ValueError(f"no group {text!r}; there are {', '.join(f'@{one}' for one in EFFECTS)}")
     elif not _NAME.fullmatch(text):
         raise ValueError("must be the name of a tool, a pattern with `*`, or a group such as @read")
-    return text
-
-
-def _function(text: str) -> str:
-    module, colon, name = text.partition(":")
-    if not (colon and module and name):
-        raise ValueError('must be "module:function", such as "my_tools:weather"')
     return text
 
 
@@ -88,34 +80,6 @@ class LoopsConfig(Section):
     calls_max: Positive = Field(default=CALLS_MAX, description="Calls of one turn.")
 
 
-class ServerConfig(Section):
-    """A server that speaks the Model Context Protocol; its tools are called `NAME_tool`. Needs the extra `mcp`."""
-
-    command: tuple[str, ...] = Field(
-        default=(), strict=False, description="Program and arguments of a server that is started here (stdio)."
-    )
-    url: str | None = Field(default=None, description="Address of one that is running (streamable HTTP).")
-    env: tuple[str, ...] = Field(
-        default=(), strict=False, description="Variables of the gateway that a started server gets: its keys, say."
-    )
-    token_env: str | None = Field(default=None, description="Variable with a bearer token for `url`.")
-    start_s: Positive = Field(default=20, description="Seconds until it must have named its tools.")
-    call_s: Positive = Field(default=120, description="Seconds that a call may take.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> ServerConfig:
-        if bool(self.command) == (self.url is not None):
-            raise ValueError("needs either `command` or `url`")
-        if self.url is not None and not self.url.startswith(("http://", "https://")):
-            raise ValueError("url: must begin with http:// or https://")
-        return self
-
-    def settings(self, name: str) -> ServerSettings:
-        return ServerSettings(
-            name, self.command, self.url or "", self.env, self.token_env, float(self.start_s), float(self.call_s)
-        )
-
-
 class ToolsConfig(Section):
     """What agents may do (`docs/tools.md`). Unless something is said here, what only reads may run, people who write
     directly are asked for anything else, and everybody else gets nothing but reading.
@@ -147,17 +111,8 @@ class ToolsConfig(Section):
         strict=False,
         description='Targets of `message` that are no strangers: "channel:target", or patterns with `*`.',
     )
-    functions: tuple[Annotated[str, AfterValidator(_function)], ...] = Field(
-        default=(), strict=False, description='Python functions that become tools, as "module:function".'
-    )
-    plugins: tuple[str, ...] = Field(
-        default=("*",),
-        strict=False,
-        description="Entry points of the group `holdfast.tools` that are loaded, by name. Empty: none.",
-    )
     exec: ExecConfig = Field(default_factory=ExecConfig)
     loops: LoopsConfig = Field(default_factory=LoopsConfig)
-    mcp: FrozenMap[ServerConfig] = Field(default_factory=dict, validate_default=True)
 
     def gate(self) -> GateSettings:
         """How calls are let through, as the gate takes it."""
@@ -180,9 +135,6 @@ class ToolsConfig(Section):
         return ExecSettings(
             own.timeout_s, own.timeout_s_max, own.background_s_max, own.output_bytes_max, own.processes_max, own.env
         )
-
-    def servers(self) -> list[ServerSettings]:
-        return [one.settings(name) for name, one in sorted(self.mcp.items())]
 
 
 def _rules(tables: Mapping[str, RulesConfig]) -> dict[str, Rules]:

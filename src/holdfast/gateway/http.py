@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
 from holdfast.errors import DrainingError, HoldfastError, InputError
+from holdfast.gateway.approvals_api import ApprovalsApi
 from holdfast.gateway.body import read_object
 from holdfast.gateway.docs_page import POLICY, docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
@@ -86,6 +87,7 @@ def create_app(
     app.include_router(ChatApi(desk, models).router())
     app.include_router(ResponsesApi(hf, desk, models).router())
     app.include_router(SessionsApi(hf, limits).router())
+    app.include_router(ApprovalsApi(hf).router())
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all

@@ -6,5 +6,5 @@ happens; nothing that a tool starts outlives what started it without somebody be
 
 Read `policy.py` first (what may run), then `gate.py` (what every call passes), `approval.py` (asking a person). The
 tools: `files.py` over `workspace.py`, `exec.py` over `process.py`, `background.py`, `message.py`, `status.py`,
-`respond.py`. Others' tools: `functions.py` (Python), `mcp.py` (servers).
+`respond.py`.
 """
