@@ -32,6 +32,13 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _function(text: str) -> str:
+    module, colon, name = text.partition(":")
+    if not (colon and module and name):
+        raise ValueError('must be "module:function", such as "my_tools:weather"')
+    return text
+
+
 def _route_text(text: str) -> str:
     try:
         Route.parse(text)
@@ -110,6 +117,15 @@ class ToolsConfig(Section):
         default=(),
         strict=False,
         description='Targets of `message` that are no strangers: "channel:target", or patterns with `*`.',
+    )
+    functions: tuple[Annotated[str, AfterValidator(_function)], ...] = Field(
+        default=(), strict=False, description='Python functions that become tools, as "module:function".'
+    )
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Installed entry points of the group `holdfast.tools` that are loaded: names, or patterns with "
+        "`*`. Empty: none.",
     )
     exec: ExecConfig = Field(default_factory=ExecConfig)
     loops: LoopsConfig = Field(default_factory=LoopsConfig)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from holdfast.tool.background import Background
 from holdfast.tool.exec import exec_tool
 from holdfast.tool.files import file_tools
+from holdfast.tool.functions import load_tools
 from holdfast.tool.gate import Gate
 from holdfast.tool.message import message_tool
 from holdfast.tool.origin import Approvers
@@ -55,9 +56,13 @@ def make_tools(
     Args:
         channels: where messages may be sent to; None: not known here.
         background: runs programs that go on by themselves; None: there are none here.
+
+    Raises:
+        InputError: a function or plugin of the configuration cannot be loaded.
     """
     own = config.tools
     settings = own.gate()
+    users = load_tools(own.functions, own.plugins) if own.functions or own.plugins else []
     tools = [
         *built_in_tools(hf.clock),
         *file_tools(),
@@ -66,6 +71,7 @@ def make_tools(
         status_tool(hf, model_of=model_of),
         respond_tool(),
         spawn_tool(hf),
+        *users,
         *parts.tools,
     ]
     return Tools(Toolbox(tools), Gate(hf, settings, redactor), Approvers(settings.policy, own.approvers))
