@@ -330,6 +330,19 @@ async def tool_begin(world: World, args: Args) -> None:
         await at_tool(world, call, "tool_waits_for_person")
 
 
+async def tool_sends(world: World, name: str) -> None:
+    """A tool of this turn that runs says something on the channel, beside the turn's answer."""
+    row = await world.turn_begun(name)
+
+    async def sent() -> bool:
+        for process in world.processes.values():
+            if process.alive and await process.do("tool_sends", turn=row["id"], text=f"a message of {name}'s tool"):
+                return True
+        return False
+
+    await world.until(sent, f"a message of a tool of {name}")
+
+
 async def finish_calls(world: World, name: str, call: str | None) -> None:
     """End the model's answer with the calls it has announced, and `call`."""
     row = await ask_open(world, name)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
 from holdfast.testing.incidents.timer_orders import TimerOrders
 from holdfast.testing.openclaw import taken_for_openclaw
+from holdfast.tool.message import message_tool
 from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool, Toolbox
@@ -390,6 +391,14 @@ class Node(TimerOrders):
         asked = self._tool.calls.get(call)
         if asked is not None:
             asked.say("still at it")
+        return asked is not None
+
+    async def tool_sends(self, turn: str, text: str) -> bool:
+        """A running tool of a turn sends a message to where the turn's answer goes. False: none runs here."""
+        asked = next((one for one in self._tool.calls.values() if one.turn == turn), None)
+        if asked is not None:
+            message = message_tool(self._hf, channels=None)
+            await message.run(replace(asked, name=message.spec.name, arguments={"text": text}))
         return asked is not None
 
     def tool_waits_for_person(self, call: str) -> bool:

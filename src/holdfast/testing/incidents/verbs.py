@@ -40,6 +40,7 @@ from holdfast.testing.incidents.conversing import (
     switch_model,
     tool_begin,
     tool_end,
+    tool_sends,
     webhook_fire,
 )
 from holdfast.testing.incidents.foreign import append_foreign, corrupt_file, rewrite_foreign, touch
@@ -306,6 +307,8 @@ async def deliver_begin(world: World, args: Args) -> None:
 
 
 async def deliver_ok(world: World, args: Args) -> None:
+    if args.get("part") == "tool_message":
+        await tool_sends(world, args["turn"])
     await decide(world, args["turn"], "ok")
 
 
