@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from holdfast.errors import InputError, UnknownInputError
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.lane.policy import LaneLimits
 from holdfast.model.client import ToolSpec
+from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World
 from holdfast.tool.approval import Approval
@@ -278,3 +281,27 @@ async def test_many_questions_of_one_session_do_not_pile_up(tmp_path: Path) -> N
         assert [one.id for one in again] == [question.id]
         await world.hf.answer_approval(question.id, yes=False, by="test")
         await asyncio.wait_for(world.idle(), 10)
+
+
+async def test_the_command_line_lists_shows_and_answers(tmp_path: Path) -> None:
+    act = Act()
+
+    async def run(*words: str) -> str:
+        command = [sys.executable, "-m", "holdfast", "--state", str(tmp_path / "state"), "approvals", *words]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out
+        return out.decode()
+
+    clock = VirtualClock(datetime.now(UTC))  # the command has the machine's
+    model = acting({"x": 1})
+    async with World(tmp_path, model=model, tools=[act.tool], gate=GateSettings(), clock=clock) as world:
+        first = await world.inbound(MAIN, "please act")
+        question = await asked(world)
+        assert question.id in await run("list")
+        assert '{"x": 1}' in await run("show", question.id)
+        assert act.calls == []
+        assert "approved" in await run("approve", question.id)
+        await world.pass_time(2)  # another process has answered: seen at the next look
+        assert (await world.settled(first)).answer == "done"
+        assert act.calls == [{"x": 1}]

@@ -8,7 +8,7 @@ from holdfast.session.fence import Epoch
 from holdfast.store.embedded import approval_rows
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.writer import Job
-from holdfast.tool.approval import Approval, ApprovalOrder, Grant, NotAsked, Scope
+from holdfast.tool.approval import Approval, ApprovalOrder, NotAsked, Scope
 
 
 class Approving(StoreCore):
@@ -71,22 +71,6 @@ class Approving(StoreCore):
     def void_approval(self, approval: str) -> None:
         now_ms = self.now_ms()
         self.writer.post(lambda conn: approval_rows.close(conn, approval, "void", now_ms))
-
-    async def approval(self, approval: str) -> Approval | None:
-        return await self.reads.ask(lambda conn: approval_rows.by_id(conn, approval))
-
-    async def approvals(self, *, session: str | None, pending: bool, limit: int) -> list[Approval]:
-        return await self.reads.ask(
-            lambda conn: approval_rows.listed(conn, session=session, pending=pending, limit=limit)
-        )
-
-    async def granted(self, session: str, tool: str, subject: str) -> Grant | None:
-        now_ms = self.now_ms()
-        return await self.reads.ask(lambda conn: approval_rows.granted(conn, session, tool, subject, now_ms))
-
-    async def grants(self, session: str | None) -> list[Grant]:
-        now_ms = self.now_ms()
-        return await self.reads.ask(lambda conn: approval_rows.grants(conn, session, now_ms))
 
     async def revoke_grants(self, session: str) -> int:
         return await self.writer.submit(Job(lambda conn: approval_rows.revoke(conn, session), durable=True))

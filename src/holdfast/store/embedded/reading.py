@@ -18,7 +18,9 @@ from holdfast.recovery.watching import Mark
 from holdfast.session.lines import Line
 from holdfast.session.retention import Conversation, Kept
 from holdfast.store.embedded import (
+    approval_rows,
     archive_rows,
+    background_rows,
     boots,
     child_rows,
     claims,
@@ -36,6 +38,8 @@ from holdfast.store.embedded.record_file import read_report
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_context, read_file
 from holdfast.store.views import ArchiveView, Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
+from holdfast.tool.approval import Approval, Grant
+from holdfast.tool.running import Program
 
 CONTEXT_BYTES_MAX = 8 * 1024 * 1024
 """How far back a turn reads its conversation: more than any model's window holds, little enough to read at once (20
@@ -210,3 +214,28 @@ class Reading(StoreCore):
 
     async def models(self) -> ModelsNow:
         return await self.reads.ask(model_rows.everything)
+
+    async def approval(self, approval: str) -> Approval | None:
+        return await self.reads.ask(lambda conn: approval_rows.by_id(conn, approval))
+
+    async def approvals(self, *, session: str | None, pending: bool, limit: int) -> list[Approval]:
+        return await self.reads.ask(
+            lambda conn: approval_rows.listed(conn, session=session, pending=pending, limit=limit)
+        )
+
+    async def granted(self, session: str, tool: str, subject: str) -> Grant | None:
+        now_ms = self.now_ms()
+        return await self.reads.ask(lambda conn: approval_rows.granted(conn, session, tool, subject, now_ms))
+
+    async def grants(self, session: str | None) -> list[Grant]:
+        now_ms = self.now_ms()
+        return await self.reads.ask(lambda conn: approval_rows.grants(conn, session, now_ms))
+
+    async def background(
+        self, *, session: str | None = None, only_open: bool = False, limit: int = 100
+    ) -> list[Program]:
+        return await self.reads.ask(
+            lambda conn: background_rows.programs(
+                conn, lambda process: self.life_in(conn, process), session=session, only_open=only_open, limit=limit
+            )
+        )

@@ -73,12 +73,3 @@ class Toolwork(StoreCore):
 
     async def stop_background(self, session: str, by: str) -> int:
         return await self.writer.submit(Job(lambda conn: background_rows.stop(conn, session, by), durable=True))
-
-    async def background(
-        self, *, session: str | None = None, only_open: bool = False, limit: int = 100
-    ) -> list[Program]:
-        return await self.reads.ask(
-            lambda conn: background_rows.programs(
-                conn, lambda process: self.life_in(conn, process), session=session, only_open=only_open, limit=limit
-            )
-        )
