@@ -43,6 +43,7 @@ PURE = [
     "recovery/watching.py",
     "context/plan.py",
     "context/repair.py",
+    "channel/gate.py",
     "inbound/chat.py",
     "inbound/freshness.py",
     "inbound/heartbeat.py",

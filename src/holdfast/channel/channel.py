@@ -45,12 +45,15 @@ class ChannelTraits:
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """One message. `label` marks a copy of which an earlier one may have arrived; None as a rule."""
+    """One message. `label` marks a copy of which an earlier one may have arrived; None as a rule. `preview`: it is
+    shown while the answer is being written; an edit with the same key makes it the answer (`listening.Editor`).
+    """
 
     delivery_id: str
     target: str
     text: str
     label: str | None = None
+    preview: bool = False
 
     @property
     def labelled_text(self) -> str:
@@ -60,9 +63,15 @@ class SendRequest:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The platform has it. `reference`: the platform's own name for the message, for people."""
+    """The platform has it.
+
+    Args:
+        reference: the platform's own name for the message; where messages can be edited, what `edit` takes.
+        preview: said by `find`: it is the beginning of an answer that was shown, not yet the answer.
+    """
 
     reference: str | None = None
+    preview: bool = False
 
 
 class Channel(Protocol):
@@ -90,7 +99,8 @@ class Channel(Protocol):
     async def find(self, delivery_id: str, target: str) -> Sent | None:
         """Whether a message with this key has arrived; asked only if `traits.reconciles`.
 
-        Returns: what arrived, or None: it has certainly not.
+        Returns: what arrived, or None: it has certainly not. What was sent as a preview and has not become the answer
+            since is told by `Sent.preview`.
 
         Raises:
             SendUnknownError, ChannelRefusedError: the platform cannot be asked now; it is asked again later.

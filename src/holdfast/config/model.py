@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from holdfast.config.channels import ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
 from holdfast.config.tools import ToolsConfig
 from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
@@ -814,6 +815,7 @@ class Config(Section):
     hooks: HooksConfig = Field(default_factory=HooksConfig)
     subagents: SubagentsConfig = Field(default_factory=SubagentsConfig)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    channels: FrozenMap[ChannelConfig] = Field(default_factory=dict, validate_default=True)
 
     def spawn_limits(self) -> SpawnLimits:
         """What may be spawned, as the core takes it."""

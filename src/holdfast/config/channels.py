@@ -1,0 +1,118 @@
+"""`[channels]`: the platforms, who may speak there, and how answers are shown (`docs/channels.md`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from holdfast.channel.gate import DmPolicy, GateRules, GroupPolicy
+from holdfast.config.section import FrozenMap, Positive, Section
+
+Streaming = Literal["off", "partial", "block"]
+Option = bool | int | float | str | Annotated[tuple[str, ...], Field(strict=False)]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("must be the name of an environment variable; the secret itself stays out of this file")
+    return text
+
+
+VariableName = Annotated[str, AfterValidator(_variable)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class SlackConfig(Section):
+    """A Slack app (`docs/slack.md`)."""
+
+    bot_token_env: VariableName = Field(
+        default="SLACK_BOT_TOKEN", description="Environment variable with the bot token (`xoxb-…`)."
+    )
+    app_token_env: VariableName = Field(
+        default="SLACK_APP_TOKEN",
+        description="Environment variable with the app token (`xapp-…`), for `socket`.",
+    )
+    signing_secret_env: VariableName = Field(
+        default="SLACK_SIGNING_SECRET", description="Environment variable with the signing secret, for `http`."
+    )
+    mode: Literal["socket", "http"] = Field(
+        default="socket",
+        description="How messages come in: `socket`: by a connection of ours, nothing has to be reachable from "
+        "outside; `http`: Slack calls `POST /channels/NAME`.",
+    )
+    reply_in_thread: Literal["always", "in_threads", "never"] = Field(
+        default="always",
+        description="Where answers in channels go: `always` into a thread under the message, which is a conversation "
+        "of its own; `in_threads` only where the message stands in one; `never`.",
+    )
+    dm_threads: bool = Field(
+        default=False, description="Whether threads in direct messages are conversations of their own."
+    )
+    api_url: str | None = Field(
+        default=None, description="Address of the Web API, for a proxy or GovSlack. Unset: Slack's own."
+    )
+
+
+class ChannelConfig(Section):
+    """One platform. The NAME is how routes call it: `NAME:target`."""
+
+    kind: str | None = Field(
+        default=None,
+        description="Which adapter: `slack`, or an entry point of the group `holdfast.channels`. Unset: NAME.",
+    )
+    enabled: bool = Field(default=True, description="False: as if the table were not there.")
+    dm: DmPolicy = Field(
+        default="pairing",
+        description="Direct messages: `pairing`: from `allow_from`, and from others once you have approved their code; "
+        "`allow`: from `allow_from` alone; `open`: from everybody; `closed`: from nobody.",
+    )
+    allow_from: Names = Field(default=(), description="Senders that may write directly: ids, or patterns with `*`.")
+    groups: GroupPolicy = Field(
+        default="allow",
+        description="Groups and channels that are listened to: `allow`: those of `allow_groups`; `open`: all that the "
+        "bot is in; `closed`: none.",
+    )
+    allow_groups: Names = Field(default=(), description="Groups and channels: ids, or patterns with `*`.")
+    group_senders: Names = Field(
+        default=(), description="Who may speak to it in groups: ids, or patterns with `*`. Empty: whoever is in them."
+    )
+    mention: bool = Field(
+        default=True,
+        description="In groups only what names the bot, answers it, or stands in a thread in which it was spoken to.",
+    )
+    bots: bool = Field(default=False, description="Whether other bots are listened to. Two that answer each other do "
+                       "not stop.")  # fmt: skip
+    streaming: Streaming = Field(
+        default="off",
+        description="How an answer is shown while it is written: `off`: when it is done; `partial`: one message that "
+        "is edited as it grows; `block`: a message for each paragraph that is done. What a platform cannot is `off`.",
+    )
+    typing: bool = Field(default=True, description="Whether it shows that it is writing, where the platform can.")
+    reaction: str | None = Field(
+        default=None, description="A sign beside each message that was taken, such as `eyes`. Unset: none."
+    )
+    attachments_max: Annotated[int, Field(ge=0, le=20)] = Field(
+        default=4, description="Files of one message that are read. 0: none."
+    )
+    attachment_mib_max: Positive = Field(default=5, le=8, description="MiB of one file; larger ones are only named.")
+    slack: SlackConfig | None = None
+    options: FrozenMap[Option] = Field(
+        default_factory=dict, validate_default=True, description="What a plugin's adapter wants to know."
+    )
+
+    def rules(self) -> GateRules:
+        """Who may speak, as the gate takes it."""
+        return GateRules(
+            self.dm, self.allow_from, self.groups, self.allow_groups, self.group_senders, self.mention, self.bots
+        )
+
+    def adapter_options(self, kind: str) -> dict[str, Any]:
+        """What the adapter's maker gets: its own table with its defaults, or `options`."""
+        tables = {"slack": SlackConfig}
+        if kind not in tables:
+            return dict(self.options)
+        return (getattr(self, kind) or tables[kind]()).model_dump()
