@@ -160,6 +160,7 @@ LIVES = {
     "delivery": "A delivery is one part of an answer on its way to a channel. Never resent unlabelled once `unknown`.",
     "child": "A child is a sub-agent's task. Its inputs tell the first three states; the last two are written once.",
     "approval": "An approval is a question whether a call of a tool may run. It is void once its turn has ended.",
+    "pairing": "A sender of a channel who has asked to be let in, with a code that is good for an hour.",
     "background": "A program that a tool has started and that runs on by itself.",
 }
 

@@ -20,6 +20,8 @@ COMMANDS = {
     "outbox": "outbox",
     "children": "lists",
     "approvals": "approvals",
+    "channels": "channels",
+    "pairing": "pairing",
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",

@@ -104,6 +104,15 @@ class ChannelConfig(Section):
         default_factory=dict, validate_default=True, description="What a plugin's adapter wants to know."
     )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may write directly, so that writing alone makes nobody trusted."""
+        return self.dm == "open" or any(set(one) <= {"*"} for one in self.allow_from)
+
+    def listens(self, name: str) -> bool:
+        """Whether a connection of ours is kept, as far as the configuration can tell."""
+        return (self.kind or name) != "slack" or (self.slack or SlackConfig()).mode == "socket"
+
     def rules(self) -> GateRules:
         """Who may speak, as the gate takes it."""
         return GateRules(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -130,8 +130,8 @@ class ToolsConfig(Section):
     exec: ExecConfig = Field(default_factory=ExecConfig)
     loops: LoopsConfig = Field(default_factory=LoopsConfig)
 
-    def gate(self) -> GateSettings:
-        """How calls are let through, as the gate takes it."""
+    def gate(self, open_channels: Iterable[str] = ()) -> GateSettings:
+        """How calls are let through, as the gate takes it. `open_channels`: where anybody may write directly."""
         return GateSettings(
             policy=Policy(
                 Rules(self.allow, self.ask, self.deny),
@@ -139,6 +139,7 @@ class ToolsConfig(Section):
                 _rules(self.channels),
                 _rules(self.agents),
                 self.trusted_groups,
+                frozenset(open_channels),
             ),
             loops=LoopLimits(self.loops.same_max, self.loops.ping_pong_max, self.loops.calls_max),
             timeout_s=float(self.approval_timeout_s),

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 from holdfast.channel.channel import Channel
 from holdfast.channel.console import ConsoleChannel
+from holdfast.channel.listening import Adapter
 from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
 from holdfast.errors import ResourceError
+from holdfast.gateway.channels import as_adapters, make_platforms, run_listening
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
+from holdfast.gateway.listening import Listening
 from holdfast.gateway.tools import make_tools, redactor_of, run_background
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.children import Children, with_child_ends
@@ -54,14 +57,15 @@ if TYPE_CHECKING:
 class Parts:
     """What stands in for the usual parts: tests, and programs that bring tools or models of their own.
 
-    models: clients by provider name. tools: over the built-in ones. channels: besides the console. env: where API keys
-    are looked up.
+    models: clients by provider name. tools: over the built-in ones. channels: besides the console. adapters: by
+    the name of a channel of the configuration, in place of what its kind makes. env: where keys are looked up.
     """
 
     clock: Clock | None = None
     models: Mapping[str, ModelClient] = field(default_factory=dict)
     tools: Iterable[Tool] = ()
-    channels: Iterable[Channel] = ()
+    channels: Iterable[Channel | Adapter] = ()
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -294,7 +298,7 @@ class Gateway:
 
     def __init__(
         self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None],
-        loops: tuple[Timers, Children], courier: Courier, closing: asyncio.Event,
+        loops: tuple[Listening, Timers, Children], courier: Courier, closing: asyncio.Event,
     ) -> None:  # fmt: skip
         self.hf = hf
         self._loops = loops
@@ -341,15 +345,18 @@ async def build_gateway(
         token: the bearer token of the application.
         host: the address it will listen on; callers may address it by this name and, on loopback, by localhost.
     """
+    from holdfast.gateway.channels_api import doors_of
     from holdfast.gateway.guard import LOOPBACK_NAMES  # the web framework, which `run_until_settled` does without
     from holdfast.gateway.hook_rules import hook_rules
     from holdfast.gateway.http import create_app
     from holdfast.gateway.openai_api import Models
 
-    channels = {ConsoleChannel.usual_name, *(channel.name for channel in parts.channels)}
+    platforms = make_platforms(hf, config, parts.env, parts.adapters)
+    adapters = [*as_adapters(parts.channels), *(one.adapter for one in platforms.values())]
+    channels = {ConsoleChannel.usual_name, *(one.channel.name for one in adapters)}
     redactor = redactor_of(parts, token)
     async with (
-        run_courier(hf, config, parts.channels) as courier,
+        run_courier(hf, config, [one.channel for one in adapters]) as courier,
         run_background(hf, redactor) as background,
         open_worker(hf, config, parts=parts, redactor=redactor, channels=channels, background=background) as (
             worker,
@@ -359,16 +366,18 @@ async def build_gateway(
         run_children(hf, config) as children,
         run_watchdog(hf),
         run_upkeep(hf, config),
+        run_listening(hf, platforms) as listening,
     ):
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
         rules = hook_rules(config, parts.env, token=token, channels=channels)
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
-                         routing=config.routing(), limits=config.retention.limits())  # fmt: skip
+                         routing=config.routing(), limits=config.retention.limits(),
+                         doors=doors_of(platforms))  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, (timers, children), courier, closing)
+            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing)
         finally:
             await _end(worker, working)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-HOOKS_PREFIX = "/hooks/"
+OWN_KEY_PREFIXES = ("/hooks/", "/channels/")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -66,8 +66,8 @@ class Guard:
         await self._app(scope, receive, send_hardened)
 
     def _check(self, scope: Scope) -> None:
-        # Hooks have keys of their own, and are called by the name of a tunnel or proxy in front of us.
-        has_own_key = scope["path"].startswith(HOOKS_PREFIX)
+        # Hooks and platforms have keys of their own, and call by the name of a tunnel or proxy in front of us.
+        has_own_key = scope["path"].startswith(OWN_KEY_PREFIXES)
         host = "" if has_own_key else self._checked_host(_values(scope, b"host"))
         if scope["method"] not in _READING:
             _check_origin(scope, host)

@@ -7,7 +7,6 @@ stored before it is acknowledged; the same delivery again is answered with the f
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from holdfast import ids
 from holdfast.clock import epoch_ms
 from holdfast.errors import InputError, UnknownInputError
 from holdfast.gateway.body import decode, read_raw
+from holdfast.gateway.recent import Recent
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response
 from holdfast.inbound import webhook
 from holdfast.inbound.event import Accepted, InboundEvent, LaneFull, Route
@@ -36,7 +36,6 @@ LANE, SOURCE = "hook", "hook"
 BODY_BYTES_MAX = 262_144
 FAILURES_MAX, FAILURES_S = 20, 60.0
 """So many wrong keys from one address within a minute, and it is not listened to for the rest of it."""
-ADDRESSES_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ class Hooks:
     def __init__(self, hf: Holdfast, rules: HookRules) -> None:
         self._hf = hf
         self._rules = rules
-        self._failures = _Recent(FAILURES_MAX, FAILURES_S)
-        self._taken: dict[str, _Recent] = {}
+        self._failures = Recent(FAILURES_MAX, FAILURES_S)
+        self._taken: dict[str, Recent] = {}
 
     def router(self) -> APIRouter:
         """The fixed names first: the last route takes any."""
@@ -180,7 +179,7 @@ class Hooks:
         """
         raw = await read_raw(request, bytes_max=BODY_BYTES_MAX)
         self._check_key(request, hook, raw)
-        taken = self._taken.setdefault(hook.name, _Recent(hook.per_minute, 60.0))
+        taken = self._taken.setdefault(hook.name, Recent(hook.per_minute, 60.0))
         if taken.is_full("", self._hf.clock.mono()):
             raise _too_many(f"hook {hook.name!r} takes {hook.per_minute} deliveries a minute")
         taken.add("", self._hf.clock.mono())
@@ -260,25 +259,6 @@ class Hooks:
         if channel is None or to is None or channel not in self._rules.channels:
             raise InputError(f"channel, to: needs both, of a channel that is here: {', '.join(self._rules.channels)}")
         return Route(channel, to)
-
-
-class _Recent:
-    """How often something happened lately, by name; bounded."""
-
-    def __init__(self, most: int, within_s: float) -> None:
-        self._most = most
-        self._within_s = within_s
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def is_full(self, name: str, now_mono: float) -> bool:
-        times = self._times.get(name)
-        return times is not None and len(times) >= self._most and now_mono - times[0] < self._within_s
-
-    def add(self, name: str, now_mono: float) -> None:
-        self._times.setdefault(name, deque(maxlen=self._most)).append(now_mono)
-        self._times.move_to_end(name)
-        if len(self._times) > ADDRESSES_MAX:
-            self._times.popitem(last=False)
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, Response
 from holdfast.errors import DrainingError, HoldfastError, InputError
 from holdfast.gateway.approvals_api import ApprovalsApi
 from holdfast.gateway.body import read_object
+from holdfast.gateway.channels_api import ChannelDoor, ChannelsApi
 from holdfast.gateway.docs_page import POLICY, docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
 from holdfast.gateway.events_api import EventStreams
@@ -66,6 +67,7 @@ def create_app(
     hooks: HookRules | None = None,
     routing: Rules = Rules(),  # noqa: B008  # frozen
     limits: Limits = Limits(),  # noqa: B008
+    doors: Mapping[str, ChannelDoor] = MappingProxyType({}),
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -78,6 +80,7 @@ def create_app(
         hooks: what `/hooks/…` takes; None: those doors are not there.
         routing: which agent and session take what was said on a channel.
         limits: what retention asks for, when a caller asks to prune.
+        doors: the configured channels, by name.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
@@ -88,6 +91,7 @@ def create_app(
     app.include_router(ResponsesApi(hf, desk, models).router())
     app.include_router(SessionsApi(hf, limits).router())
     app.include_router(ApprovalsApi(hf).router())
+    app.include_router(ChannelsApi(hf, doors).router())
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all

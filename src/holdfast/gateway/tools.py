@@ -61,7 +61,7 @@ def make_tools(
         InputError: a function or plugin of the configuration cannot be loaded.
     """
     own = config.tools
-    settings = own.gate()
+    settings = own.gate(name for name, one in config.channels.items() if one.is_open)
     users = load_tools(own.functions, own.plugins) if own.functions or own.plugins else []
     tools = [
         *built_in_tools(hf.clock),

@@ -1,4 +1,4 @@
-"""The lives of inputs, turns, deliveries, children, approvals, background programs and archives, as tables.
+"""The lives of inputs, turns, deliveries, children, approvals, pairings, background programs and archives, as tables.
 
 `docs/states.md` is drawn from them.
 
@@ -75,6 +75,16 @@ APPROVAL: dict[tuple[str, str], str] = {
     ("approved", "void"): "void",
 }
 
+PAIRING: dict[tuple[str, str], str] = {
+    ("unknown", "ask"): "pending",
+    ("pending", "approve"): "approved",
+    ("pending", "expire"): "expired",  # nobody has approved the code within the hour
+    ("pending", "revoke"): "revoked",
+    ("approved", "revoke"): "revoked",
+    ("expired", "ask"): "pending",
+    ("revoked", "ask"): "pending",
+}
+
 BACKGROUND: dict[tuple[str, str], str] = {
     ("running", "end"): "ended",  # by itself, by its limit, stopped, or lost with the process that ran it
     ("ended", "announce"): "announced",  # its end is an input of its session
@@ -97,6 +107,7 @@ TRANSITIONS: dict[str, dict[tuple[str, str], str]] = {
     "delivery": DELIVERY,
     "child": CHILD,
     "approval": APPROVAL,
+    "pairing": PAIRING,
     "background": BACKGROUND,
     "archive": ARCHIVE,
 }

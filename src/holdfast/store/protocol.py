@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.inbound.event import Admission, InboundEvent, Route
+from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting
 from holdfast.lane.queue import PLAIN, How, QueueSettings
@@ -474,6 +475,50 @@ class ToolworkStore(Protocol):
         ...
 
 
+class ChannelStore(Protocol):
+    """Who may speak on channels, and who listens to them. Deciding is `channel/gate.py`'s and `inbound/`'s."""
+
+    async def ask_pairing(self, channel: str, sender: str, name: str) -> Pairing | None:
+        """The sender's code that waits for approval: theirs if there is one, else a new one, durable. None: too many
+        wait. One who is approved is returned as that.
+        """
+        ...
+
+    async def approve_pairing(self, channel: str, code: str, by: str) -> Pairing | None:
+        """Let in whom this code was sent to; durable. None: no such code waits."""
+        ...
+
+    async def revoke_pairing(self, channel: str, sender: str, by: str) -> Pairing | None:
+        """Let a sender in no more, or forget their code; durable. None: they are not known."""
+        ...
+
+    async def pairing(self, channel: str, sender: str) -> Pairing | None: ...
+
+    async def pairings(self, *, channel: str | None = None, limit: int = 100) -> list[Pairing]:
+        """Newest first."""
+        ...
+
+    def note_turned_away(self, channel: str, reason: str, peer: str, sender: str) -> None:
+        """Count it. Nobody waits for it; the oldest give way past a thousand."""
+        ...
+
+    async def turned_away(self, *, channel: str | None = None, limit: int = 100) -> list[TurnedAwayCount]:
+        """The latest first."""
+        ...
+
+    async def take_listening(self, channel: str, seen: ListenerView | None) -> bool:
+        """Listen to a channel from now on, if who listens is still as it was seen."""
+        ...
+
+    def note_listening(self, channel: str, state: str, detail: str | None) -> None:
+        """Tell how this process fares with it, and that it is at it. Nobody waits for it."""
+        ...
+
+    async def leave_listening(self, channel: str) -> None: ...
+
+    async def listeners(self) -> list[ListenerView]: ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -581,7 +626,7 @@ class LifeStore(Protocol):
 
 class Store(
     SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, ApprovalStore, ToolworkStore,
-    StoryStore, LifeStore, Protocol,
+    ChannelStore, StoryStore, LifeStore, Protocol,
 ):  # fmt: skip
     """Everything the kernel needs of a backend."""
 

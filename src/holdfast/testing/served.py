@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from holdfast.channel.channel import Channel
+from holdfast.channel.listening import Adapter
 from holdfast.clock import Clock
 from holdfast.config import Config
 from holdfast.gateway import address
@@ -53,6 +54,7 @@ async def served(
     clock: Clock | None = None,
     env: Mapping[str, str] = MappingProxyType({}),
     channels: Iterable[Channel] = (),
+    adapters: Mapping[str, Adapter] = MappingProxyType({}),
 ) -> AsyncIterator[Served]:
     """Serve a state directory until the block is left, which interrupts the turns that still run.
 
@@ -60,11 +62,12 @@ async def served(
         model: answers for every reference "demo/…", the default one among them; None: the demo model itself.
         tools: beside the built-in ones.
         env: where keys and secrets are looked up.
-        channels: besides the console.
+        channels: besides the console. adapters: in place of those that the configuration's channels would have.
         clock: for the handle and its worker; the sockets live in real time.
     """
     config = config or Config()
-    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env, channels=channels)
+    parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env,
+                  channels=channels, adapters=adapters)  # fmt: skip
     async with open_handle(config, state, kind="gateway", parts=parts) as hf:
         token, _ = address.load_token(state / "token")
         listener = address.listen(LOOPBACK, 0, state)

@@ -64,6 +64,7 @@ class Policy:
     Args:
         every: for everybody. lanes, channels, agents: by name.
         trusted_groups: sessions of groups whose members are all trusted: keys, or patterns with `*`.
+        open_channels: where anybody may write directly (`dm = "open"`): as in a group, nobody is trusted for that.
     """
 
     every: Rules = field(default_factory=Rules)
@@ -71,6 +72,7 @@ class Policy:
     channels: Mapping[str, Rules] = field(default_factory=lambda: _NOTHING)
     agents: Mapping[str, Rules] = field(default_factory=lambda: _NOTHING)
     trusted_groups: tuple[str, ...] = ()
+    open_channels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,17 @@ def is_trusted(policy: Policy, caller: Caller) -> bool:
     """Whether more than reading may be asked for."""
     if caller.lane != USER_LANE:
         return False
-    return not caller.is_in_group or any(fnmatchcase(caller.session, one) for one in policy.trusted_groups)
+    return _public_place(policy, caller) is None or any(
+        fnmatchcase(caller.session, one) for one in policy.trusted_groups
+    )
+
+
+def _public_place(policy: Policy, caller: Caller) -> str | None:
+    """Where others than the owner's people may speak, in words; None: it is not such a place."""
+    if caller.is_in_group:
+        return "a group"
+    channel = parse_key(caller.session).channel
+    return f"channel {channel!r}, where anybody may write," if channel in policy.open_channels else None
 
 
 def rule(policy: Policy, caller: Caller, tool: str, effect: Effect) -> Ruling:
@@ -125,14 +137,14 @@ def rule(policy: Policy, caller: Caller, tool: str, effect: Effect) -> Ruling:
             if say is not None:
                 return Ruling(say, f"{_WORDS[say]} for {of}")
         return Ruling("allow", "changes nothing") if effect in HARMLESS else Ruling("ask", f"it may {_DOES[effect]}")
-    return _for_untrusted(said, caller, effect)
+    return _for_untrusted(said, caller, effect, _public_place(policy, caller))
 
 
-def _for_untrusted(said: list[_Said], caller: Caller, effect: Effect) -> Ruling:
+def _for_untrusted(said: list[_Said], caller: Caller, effect: Effect, public: str | None) -> Ruling:
     own = f"lane {caller.lane!r}"
     of_lane: Say | None = next((say for of, say in said if of == own), None)
-    where = "a group" if caller.is_in_group else own
-    if of_lane is not None and not caller.is_in_group:
+    where = public or own
+    if of_lane is not None and public is None:
         found = Ruling(of_lane, f"{_WORDS[of_lane]} for {own}")
     elif effect in HARMLESS:
         found = Ruling("allow", "changes nothing")

@@ -40,6 +40,8 @@ Point = Literal[
     "background.after_commit",  # the ledger knows, nobody has been told
     "message.before_commit",  # a tool's message is queued and made known, its transaction is open
     "message.after_commit",  # it is, the call has no result
+    "pairing.before_commit",  # an unknown sender was given a code, or was let in; its transaction is open
+    "pairing.after_commit",  # they are, and nobody has been told
     "ledger.before_commit",  # before any commit of the ledger, inside its transaction
     "ledger.after_commit",  # after any commit, before anybody hears of it
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.errors import ResourceError
 from holdfast.inbound.child import Child
+from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
@@ -22,6 +23,7 @@ from holdfast.store.embedded import (
     archive_rows,
     background_rows,
     boots,
+    channel_rows,
     child_rows,
     claims,
     inbox,
@@ -238,4 +240,18 @@ class Reading(StoreCore):
             lambda conn: background_rows.programs(
                 conn, lambda process: self.life_in(conn, process), session=session, only_open=only_open, limit=limit
             )
+        )
+
+    async def pairing(self, channel: str, sender: str) -> Pairing | None:
+        return await self.reads.ask(lambda conn: channel_rows.pairing(conn, channel, sender))
+
+    async def pairings(self, *, channel: str | None = None, limit: int = 100) -> list[Pairing]:
+        return await self.reads.ask(lambda conn: channel_rows.pairings(conn, channel, limit))
+
+    async def turned_away(self, *, channel: str | None = None, limit: int = 100) -> list[TurnedAwayCount]:
+        return await self.reads.ask(lambda conn: channel_rows.turned_away(conn, channel, limit))
+
+    async def listeners(self) -> list[ListenerView]:
+        return await self.reads.ask(
+            lambda conn: channel_rows.listeners(conn, lambda process: self.life_in(conn, process))
         )

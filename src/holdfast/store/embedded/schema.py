@@ -228,6 +228,27 @@ create table if not exists background(
 create index if not exists background_of_session on background(session, started_at_ms);
 create index if not exists background_open on background(started_at_ms) where state='open';
 
+-- Senders of channels who have asked to be let in (inbound/pairing.py).
+create table if not exists pairings(
+  channel text not null, sender text not null, name text not null, code text not null, state text not null,
+  asked_at_ms integer not null, expires_at_ms integer not null, decided_by text, decided_at_ms integer,
+  primary key(channel, sender)
+) strict, without rowid;
+create index if not exists pairings_pending on pairings(channel) where state='pending';
+
+-- What gates of channels have turned away, counted (channel/gate.py).
+create table if not exists turned_away(
+  channel text not null, reason text not null, peer text not null, sender text not null, times integer not null,
+  first_at_ms integer not null, last_at_ms integer not null, primary key(channel, reason, peer, sender)
+) strict, without rowid;
+create index if not exists turned_away_last on turned_away(last_at_ms);
+
+-- Who listens to a channel (gateway/listening.py); `beat` grows while that process is at it.
+create table if not exists listeners(
+  channel text primary key, process text not null, state text not null, detail text, beat integer not null,
+  since_ms integer not null
+) strict, without rowid;
+
 -- Work that is held back until somebody releases it: one row, while it is.
 create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """

@@ -2,8 +2,8 @@
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
 `sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `approving.py`, `toolwork.py`,
-`tidying.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner starts from in
-`baseline.py`.
+`gating.py`, `tidying.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner
+starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
+from holdfast.store.embedded.gating import Gating
 from holdfast.store.embedded.lives import Lives
 from holdfast.store.embedded.marking import Marking
 from holdfast.store.embedded.reading import Reading
@@ -36,7 +37,7 @@ from holdfast.store.embedded.writer import Job
 
 class EmbeddedStore(
     Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Approving, Toolwork,
-    Tidying,
+    Gating, Tidying,
 ):  # fmt: skip
     """All operations of `store/protocol.py`."""
 
