@@ -65,6 +65,8 @@ abort_s = {abort_s}
 [turn]
 beat_s = 1.0
 tool_seconds_max = 700
+[tools.lanes.heartbeat]
+allow = ["hush"]
 """
 SAID = " ".join(f"word{n}" for n in range(WORDS))
 
