@@ -1,4 +1,4 @@
-"""`holdfast incidents`: what went wrong in the field, replayed against this very release."""
+"""`holdfast incidents`: what went wrong in the field, replayed against this release, and what a log tells of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast.text import escape_controls
 @click.group()
 @common_options
 def incidents() -> None:
-    """Replay written-down incidents (docs/incidents.md tells how to write one)."""
+    """Replay written-down incidents (docs/incidents.md), or read from logs what happened (docs/reports.md)."""
 
 
 @incidents.command()
@@ -49,6 +49,30 @@ def replay(settings: Settings, file: Path, ids: tuple[str, ...], backend: str) -
             print_text(line)
     failed = sum(count for (_, status), count in counts.items() if status == "failed")
     return exit_codes.FAILED if failed else exit_codes.DONE
+
+
+@incidents.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--journal", "journal_of", is_flag=True, help="Read the system's journal, by journalctl.")
+@click.option("--unit", "units", multiple=True, metavar="NAME", help="Of --journal only this unit (also a user's).")
+@click.option(
+    "--since", metavar="TIME", help='Of --journal only what came later, as journalctl reads it: "2 days ago".'
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the report as a page, too.")
+@common_options
+@pass_settings
+def report(
+    settings: Settings, files: tuple[Path, ...], journal_of: bool, units: tuple[str, ...], since: str | None,
+    html: Path | None,
+) -> int:  # fmt: skip
+    """Read logs of Holdfast or OpenClaw (text, JSON lines, a journal's export; gzip; "-" is standard input) and tell
+    of takeovers, lock timeouts, walks down a chain of models, pins, sessions that stood still and recoveries.
+
+    Exit code 0: nothing to look at; 1: something was found.
+    """
+    from holdfast.cli import log_report
+
+    return log_report.run(files, log_report.journal_arguments(journal_of, units, since), html, as_json=settings.json)
 
 
 def family_table(counts: Counter[tuple[str, str]]) -> list[str]:
