@@ -41,6 +41,7 @@ from holdfast.session.entries import Entry
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.store.views import ArchiveView, DeliveryView, Hold, InputView, InUse, SessionView, TurnView, WhyReport
+from holdfast.tool.approval import Approval, Scope
 from holdfast.turn.turn import Turn as AsyncTurn
 from holdfast.turn.turn import Where, current_turn
 
@@ -106,6 +107,14 @@ class Holdfast:
         self._hf.drain()
 
     # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def approvals(self, *, session: str | None = None, pending: bool = False, limit: int = 100) -> list[Approval]:
+        """Questions whether a tool call may run, newest first."""
+        return self._loop.run(self._hf.approvals(session=session, pending=pending, limit=limit))
+
+    def answer_approval(self, approval_id: str, *, yes: bool, by: str, scope: Scope = "once") -> Approval:
+        """Answer one. Raises: as `holdfast.Holdfast.answer_approval`."""
+        return self._loop.run(self._hf.answer_approval(approval_id, yes=yes, by=by, scope=scope))
 
     def children(
         self, *, session: str | None = None, parent_input: str | None = None, only_open: bool = False, limit: int = 100

@@ -249,7 +249,7 @@ async def test_a_platform_may_call_with_a_signature_of_its_own_and_without_our_t
         again = await http.post("/channels/test", json=said, headers=good)
         assert [(one.status_code, one.text) for one in (first, again)] == [(200, "taken"), (200, "duplicate")]
         await platform.shows("re: hello")
-        assert (await http.post("/channels/other", json=said, headers=good)).status_code == 404
+        assert (await http.post("/channels/other", json=said, headers=good)).status_code == 401
         assert (await http.get("/api/channels")).status_code == 401
         gateway.hf.drain()
         draining = await http.post("/channels/test", json={**said, "id": "m2"}, headers=good)

@@ -21,6 +21,7 @@ id_argument = click.argument("approval", metavar="ID")
 
 
 @click.group()
+@common_options
 def approvals() -> None:
     """See what agents ask to be allowed, and allow or deny it."""
 

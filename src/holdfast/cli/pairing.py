@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.group()
+@common_options
 def pairing() -> None:
     """See who asks to be let in, and let them in or out."""
 

@@ -78,7 +78,7 @@ class ChannelsApi:
         """What a platform tells of, signed in its way."""
         door = self._doors.get(name)
         if door is None or door.receiver is None:
-            raise Refusal(404, f"no channel {name!r} is called here", code="unknown_channel")
+            raise Refusal(401, "no such channel, or not signed as it asks", "authentication_error", "unknown_channel")
         now = self._hf.clock.mono()
         address = request.client.host if request.client is not None else ""
         if self._failures.is_full(address, now):
