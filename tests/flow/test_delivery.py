@@ -425,7 +425,7 @@ async def test_a_text_too_long_for_one_message_goes_out_in_pieces_with_keys_of_t
         await world.inbound(SESSION, LONG)
         await world.idle(passing_s=120)
         pieces = world.channel.received
-        assert "".join(one.text for one in pieces) == f"re: {LONG}"
+        assert " ".join(one.text for one in pieces) == f"re: {LONG}", "blank space at a cut is left out"
         assert len(pieces) == len({one.delivery_id for one in pieces}) > 2
         assert all(len(one.text) <= 40 - len(POSSIBLE_DUPLICATE) - 1 for one in pieces)
         [row] = await world.hf.deliveries()
@@ -438,7 +438,7 @@ async def test_a_kill_between_two_pieces_neither_repeats_nor_drops_one(tmp_path:
     async with in_pieces(tmp_path) as world:
         await world.crash_at("delivery.after_send", long_message, nth=nth, make=in_pieces)
         await world.check_promises()
-        assert "".join(one.text for one in world.channel.received) == f"re: {LONG}"
+        assert " ".join(one.text for one in world.channel.received) == f"re: {LONG}"
 
 
 async def test_every_change_of_a_delivery_is_told_to_whoever_watches(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ HEAVY = {
     "uvloop",
 }
 PURE = [
+    "outbox/chunks.py",
+    "outbox/outbox.py",
     "lane/states.py",
     "lane/policy.py",
     "session/fence.py",

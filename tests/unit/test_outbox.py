@@ -28,8 +28,8 @@ from holdfast.outbox.outbox import (
     RETRY_AFTER_S,
     OpenDelivery,
     Step,
-    cut_piece,
     next_step,
+    piece_chars_of,
     retry_in_s,
 )
 from holdfast.session.entries import assistant
@@ -141,23 +141,23 @@ def test_every_step_is_a_legal_move_and_only_a_pending_row_goes_out_without_a_la
 @given(st.text(max_size=400), st.integers(1, 80))
 def test_the_pieces_of_a_text_join_to_the_text_and_fit_with_the_label(text: str, message_chars_max: int) -> None:
     pieces: list[str] = []
-    rest = text
-    while rest:
-        chars = cut_piece(rest, message_chars_max)
+    sent = 0
+    while sent < len(text):
+        chars = piece_chars_of(text, sent, message_chars_max)
         assert chars >= 1
-        pieces.append(rest[:chars])
-        rest = rest[chars:]
-    assert "".join(pieces) == text
+        pieces.append(text[sent : sent + chars].rstrip())
+        sent += chars
+    assert "".join("".join(pieces).split()) == "".join(text.split())
     room = max(message_chars_max, len(POSSIBLE_DUPLICATE) + 2)
     assert all(len(f"{POSSIBLE_DUPLICATE} {piece}") <= room for piece in pieces)
 
 
 def test_a_cut_prefers_the_end_of_a_paragraph_then_of_a_line_then_of_a_word() -> None:
     room = 40 + len(POSSIBLE_DUPLICATE) + 1
-    assert cut_piece("a" * 30 + "\n\n" + "b" * 5 + "\n" + "c" * 90, room) == 32
-    assert cut_piece("a" * 30 + "\n" + "b" * 5 + " " + "c" * 90, room) == 31
-    assert cut_piece("a" * 30 + " " + "c" * 90, room) == 31
-    assert cut_piece("a" * 5 + " " + "c" * 90, room) == 40
+    assert piece_chars_of("a" * 30 + "\n\n" + "b" * 5 + "\n" + "c" * 90, 0, room) == 32
+    assert piece_chars_of("a" * 30 + "\n" + "b" * 5 + " " + "c" * 90, 0, room) == 31
+    assert piece_chars_of("a" * 30 + " " + "c" * 90, 0, room) == 31
+    assert piece_chars_of("a" * 5 + " " + "c" * 90, 0, room) == 40
 
 
 def test_the_key_of_a_piece_depends_on_where_it_begins_and_on_nothing_else() -> None:

@@ -32,7 +32,8 @@ class ChannelTraits:
         reconciles: `find` gives a trustworthy answer once `longest_request_s` has passed.
         longest_request_s: no request is cut off later than this, by us or by the platform. A send that takes longer is
             cancelled and its fate is unknown.
-        text_max: code points in one message, label included. Longer texts go out in pieces, each with a key of its own.
+        text_max: code points in one message, label included; at least 100. Longer texts go out in pieces, each with a
+            key of its own (`outbox/chunks.py`).
         on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible
             duplicate) or "report" (do not; show it as failed, with the reason).
     """
@@ -58,7 +59,9 @@ class SendRequest:
     @property
     def labelled_text(self) -> str:
         """The text as the user should see it."""
-        return f"{self.label} {self.text}" if self.label else self.text
+        if self.label is None:
+            return self.text
+        return f"{self.label}\n{self.text}" if self.text.startswith(("```", "~~~")) else f"{self.label} {self.text}"
 
 
 @dataclass(frozen=True, slots=True)

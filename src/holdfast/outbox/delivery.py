@@ -32,8 +32,8 @@ from holdfast.outbox.outbox import (
     Change,
     OpenDelivery,
     Step,
-    cut_piece,
     next_step,
+    piece_chars_of,
     retry_in_s,
 )
 from holdfast.turn.events import TurnEvent
@@ -225,7 +225,7 @@ class Courier:
     async def _do(self, row: OpenDelivery, step: Step) -> None:
         channel = self._channels[row.channel]
         if step == "send":
-            chars = row.piece_chars or cut_piece(row.body[row.sent_chars :], channel.traits.text_max)
+            chars = row.piece_chars or piece_chars_of(row.body, row.sent_chars, channel.traits.text_max)
             await self._start_and_send(channel, row, "start", Change(piece_chars=chars))
         elif step == "resend_labelled":
             log.warning("delivery %s to %s:%s: a labelled copy is sent (input %s), since nobody can tell whether the "

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from holdfast.outbox.chunks import cut, shown
+
 RETRY_AFTER_S = (5.0, 25.0, 120.0, 600.0, 600.0)
 """Pauses before the second to sixth send of a refused piece; after that it has failed. Source: semantics.md 2.11."""
 
@@ -73,7 +75,8 @@ class OpenDelivery:
 
     @property
     def piece(self) -> str:
-        return self.body[self.sent_chars : self.sent_chars + self.piece_chars]
+        """As its message shows it: a code block that was cut is closed, and opened again."""
+        return shown(self.body, self.sent_chars, self.piece_chars)
 
     @property
     def is_last_piece(self) -> bool:
@@ -140,15 +143,6 @@ def retry_in_s(attempts: int, asked_s: float | None = None) -> float | None:
     return max(RETRY_AFTER_S[attempts - 1], min(asked_s or 0.0, RETRY_AFTER_MAX_S))
 
 
-def cut_piece(text: str, message_chars_max: int) -> int:
-    """How much of `text` goes into one message, with room for the label: up to a paragraph's, line's or word's end in
-    the second half of it, if there is one.
-    """
-    room = max(1, message_chars_max - len(POSSIBLE_DUPLICATE) - 1)
-    if len(text) <= room:
-        return len(text)
-    for end in ("\n\n", "\n", " "):
-        at = text.rfind(end, room // 2, room)
-        if at >= 0:
-            return at + len(end)
-    return room
+def piece_chars_of(body: str, sent_chars: int, message_chars_max: int) -> int:
+    """How much of `body` after what was sent goes into one message, with room for the label (`chunks.cut`)."""
+    return cut(body, sent_chars, max(1, message_chars_max - len(POSSIBLE_DUPLICATE) - 1))

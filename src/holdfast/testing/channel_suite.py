@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.channel.channel import Channel, SendRequest, Sent
 from holdfast.errors import ChannelRefusedError, SendUnknownError
+from holdfast.outbox.chunks import ROOM_MIN
 from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
 
 
@@ -45,7 +46,7 @@ class ChannelSuite:
         assert ":" not in channel.name, "routes are shown as channel:target"
         assert channel.traits == channel.traits
         assert channel.traits.longest_request_s > 0
-        assert channel.traits.text_max > 2 * len(POSSIBLE_DUPLICATE)
+        assert channel.traits.text_max >= ROOM_MIN + len(POSSIBLE_DUPLICATE) + 1
 
     async def test_a_confirmed_message_is_there(self, platform: Platform) -> None:
         assert isinstance(await platform.channel.send(SendRequest("d_1", platform.target, "hello")), Sent)

@@ -72,7 +72,7 @@ class OutgoingSuite:
         [seen] = await store.open_deliveries(["test"])
         first = await store.move_delivery(seen, "start", Change(piece_chars=4))
         assert first is not None
-        assert (first.piece, first.is_last_piece) == ("re: ", False)
+        assert (first.piece, first.is_last_piece) == ("re:", False)
         after = await store.move_delivery(first, "confirm_piece")
         assert after is not None
         assert (after.state, after.attempts, after.sent_chars) == ("pending", 0, 4)
