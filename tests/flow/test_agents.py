@@ -8,7 +8,7 @@ import pytest
 
 import holdfast
 from holdfast.config import Config
-from holdfast.gateway.app import _agents
+from holdfast.gateway.app import agents_of
 from holdfast.lane.policy import LaneLimits, Waiting, choose, slot_of
 from holdfast.model.client import ToolSpec
 from holdfast.testing.model import Reply, ScriptedModel
@@ -92,5 +92,5 @@ def test_what_an_agent_leaves_unset_is_filled_in_at_one_place(
     assert (other.model, other.fence_mode, other.dm_scope, other.tools) == ("demo/demo", "strict", "per-peer", None)
     assert config.limits().agent_width("coder", "main") == 2
     assert config.limits().agent_width("other", "main") is None
-    settings = _agents(config, "state")("agent:coder:main")
+    settings = agents_of(config, "state")("agent:coder:main")
     assert (settings.tools, settings.workspace) == (expected, str(Path("state/agents/coder/workspace")))

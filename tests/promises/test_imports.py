@@ -44,6 +44,7 @@ PURE = [
     "recovery/progress.py",
     "recovery/watching.py",
     "context/plan.py",
+    "context/system_prompt.py",
     "context/repair.py",
     "channel/gate.py",
     "inbound/chat.py",

@@ -15,6 +15,7 @@ COMMANDS = {
     "chat": "chat",
     "sessions": "sessions",
     "transcript": "transcript",
+    "context": "context",
     "turns": "lists",
     "inputs": "lists",
     "outbox": "outbox",

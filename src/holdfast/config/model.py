@@ -704,6 +704,13 @@ class AgentConfig(Section):
     workspace: str | None = Field(
         default=None, description="Folder its tools work in. Unset: `agents/NAME/workspace` in the state directory."
     )
+    prompt_files: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Files of its workspace that stand before its conversations, in this order "
+        "([context](context.md)). Unset: `AGENTS.md`, `SOUL.md`, `TOOLS.md`, `IDENTITY.md`, `USER.md`, `MEMORY.md`. "
+        "Empty: none.",
+    )
     tools: tuple[str, ...] | None = Field(
         default=None, strict=False, description="Tools it may use, by name. Unset: all. Empty: none."
     )

@@ -16,6 +16,7 @@ from holdfast.channel.console import ConsoleChannel
 from holdfast.channel.listening import Adapter
 from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
+from holdfast.context.system_prompt import FILES, SystemPrompt, build
 from holdfast.errors import ResourceError
 from holdfast.gateway.channels import as_adapters, make_platforms, run_listening
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
@@ -39,6 +40,7 @@ from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.key import parse_key, type_of
 from holdfast.store.views import InputView
 from holdfast.tool.background import Background
+from holdfast.tool.prompt_files import PromptFiles
 from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import with_heartbeat_responses
 from holdfast.turn.commands import Commands
@@ -124,7 +126,7 @@ async def open_worker(
     """
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
-        agents = _agents(config, hf.state)
+        agents, prompt_files = agents_of(config, hf.state), PromptFiles()
 
         def model_of(session: str) -> str:
             return agents(session).model
@@ -133,7 +135,15 @@ async def open_worker(
             hf, config, parts, model_of=model_of, channels=channels, background=background,
             redactor=redactor or redactor_of(parts),
         )  # fmt: skip
-        hf.commands = Commands(hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers)
+
+        async def system_prompt_of(session: str) -> SystemPrompt:
+            agent = agents(session)
+            return build(session, await prompt_files(agent.workspace, agent.prompt_files), before=agent.system)
+
+        hf.commands = Commands(
+            hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers,
+            system_prompt_of=system_prompt_of,
+        )  # fmt: skip
         runner = Runner(
             hf,
             commands=hf.commands,
@@ -144,6 +154,7 @@ async def open_worker(
             limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
             context_window=models.context_window,
             compaction=config.compaction.settings(),
+            prompt_files=prompt_files,
         )
         run_input = with_heartbeat_responses(with_child_ends(runner.run))
         run_input = with_resets(hf, run_input, _reset_policies(config))
@@ -159,7 +170,9 @@ def _reset_policies(config: Config) -> Callable[[str], ResetPolicy]:
     return lambda session: config.reset_policy(parse_key(session).agent, type_of(session))
 
 
-def _agents(config: Config, state: str) -> Callable[[str], AgentSettings]:
+def agents_of(config: Config, state: str) -> Callable[[str], AgentSettings]:
+    """How the agent behind a session key answers."""
+
     def agent_for(session: str) -> AgentSettings:
         key = parse_key(session)
         agent = config.agent(key.agent)
@@ -173,6 +186,7 @@ def _agents(config: Config, state: str) -> Callable[[str], AgentSettings]:
             config.models.notice_route,
             agent.tools,
             agent.workspace or str(Path(state) / "agents" / key.folder / "workspace"),
+            FILES if agent.prompt_files is None else agent.prompt_files,
         )
 
     return agent_for

@@ -55,6 +55,7 @@ from holdfast.tool.files import file_tools
 from holdfast.tool.gate import Gate, GateSettings
 from holdfast.tool.message import message_tool
 from holdfast.tool.origin import Approvers
+from holdfast.tool.prompt_files import PromptFiles
 from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import respond_tool, with_heartbeat_responses
 from holdfast.tool.status import status_tool
@@ -418,6 +419,7 @@ class World:
             toolbox=Toolbox(tools),
             compaction=self._compaction,
             context_window=lambda _: self._context_window,
+            prompt_files=PromptFiles(),
             gate=Gate(hf, self._gate, self._redactor) if self._gate is not None else None,
         )
         run_input = with_fresh_starts(

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from holdfast import ids
 from holdfast.clock import Clock, epoch_ms
+from holdfast.context.system_prompt import FILES
 from holdfast.errors import CoordinationError, ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
@@ -51,6 +52,7 @@ class AgentSettings:
         notice_route: the owner's own "channel:target"; None: where the message came from, unless that is a group.
         tools: those it may use, by name; None: all.
         workspace: the folder its tools work in; empty: none was named.
+        prompt_files: of that folder, those that stand before its conversations.
     """
 
     model: str = "demo/demo"
@@ -62,6 +64,7 @@ class AgentSettings:
     notice_route: str | None = None
     tools: tuple[str, ...] | None = None
     workspace: str = ""
+    prompt_files: tuple[str, ...] = FILES
 
 
 class Models(Protocol):

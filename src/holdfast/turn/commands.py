@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from holdfast.clock import epoch_ms
+from holdfast.context.system_prompt import SystemPrompt
 from holdfast.errors import HoldfastError, InputError, ResourceError, UnknownInputError
 from holdfast.inbound.child import Child
 from holdfast.inbound.commands import Command, explain_unknown, read_command
@@ -45,16 +46,19 @@ class Commands:
             do not know is left to it.
         check_model: raises an InputError or ProviderError for a reference that leads to no model.
         approvers: who may answer questions whether a tool may run.
+        system_prompt_of: what stands before the conversation of a session; None: not known here.
     """
 
     def __init__(
         self, hf: Holdfast, *, model_of: Callable[[str], str], check_model: Callable[[str], object] = catalog.split_ref,
         approvers: Approvers | None = None,
+        system_prompt_of: Callable[[str], Awaitable[SystemPrompt]] | None = None,
     ) -> None:  # fmt: skip
         self._hf = hf
         self._approvers = approvers or Approvers()
         self._model_of = model_of
         self._check_model = check_model
+        self._system_prompt_of = system_prompt_of
 
     def find(self, session: str, lane: str, payload: dict[str, object]) -> Command | None:
         """The command that an input is for us to carry out; None: it is for the model."""
@@ -145,8 +149,16 @@ class Commands:
                 *([f"sub-agents: {', '.join(self._child(one) for one in children)}"] if children else []),
                 f"model: {await self._model_now(session)}",
                 f"queue: {queue.in_words(settings)}",
+                *await self._prompt_files(session),
             ]
         )
+
+    async def _prompt_files(self, session: str) -> list[str]:
+        """Of the files that stand before the conversation those that are there, with their sizes; a line, or none."""
+        if self._system_prompt_of is None:
+            return []
+        there = [one.in_words for one in (await self._system_prompt_of(session)).files if one.state != "missing"]
+        return [f"prompt files: {', '.join(there)}"] if there else []
 
     def _child(self, child: Child) -> str:
         seconds = (epoch_ms(self._hf.clock.now()) - child.spawned_at_ms) // 1000

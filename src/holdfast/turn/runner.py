@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from holdfast.context.budget import Budget, count_tokens, counted_by_provider, e
 from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
 from holdfast.context.prune import prune
 from holdfast.context.settings import CompactionSettings
+from holdfast.context.system_prompt import Found, build
 from holdfast.errors import CoordinationError, HoldfastError, ProviderError, TurnLimitError
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.inbound.upkeep import ask_for_compaction, compaction_in
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from holdfast.tool.gate import Gate
 
 MoreTools = Callable[[str, str], Awaitable[Iterable[Tool]]]
+ReadPromptFiles = Callable[[str, Sequence[str]], Awaitable[list[Found]]]
+"""Files of a workspace, by its path and their names (`tool/prompt_files.py`)."""
 WHY_CHARS_MAX = 300
 log = logging.getLogger("holdfast.turn")
 
@@ -69,7 +72,7 @@ class _Work:
     calling: Calling
     client_tools: dict[str, ToolSpec]
     settings: dict[str, Any]
-    system: str | None
+    system: str | None = None
     output_bytes: int = 0
     streamed: list[str] = field(default_factory=list)
     is_fresh: bool = False  # a timer's run begins without what was said before it
@@ -88,6 +91,7 @@ class Runner:
         compaction: how conversations that become too long are shortened.
         gate: what each call of a tool has to pass; None: whatever a model asks for is run.
         more_tools: those that are only known once a turn begins, by session and lane (servers).
+        prompt_files: reads what stands before a conversation; None: only the agent's own text does.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Runner:
         compaction: CompactionSettings | None = None,
         gate: Gate | None = None,
         more_tools: MoreTools | None = None,
+        prompt_files: ReadPromptFiles | None = None,
     ) -> None:
         self._hf = hf
         self._compaction = compaction or CompactionSettings()
@@ -114,6 +119,7 @@ class Runner:
         self._commands = commands
         self._gate = gate
         self._more_tools = more_tools
+        self._prompt_files = prompt_files
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -162,7 +168,6 @@ class Runner:
             self._hand_on(turn, work, item)
 
         asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item)
-        system = "\n\n".join(text for text in (agent.system, view.payload.get("system")) if text) or None
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
         is_fresh = view.payload.get("context") == "fresh"
         redactor = self._gate.redactor if self._gate is not None else None
@@ -170,8 +175,13 @@ class Runner:
             turn, view, self._toolbox.only(agent.tools), agent.workspace, self._limits.tool_seconds_max, is_fresh,
             redactor=redactor,
         )  # fmt: skip
-        work = _Work(view, asking, calling, tools, dict(view.payload.get("settings") or {}), system, is_fresh=is_fresh)
+        work = _Work(view, asking, calling, tools, dict(view.payload.get("settings") or {}), is_fresh=is_fresh)
         return work
+
+    async def _system_prompt(self, session: str, agent: AgentSettings, more: str | None) -> str | None:
+        """Read once in a turn: its steps all begin with the same words."""
+        found = await self._prompt_files(agent.workspace, agent.prompt_files) if self._prompt_files is not None else []
+        return build(session, found, before=agent.system, after=more).text
 
     def _hand_on(self, turn: Turn, work: _Work, item: TextDelta | ThinkingDelta) -> None:
         """Tell whoever watches what the model says; stop one that says too much."""
@@ -185,6 +195,7 @@ class Runner:
     async def _begin(self, turn: Turn, work: _Work) -> None:
         """The input's own lines, or what an earlier attempt has left of them and of its tool calls."""
         calling = work.calling
+        work.system = await self._system_prompt(turn.session, work.asking.agent, work.view.payload.get("system"))
         if self._more_tools is not None:
             more = Toolbox(await self._more_tools(turn.session, turn.lane)).only(work.asking.agent.tools)
             calling.toolbox = calling.toolbox.with_more(more)
