@@ -97,6 +97,24 @@ async def test_an_answer_that_is_no_confirmation_is_a_refusal(receiver: Receiver
     assert "secret" not in str(refused.value)
 
 
+async def test_the_wait_that_is_asked_for_may_be_a_date(receiver: Receiver) -> None:
+    dates = {"Date": "Wed, 25 Nov 2026 06:30:00 GMT", "Retry-After": "Wed, 25 Nov 2026 06:32:00 GMT"}
+    receiver.statuses, receiver.headers = [429], dates
+    with pytest.raises(ChannelRefusedError) as refused:
+        await WebhookChannel(receiver.address_of).send(post())
+    assert refused.value.retry_after_s == 120.0
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_proxy_that_had_no_answer_leaves_the_fate_unknown(receiver: Receiver, status: int) -> None:
+    """The receiver may have acted upon the post before its answer was lost: the next copy has to say so."""
+    receiver.statuses = [status]
+    with pytest.raises(SendUnknownError, match=str(status)) as unknown:
+        await WebhookChannel(receiver.address_of).send(post())
+    assert len(receiver.posts) == 1
+    assert "secret" not in str(unknown.value)
+
+
 async def test_a_connection_that_breaks_leaves_the_fate_unknown_and_one_that_never_was_does_not(
     receiver: Receiver,
 ) -> None:

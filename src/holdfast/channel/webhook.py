@@ -21,10 +21,13 @@ from urllib.parse import urlsplit
 
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.errors import ChannelRefusedError, SendUnknownError
+from holdfast.model.retry_after import retry_after_s
 
 REQUEST_S = 10.0
 """Longest request (semantics.md 2.6)."""
 LATER = frozenset({408, 409, 425, 429})
+UNANSWERED = frozenset({502, 504})
+"""What stands between us and the receiver says that it had no proper answer: the request may have been acted upon."""
 
 AddressOf = Callable[[str], Awaitable[str | None]]
 """The address of a timer's job; None: it has none any more."""
@@ -60,6 +63,8 @@ class WebhookChannel:
             raise
         if 200 <= status < 300:
             return Sent(f"status {status}")
+        if status in UNANSWERED:
+            raise SendUnknownError(f"status {status}: what stands before the receiver got no answer from it")
         passes = status >= 500 or status in LATER
         raise ChannelRefusedError(
             f"the receiver answered with status {status}", permanent=not passes, retry_after_s=retry_after
@@ -90,8 +95,7 @@ def _post(connection: http.client.HTTPConnection, url: str, body: bytes, key: st
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         response.read(65_536)
-        wanted = response.getheader("Retry-After", "")
-        return response.status, float(wanted) if wanted.isdigit() else None
+        return response.status, retry_after_s(dict(response.getheaders()))
     except (OSError, http.client.HTTPException) as broken:
         raise SendUnknownError(f"the connection broke: {type(broken).__name__}") from broken
     finally:
