@@ -509,6 +509,7 @@ def test_a_transcript_shows_what_was_said_and_marks_what_is_beside_the_branch(ho
 def test_a_transcript_shows_everything_on_request(holdfast, told: Path) -> None:
     shown = holdfast("--state", "s", "transcript", SESSION, "--all").out
     assert "── label" in shown
+    assert shown.count("(for audit)") == 3
     assert "── unreadable:" in shown
     assert "not json" in shown
 
@@ -518,6 +519,7 @@ def test_a_transcript_comes_raw_byte_for_byte_and_as_json_line_by_line(holdfast,
     assert raw.stdout == told.read_bytes()
     lines = [json.loads(line) for line in holdfast("--state", "s", "transcript", SESSION, "--json").out.splitlines()]
     assert [line["kind"] for line in lines] == ["header", "entry", "entry", "entry", "entry", "malformed"]
+    assert [line["visibility"] for line in lines] == ["audit", "model", "model", "audit", "model", "audit"]
     assert lines[-1]["text"] == "not json"
 
 

@@ -39,6 +39,7 @@ PURE = [
     "session/lock_file.py",
     "session/branch.py",
     "session/lines.py",
+    "session/visibility.py",
     "session/mending.py",
     "recovery/classify.py",
     "recovery/progress.py",

@@ -30,15 +30,16 @@ RESULT_CHARS_MAX = 2000
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on; end with Ctrl-C.")
 @click.option("--raw", is_flag=True, help="The lines of the file, byte for byte.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also what is no conversation: labels, notices, foreign lines, …"
+    "--all", "everything", is_flag=True, help="Also what is for audit alone: labels, notices, foreign lines, …"
 )
 @common_options
 @pass_settings
 def transcript(settings: Settings, session: str, follow: bool, raw: bool, everything: bool) -> None:
     """Print what was said in SESSION, oldest first.
 
-    Without --all it shows messages, summaries and kept answers. Lines beside the active branch are marked. With --json
-    each line of the file is one JSON line with its kind, origin and place.
+    Without --all it shows what is for people: messages, summaries, kept answers. What of it the model is not shown is
+    marked, and so are lines beside the active branch. With --json each line of the file is one JSON line with its kind,
+    visibility, origin and place.
     """
     lines, path = read(settings, lambda hf: _lines_and_path(hf, session))
     beside = _ids_beside(lines)
@@ -70,11 +71,14 @@ def _ids_beside(lines: Sequence[Line]) -> Set[str | None]:
 
 
 def _is_for_everybody(line: Line) -> bool:
-    """Conversation, and answers that were kept for people after their turn was lost."""
-    from holdfast.session.entries import SALVAGE_TYPE
-    from holdfast.session.lines import is_conversation
+    """What is for the model is for people, too."""
+    return _visibility(line) != "audit"
 
-    return is_conversation(line) or line.custom_type == SALVAGE_TYPE
+
+def _visibility(line: Line) -> str:
+    from holdfast.session.visibility import visibility_of
+
+    return visibility_of(line)
 
 
 def _follow(path: Path, offset: int) -> Iterator[Line]:
@@ -110,12 +114,18 @@ def _write_json(line: Line, *, beside: bool) -> None:
     except (ValueError, RecursionError):
         entry = None
     text = None if entry is not None else line.raw.decode("utf-8", "backslashreplace")
-    print_json({"kind": line.kind, "beside": beside, "reason": line.reason, "entry": entry, "text": text})
+    print_json(
+        {
+            "kind": line.kind, "visibility": _visibility(line), "beside": beside, "reason": line.reason, "entry": entry,
+            "text": text,
+        }
+    )  # fmt: skip
 
 
 def _write_text(line: Line, *, beside: bool) -> None:
     heading, text = _describe(line)
-    mark = "  (beside the active branch)" if beside else ""
+    mark = {"user": "  (not for the model)", "audit": "  (for audit)"}.get(_visibility(line), "")
+    mark += "  (beside the active branch)" if beside else ""
     print_text(for_people(f"── {heading}{mark}"))
     if text:
         print_text(for_people(text.rstrip("\n")) + "\n")

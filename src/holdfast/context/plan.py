@@ -4,10 +4,10 @@ The rules, in order:
 
 1. The newest compaction on the branch: its summary first, then the entries from the first it keeps, then those after.
    Older compactions are covered by it.
-2. Messages as they are, but for mirrors and for answers with nothing usable in them; a failed or aborted answer keeps
-   its text and the calls that were answered, not its thinking. `custom_message`, `branch_summary` and messages of role
-   `custom` (`hookMessage` in version 2) are shown as the user's; so is `bashExecution`, unless it asks to be left out.
-   `custom` entries (salvaged answers too), labels, titles, model and thinking changes are not shown.
+2. Lines that are for the model (`session/visibility.py`): messages as they are, but for answers with nothing usable in
+   them; a failed or aborted answer keeps its text and the calls that were answered, not its thinking. `custom_message`,
+   `branch_summary` and messages of role `custom` (`hookMessage` in version 2) are shown as the user's, and so is
+   `bashExecution`.
 3. What belongs to the turn, its own input first, comes after everything that others wrote meanwhile. The input is shown
    even when a compaction covers it.
 4. Calls and results are paired (`repair.py`). Thinking that a provider has refused (`holdfast:history_refused`) is
@@ -25,7 +25,8 @@ from typing import Any, Literal
 from holdfast.context.budget import estimate_tokens
 from holdfast.context.repair import FAILED_STOPS, Message, pair_calls
 from holdfast.ids import input_line_id
-from holdfast.session.lines import Line, is_mirror
+from holdfast.session.lines import Line
+from holdfast.session.visibility import is_for_model
 
 SUMMARY_HEAD = "Summary of the conversation before this point:\n\n"
 BRANCH_HEAD = "Summary of another branch of this conversation, left before this point:\n\n"
@@ -160,7 +161,7 @@ def shown_message(line: Line) -> Message | None:
 
 def _message(line: Line) -> Message | None:
     """What the model is shown of one line, None for nothing."""
-    if line.kind != "entry" or is_mirror(line):
+    if not is_for_model(line):
         return None
     if line.type == "branch_summary":
         return _user_text(BRANCH_HEAD + _value(line)["summary"])
@@ -175,7 +176,7 @@ def _message(line: Line) -> Message | None:
     if role == "toolResult":
         return {**message, "content": _parts(message["content"], ("text", "image"))}
     if role == "bashExecution":
-        return None if message.get("excludeFromContext") else _user_text(_bash_text(message))
+        return _user_text(_bash_text(message))
     if role in ("custom", "hookMessage"):
         return _as_user(message["content"])
     parts = _parts(message["content"], ("text", "image"))

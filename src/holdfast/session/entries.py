@@ -35,13 +35,17 @@ SALVAGE_TYPE = "holdfast:salvage"  # customType of an answer kept for people aft
 Part = dict[str, Any]
 Content = str | list[Part]
 StopReason = Literal["stop", "length", "toolUse", "error", "aborted"]
+Visibility = Literal["model", "user", "audit"]
+"""Whom a line is for (`visibility.py`)."""
+VISIBILITIES: tuple[Visibility, ...] = ("model", "user", "audit")
 
 
 class Origin(Struct, frozen=True, gc=False, omit_defaults=True):
     """Who wrote a line: the value of its top-level key `holdfast`, which other readers ignore.
 
     `epoch` is the number of the fencing token; `inputs` are the ids of the inputs the line answers or carries; `final`
-    says that it is the answer that settles them. An origin proves nothing: the fence record decides what is ours.
+    says that it is the answer that settles them; `visibility` whom the line is for, empty: as its kind is. An origin
+    proves nothing: the fence record decides what is ours.
     """
 
     store: str
@@ -51,6 +55,7 @@ class Origin(Struct, frozen=True, gc=False, omit_defaults=True):
     writer: str
     inputs: tuple[str, ...] = ()
     final: bool = False
+    visibility: str = ""  # a word that a later version may write is no reason to take the line for somebody else's
 
 
 class _Line(Struct, frozen=True, kw_only=True):
@@ -68,7 +73,12 @@ class SessionHeader(_Line, frozen=True, rename="camel", tag_field="type", tag="s
     parent_session: str | UnsetType = UNSET
 
 
-class _Entry(_Line, frozen=True, rename="camel", tag_field="type"):
+class _Unplaced(_Line, frozen=True, kw_only=True):
+    # Moves into the origin when the entry gets its place. The name is one that nobody else has at the top of a line.
+    visibility: Visibility | UnsetType = msgspec.field(default=UNSET, name="holdfast:visibility")
+
+
+class _Entry(_Unplaced, frozen=True, rename="camel", tag_field="type"):
     id: str = ""
     parent_id: str | None = None
     timestamp: str = ""
@@ -165,16 +175,20 @@ ENTRY_TYPES = frozenset(
 # ── making entries ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def user(content: str | Sequence[Part]) -> MessageEntry:
+def user(content: str | Sequence[Part], *, visibility: Visibility | None = None) -> MessageEntry:
     """What a person said: text, or parts of type "text" and "image".
 
+    Args:
+        visibility: whom it is for, "model" (and people), "user" (people alone) or "audit"; None: as entries of its kind
+            are. So everywhere here.
+
     Raises:
-        InputError: nothing in it, or a part of another type.
+        InputError: nothing in it, a part of another type, or an unknown visibility.
     """
     parts = _parts(content, ("text", "image"))
     if not any(part.get("text") or part["type"] == "image" for part in parts):
         raise InputError("an empty message: give it some text or an image")
-    return MessageEntry(message={"role": "user", "content": parts})
+    return MessageEntry(message={"role": "user", "content": parts}, visibility=_seen_by(visibility))
 
 
 def assistant(
@@ -185,6 +199,7 @@ def assistant(
     stop_reason: StopReason = "stop",
     api: str = "holdfast",
     error_message: str | None = None,
+    visibility: Visibility | None = None,
 ) -> MessageEntry:
     """What a model answered: text, or parts of type "text", "thinking" and "toolCall".
 
@@ -209,12 +224,13 @@ def assistant(
     }
     if error_message is not None:
         message["errorMessage"] = error_message
-    return MessageEntry(message=message)
+    return MessageEntry(message=message, visibility=_seen_by(visibility))
 
 
 def tool_result(
-    call_id: str, name: str, content: str | Sequence[Part], *, is_error: bool = False, details: Any = UNSET
-) -> MessageEntry:
+    call_id: str, name: str, content: str | Sequence[Part], *, is_error: bool = False, details: Any = UNSET,
+    visibility: Visibility | None = None,
+) -> MessageEntry:  # fmt: skip
     """The result of the tool call `call_id`."""
     if not call_id:
         raise InputError("a tool result needs the id of its call")
@@ -227,28 +243,33 @@ def tool_result(
     }
     if details is not UNSET:
         message["details"] = details
-    return MessageEntry(message=message)
+    return MessageEntry(message=message, visibility=_seen_by(visibility))
 
 
 def mirror(text: str) -> MessageEntry:
     """A copy of what was delivered, for people and other programs. It is metadata: the model never sees it."""
-    return assistant(text, model=f"{MIRROR_PROVIDER}/{MIRROR_MODELS[0]}", api="openai-responses")
+    return assistant(text, model=f"{MIRROR_PROVIDER}/{MIRROR_MODELS[0]}", api="openai-responses", visibility="user")
 
 
-def custom(custom_type: str, data: Any = UNSET) -> CustomEntry:
-    """State of an extension, by name. The model never sees it."""
-    return CustomEntry(custom_type=_named(custom_type, "a custom entry needs a type"), data=data)
+def custom(custom_type: str, data: Any = UNSET, *, visibility: Visibility | None = None) -> CustomEntry:
+    """State of an extension, by name. The model never sees it; people do, with visibility "user"."""
+    if visibility == "model":
+        raise InputError("a custom entry is never for the model; use custom_message")
+    name = _named(custom_type, "a custom entry needs a type")
+    return CustomEntry(custom_type=name, data=data, visibility=_seen_by(visibility))
 
 
 def custom_message(
-    custom_type: str, content: str | Sequence[Part], *, display: bool = True, details: Any = UNSET
-) -> CustomMessageEntry:
+    custom_type: str, content: str | Sequence[Part], *, display: bool = True, details: Any = UNSET,
+    visibility: Visibility | None = None,
+) -> CustomMessageEntry:  # fmt: skip
     """A note the model sees as a user message. Conversation: only the turn's owner may write it."""
     return CustomMessageEntry(
         custom_type=_named(custom_type, "a custom message needs a type"),
         content=content if isinstance(content, str) else _parts(content, ("text", "image")),
         display=display,
         details=details,
+        visibility=_seen_by(visibility),
     )
 
 
@@ -324,6 +345,14 @@ _PART_FIELDS: dict[str, tuple[tuple[str, type], ...]] = {
 }
 
 
+def _seen_by(visibility: Visibility | None) -> Visibility | UnsetType:
+    if visibility is None:
+        return UNSET
+    if visibility not in VISIBILITIES:
+        raise InputError(f"unknown visibility {visibility!r}: use {', '.join(VISIBILITIES)}")
+    return visibility
+
+
 def _split_model(model: str) -> tuple[str, str]:
     provider, slash, name = model.partition("/")
     if not (provider and slash and name):
@@ -343,11 +372,13 @@ def _named(value: str, fault: str) -> str:
 def stamped(entry: AnyEntry, *, id: str, parent: str | None, timestamp: str, origin: Origin | None) -> AnyEntry:
     """The same entry with its place in the tree. A message without a time of its own gets this one, in milliseconds.
 
-    `timestamp` is in the form of `clock.iso`. The given entry is left as it was.
+    `timestamp` is in the form of `clock.iso`. The given entry is left as it was. Its visibility goes into the origin;
+    without one it is lost.
     """
-    changes: dict[str, Any] = {"id": id, "parent_id": parent, "timestamp": timestamp}
+    changes: dict[str, Any] = {"id": id, "parent_id": parent, "timestamp": timestamp, "visibility": UNSET}
     if origin is not None:
-        changes["holdfast"] = origin
+        said = entry.visibility
+        changes["holdfast"] = origin if said is UNSET else msgspec.structs.replace(origin, visibility=said)
     if isinstance(entry, MessageEntry) and "timestamp" not in entry.message:
         changes["message"] = {**entry.message, "timestamp": epoch_ms(datetime.fromisoformat(timestamp))}
     return msgspec.structs.replace(entry, **changes)

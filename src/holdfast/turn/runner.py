@@ -35,6 +35,7 @@ from holdfast.model.walk import Walk
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
 from holdfast.session.entries import MessageEntry
+from holdfast.session.visibility import PARTIAL_TYPE
 from holdfast.store.views import InputView
 from holdfast.text import on_one_line
 from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
@@ -383,7 +384,7 @@ class Runner:
     async def _keep_partial(self, turn: Turn, text: str, why: str) -> None:
         """What was streamed before the end is kept for people; it is not the answer."""
         if text:
-            await turn.append(made.custom("holdfast:partial", {"text": text, "why": why}))
+            await turn.append(made.custom(PARTIAL_TYPE, {"text": text, "why": why}, visibility="user"))
             turn.note("turn.discarded", reason=why)
 
 

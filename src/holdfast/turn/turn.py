@@ -477,7 +477,7 @@ class Turn:
             return
         text, message = outcomes.text(entry), outcomes.message_of(entry)
         about = {"turn": self.id, "input": self.input_id, "text": text, "message": message}
-        kept = made.custom(made.SALVAGE_TYPE, about)
+        kept = made.custom(made.SALVAGE_TYPE, about, visibility="user")
         entry_id = ids.entry_id(self.input_id or self.id, str(self.epoch), -1)
         build = self._builder(kept, entry_id, final=False, writer="salvage")
         where = await self._hf.store.salvage_line(self._owned, entry_id, build)
