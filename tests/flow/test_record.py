@@ -39,6 +39,7 @@ alice = ["console:alice", "slack:U1"]
 [heartbeat]
 session = "{session}"
 every = "10h"
+timeout_s = 3600
 model = "stub/beat"
 isolated = {isolated}
 target = "console:alice"

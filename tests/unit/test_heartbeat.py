@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.inbound import heartbeat, heartbeat_file
+from holdfast.inbound.beating import HeartbeatSettings
 from holdfast.inbound.heartbeat import (
     Defer,
     Reply,
@@ -230,3 +231,12 @@ def test_a_silent_answer_is_for_nobody() -> None:
 def test_what_is_shown_can_be_chosen() -> None:
     assert plan_reply("HEARTBEAT_OK", 0, show_ok=True) == Reply("send", "HEARTBEAT_OK")
     assert plan_reply("Fire!", 0, show_alerts=False) == Reply("silent")
+
+
+@pytest.mark.parametrize(
+    ("every_ms", "limit_s", "longest_s"), [(1_800_000, None, 600), (60_000, None, 60), (60_000, 900, 900)]
+)
+def test_a_run_lasts_no_longer_than_the_pause_or_ten_minutes_unless_it_is_said(
+    every_ms: int, limit_s: int | None, longest_s: float
+) -> None:
+    assert HeartbeatSettings("main", every_ms, "agent:main:main", limit_s=limit_s).timeout_s == longest_s

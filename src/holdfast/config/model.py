@@ -602,6 +602,9 @@ class HeartbeatConfig(Section):
         default=None, description="Put off while the agent's sub-agents or nested jobs are at work. Unset: no."
     )
     model: ModelRef | None = Field(default=None, description="Its model. Unset: the agent's.")
+    timeout_s: Positive | None = Field(
+        default=None, description="Seconds a run may last. Unset: the pause between two, at most 600."
+    )
 
 
 class CronJobConfig(Section):

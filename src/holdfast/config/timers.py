@@ -61,6 +61,7 @@ def _settings(agent: str, every_ms: int, one: HeartbeatConfig, state: Path) -> H
         show_alerts=one.show_alerts is not False,
         skip_when_busy=bool(one.skip_when_busy),
         model=one.model,
+        limit_s=one.timeout_s,
     )
 
 

@@ -43,6 +43,7 @@ class HeartbeatSettings:
         session: the conversation that its news are for.
         file: path of its HEARTBEAT.md.
         target: "none", "last" or "channel:target".
+        limit_s: longest run; None: the pause between two, at most `TIMEOUT_S_MAX`.
     """
 
     agent: str
@@ -62,6 +63,7 @@ class HeartbeatSettings:
     skip_when_busy: bool = False
     model: str | None = None
     prefix: str = ""
+    limit_s: int | None = None
 
     @property
     def own_session(self) -> str:
@@ -70,7 +72,7 @@ class HeartbeatSettings:
 
     @property
     def timeout_s(self) -> float:
-        return min(self.every_ms / 1000, TIMEOUT_S_MAX)
+        return self.limit_s or min(self.every_ms / 1000, TIMEOUT_S_MAX)
 
 
 def settings_of(timer: Timer) -> HeartbeatSettings:
