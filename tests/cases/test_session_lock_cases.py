@@ -291,11 +291,11 @@ def must_sweep(case: Case, folder: Path) -> None:
     for sweep in sweeps:
         terms = LockFiles(stale_ms_of(sweep, folder), processes=processes)
         seen.append(list(sweep_lock_files(folder, terms, remove=sweep.get("remove", False))))
-    stale = [bool(found.reasons) for one in seen for _, found, _ in one]
-    removed = [gone for one in seen for _, _, gone in one]
+    stale = [bool(swept.finding.reasons) for one in seen for swept in one]
+    removed = [swept.removed for one in seen for swept in one]
     facts = {
         "stale": stale if "sweeps" in given else stale[0],
-        "stale_reasons": list(seen[0][0][1].reasons),
+        "stale_reasons": list(seen[0][0].finding.reasons),
         "removed": removed[0],
         "cleaned": sum(removed),
         "owner_lookups": len(asked),

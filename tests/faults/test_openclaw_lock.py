@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -20,10 +21,13 @@ import pytest
 
 import holdfast
 from holdfast.model.failure import classify
-from holdfast.session.lock_file import ProcessFacts, write_lock
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.session.lock_file import ProcessFacts, read_lock, write_lock
 from holdfast.store.embedded.faults import Point
 from holdfast.store.embedded.machine import Machine
-from holdfast.store.embedded.openclaw_lock import LockFiles, OpenClawLock, facts_of, lock_path_of
+from holdfast.store.embedded.openclaw_lock import LockFiles, OpenClawLock, facts_of, lock_path_of, sweep_lock_files
+from holdfast.testing.clock import VirtualClock
+from holdfast.testing.faults import AtPoint
 from holdfast.testing.openclaw import taken_for_openclaw
 from tests.faults import checks, outsider
 from tests.faults.openclaw import OpenClaw, openclaw, why_stale
@@ -287,6 +291,64 @@ async def test_an_opening_sweeps_lock_files_of_the_dead_and_leaves_all_others(
         assert await hears(other) == "released"
     assert odd.read_text() == "not a lock file"
     assert f"lock file {odd} could not be removed: it is no lock file" in caplog.text
+
+
+async def test_a_running_gateway_sweeps_lock_files_of_the_dead_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of sessions in which nobody speaks here, so that the other program is not kept from them; one that cannot be
+    removed keeps nothing else from it, and is told of once.
+    """
+    state, clock = tmp_path / "state", VirtualClock()
+    folder = (await begun(state)).parent
+    stuck, dead, live = (folder / f"{name}.jsonl.lock" for name in ("a-stuck", "b-dead", "c-live"))
+
+    def refuse() -> None:
+        if stuck.exists() and read_lock(stuck.read_bytes()).pid == os.getpid():
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    fault = AtPoint("lock_file.before_release", act=refuse, times=None)
+    async with holdfast.open(state, clock=clock, faults=fault, **HERE) as hf:
+        watchdog = Watchdog(hf)
+        await watchdog.look()
+        for path in (stuck, dead):
+            path.write_bytes(write_lock(2**30, 0, 300_000, None))
+        with openclaw("hold", folder / "c-live.jsonl") as other:
+            assert await hears(other) == "held"
+            await watchdog.look()
+            assert dead.exists(), "not yet a minute ago"
+            await clock.advance(60)
+            await watchdog.look()
+            assert (stuck.read_bytes(), dead.exists(), live.exists()) == (b"", False, True)
+            age(stuck, 6)
+            await clock.advance(60)
+            await watchdog.look()
+            assert (stuck.exists(), live.exists()) == (True, True)
+            other.goes_on()
+            assert await hears(other) == "released"
+        [told] = [one.message for one in caplog.records if one.levelname == "ERROR"]
+        assert told == (
+            f"lock file {stuck} could not be removed: Permission denied; it is emptied, and whoever waits for it takes "
+            "it over after 5 s (stale: dead-pid, too-old)"
+        )
+
+
+def test_a_lock_file_that_is_just_being_made_is_no_orphan_to_a_sweep_in_another_thread(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+
+    class Sweeping(Machine):
+        def write(self, fd: int, data: bytes | memoryview) -> int:
+            written = super().write(fd, data)
+            [swept] = sweep_lock_files(tmp_path, OURS)
+            assert (swept.finding.kind, swept.removed) == ("ours", False)
+            return written
+
+    with Sweeping().entered():
+        lock = OpenClawLock(path, OURS)
+        assert lock.try_take()
+        assert lock.is_ours()
+        lock.release()
+    assert not lock_path_of(path).exists()
 
 
 async def test_a_stale_lock_file_that_cannot_be_taken_over_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The watchdog of a process: looks at every owner of the state, tells of those that stand still, asks and closes those
-it may, and says what came of it. Rules are in `watching.py`, closing is `reaper.py`'s.
+it may, and says what came of it; once a minute it has lock files of the dead removed. Rules are in `watching.py`,
+closing is `reaper.py`'s.
 
 Any number of processes may watch one state: a mark in the ledger decides who tells and who asks.
 """
@@ -27,6 +28,8 @@ LOOK_S = 5.0
 """Between two looks; a beat that is to be seen standing still must be looked at more often than every 10 s."""
 LOOK_SOON_S = 1.0
 """While somebody has been asked to end."""
+LOCK_FILES_EVERY_S = 60.0
+"""Between two looks for lock files of the dead, beside a live OpenClaw: its own watchdog's period (formats.md §3)."""
 log = logging.getLogger("holdfast.recovery")
 
 
@@ -38,6 +41,7 @@ class Watchdog:
         self._settings = hf.watch
         self._first: dict[tuple[str, Epoch], float] = {}  # since when we have watched each claim, monotonic
         self._asked: dict[str, float] = {}  # since when we have seen each turn asked to end
+        self._swept_mono: float | None = None  # when we last looked for lock files of the dead
 
     async def run(self) -> None:
         """Look again and again. What the disk refuses is said, and tried at the next look."""
@@ -50,6 +54,7 @@ class Watchdog:
 
     async def look(self) -> list[Finding]:
         """Once: find, tell, ask, close, judge. Interrupted, it may be begun again at any time."""
+        await self._sweep()
         marks = {mark.turn: mark for mark in await self._hf.store.marks()}
         owners = await self._watched()
         found = [self._examined(owner) for owner in owners]
@@ -79,6 +84,13 @@ class Watchdog:
         watched_s = self._hf.clock.mono() - self._first[owner.transcript, owner.epoch]
         term_s = self._hf.beat_term_s
         return watching.examine(owner, watched_s=watched_s, beat_term_s=term_s, settings=self._settings)
+
+    async def _sweep(self) -> None:
+        """Lock files of the dead keep the other program from a transcript that nobody writes to here."""
+        mono = self._hf.clock.mono()
+        if self._swept_mono is None or mono - self._swept_mono >= LOCK_FILES_EVERY_S:
+            self._swept_mono = mono
+            await self._hf.store.sweep_lock_files()
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -85,6 +85,12 @@ class SessionStore(Protocol):
 
     async def read_tail(self, owned: Any) -> list[Line]: ...
 
+    async def sweep_lock_files(self) -> int:
+        """Remove the lock files that dead writers of another program have left beside transcripts; how many that were.
+        What cannot be removed is told in the log. 0: none, or this store shares its transcripts with no other program.
+        """
+        ...
+
 
 class InboxStore(Protocol):
     """Accepted inputs and their ends."""

@@ -36,6 +36,7 @@ from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.sentinel import Life, Sentinel, life_by_boot
 from holdfast.store.embedded.state_dir import StateDir
+from holdfast.store.embedded.sweeping import LockFileSweep
 from holdfast.store.embedded.writer import Job, LedgerWriter
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class StoreCore:
             self._paths: dict[str, str] = {}  # of transcripts just found, which are about to be opened
             self._pool = here().pool(32, "holdfast-store")
             self._register()
-            self._sweep_lock_files()
+            self._lock_files = LockFileSweep(state.sessions, options.lock_files, options.faults)
+            self._lock_files.sweep()  # as OpenClaw does at its start
             if self.findings:
                 self._list_again()
             if_refused.pop_all()
@@ -199,16 +201,11 @@ class StoreCore:
         life = self.sentinel.life_of(process)
         return life if life != "unknown" else life_by_boot(conn, process)
 
-    def _sweep_lock_files(self) -> None:
-        """Lock files that dead processes left beside transcripts, as OpenClaw does at its start."""
+    async def sweep_lock_files(self) -> int:
+        """Remove what dead writers of another program have left beside transcripts; how many files that were."""
         if self.options.lock_files is None:
-            return
-        from holdfast.store.embedded.openclaw_lock import sweep_lock_files
-
-        for folder in sorted(self.state.sessions.iterdir()):
-            for path, finding, removed in sweep_lock_files(folder, self.options.lock_files):
-                if removed:
-                    log.info("lock file %s was removed (%s)", path, ", ".join(finding.reasons))
+            return 0
+        return await self.in_thread(self._lock_files.sweep)
 
     def _tidy_sentinels(self, dead: set[str]) -> None:
         """Remove sentinels of processes that were dead before the ledger was asked what they own: nothing. Else each

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from holdfast.clock import SystemClock, epoch_ms
 from holdfast.errors import ConfigError, ResourceError, SessionWriteLockStaleError
 from holdfast.session.lock_file import (
+    DAMAGED_GRACE_MS,
     MAX_HOLD_MS_MAX,
     STALE_MS,
     TEXT_BYTES_MAX,
@@ -133,6 +134,8 @@ class _Held(NamedTuple):
 
 _held: dict[str, OpenClawLock] = {}
 """By path: every lock file that this process holds, through whichever handle."""
+_filling: set[str] = set()
+"""Paths at which this process is just making one: another thread that tidies must not take it for an orphan."""
 _changing = threading.RLock()  # `_held`, and who releases
 
 
@@ -155,6 +158,13 @@ class OpenClawLock:
         Raises:
             ResourceError: the disk refuses; nothing is left behind.
         """
+        _filling.add(self._path_text)
+        try:
+            return self._make()
+        finally:
+            _filling.discard(self._path_text)
+
+    def _make(self) -> bool:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             try:
@@ -206,13 +216,13 @@ class OpenClawLock:
         except FileNotFoundError:
             return False
         except OSError as exc:
-            self._obstacle = exc.strerror
+            self._obstacle = exc.strerror or str(exc)
             return False
         mine = None
         try:
             mine = self._written_over(fd, may)
         except OSError as exc:
-            self._obstacle = exc.strerror
+            self._obstacle = exc.strerror or str(exc)
         finally:
             if mine is None:
                 here().close(fd)
@@ -273,23 +283,37 @@ class OpenClawLock:
 
     def release(self) -> None:
         """Remove the file if it is ours still. Never raises; a second time, or in a forked child, does nothing."""
+        refused = self._give_back()
+        if refused:
+            log.error("lock file %s could not be removed: %s", self.path, refused)
+
+    def _give_back(self) -> str:
+        """Release it; why the file could not be removed, in words, or an empty text."""
         with _changing:
             mine, self._mine = self._mine, None
             if mine is None or mine.pid != os.getpid():
-                return
-            self._faults("lock_file.before_release")
+                return ""
             try:
+                self._faults("lock_file.before_release")
                 if self._is_ours(mine):
                     os.unlink(self._path_text)
                 else:
                     log.warning("lock file %s was taken by %s while we held it", self.path, self.find().owner)
+                return ""
             except OSError as exc:
-                log.error("lock file %s could not be removed: %s; remove it, or others wait until it is stale",
-                          self.path, exc.strerror)  # fmt: skip
+                return f"{exc.strerror}; {self._emptied(mine)}"
             finally:
                 here().close(mine.fd)
                 if _held.get(self._path_text) is self:
                     del _held[self._path_text]
+
+    def _emptied(self, mine: _Held) -> str:
+        """A file that must stay names nobody any more: else all others would wait for us until it is stale."""
+        try:
+            here().truncate(mine.fd, 0)
+        except OSError as exc:
+            return f"nor emptied ({exc.strerror}): remove it, or others wait until it is stale"
+        return f"it is emptied, and whoever waits for it takes it over after {DAMAGED_GRACE_MS // 1000} s"
 
     def _note(self, mine: _Held) -> None:
         with _changing:
@@ -336,7 +360,7 @@ class OpenClawLock:
         except (OSError, ValueError):  # nobody can say: nothing is taken from anybody for that
             return Finding("held", (), text)
         return judge(
-            raw, facts, Asker(os.getpid(), self._path_text in _held), now_ms=_now_ms(),
+            raw, facts, Asker(os.getpid(), self._path_text in _held or self._path_text in _filling), now_ms=_now_ms(),
             mtime_ms=at.st_mtime_ns // 1_000_000, stale_ms=self._terms.stale_ms, respect_max_hold=respect_max_hold,
         )  # fmt: skip
 
@@ -350,30 +374,37 @@ class OpenClawLock:
 
     # ── tidying ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def sweep(self, *, remove: bool = True) -> tuple[Finding, bool]:
+    def sweep(self, *, remove: bool = True) -> Swept:
         """What it means to whoever tidies, and whether it was removed: only a dead owner's, or one that says nothing
         and is old. Never raises.
         """
         finding = self.find(respect_max_hold=False)
         if not remove or not finding.may_be_swept:
-            return finding, False
-        if self._take_over(lambda found: found.may_be_swept):
-            self.release()
-            return finding, not os.path.lexists(self._path_text)
-        if self._obstacle:
-            log.error("lock file %s could not be removed: %s; it is stale (%s)", self.path, self._obstacle,
-                      ", ".join(finding.reasons))  # fmt: skip
-        return finding, False
+            return Swept(self.path, finding)
+        if not self._take_over(lambda found: found.may_be_swept):
+            return Swept(self.path, finding, obstacle=self._obstacle)
+        refused = self._give_back()
+        return Swept(self.path, finding, not os.path.lexists(self._path_text), refused)
 
 
-def sweep_lock_files(folder: Path, terms: LockFiles, *, remove: bool = True) -> Iterator[tuple[Path, Finding, bool]]:
-    """Every lock file of a transcript in a folder: its path, what it means, whether it was removed. One that cannot be
-    removed is told in the log and does not keep the others from it.
+class Swept(NamedTuple):
+    """What became of a lock file. `obstacle`: why it could not be removed although it may be, in words."""
+
+    path: Path
+    finding: Finding
+    removed: bool = False
+    obstacle: str = ""
+
+
+def sweep_lock_files(
+    folder: Path, terms: LockFiles, *, remove: bool = True, faults: Faults = no_faults
+) -> Iterator[Swept]:
+    """Every lock file of a transcript in a folder, in the order of their names. One that cannot be removed does not
+    keep the others from it.
     """
     for path in sorted(folder.glob(f"*.jsonl{SUFFIX}")):
-        lock = OpenClawLock(path.with_name(path.name.removesuffix(SUFFIX)), terms)
-        finding, removed = lock.sweep(remove=remove)
-        yield path, finding, removed
+        lock = OpenClawLock(path.with_name(path.name.removesuffix(SUFFIX)), terms, faults)
+        yield lock.sweep(remove=remove)
 
 
 def _now_ms() -> int:

@@ -298,10 +298,9 @@ async def lane_free(world: World, args: Args) -> str | None:
 
 async def lock_free(world: World, args: Args) -> str | None:
     """Somebody can write, and no lock file stands beside the transcript."""
-    path = await world.transcript(args["session"])
-    left = [one.name for one in path.parent.iterdir() if one.name.endswith(".lock")]
-    if left:
-        return f"left behind: {left}"
+    left = Path(f"{await world.transcript(args['session'])}.lock")
+    if left.exists():
+        return f"left behind: {left.name}"
     before = world.passed_s
     await world.process().do("metadata", session=world.key(args["session"]), kind="custom", text="is it free?")
     took = world.passed_s - before

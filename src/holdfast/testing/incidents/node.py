@@ -42,6 +42,7 @@ from holdfast.recovery.watchdog import Watchdog
 from holdfast.recovery.watching import WatchSettings
 from holdfast.session import entries as made
 from holdfast.session.entries import Entry
+from holdfast.session.lock_file import read_lock
 from holdfast.session.ownership import Busy
 from holdfast.store.embedded.faults import Faults
 from holdfast.store.embedded.record_file import RecordFile
@@ -461,6 +462,16 @@ class Node(TimerOrders):
             raise OSError(number, os.strerror(number))
 
         self._switch.arm(AtPoint(*points, act=refuse, times=None if lasts_s else 1))  # pyright: ignore[reportArgumentType]
+
+    def refuse_removal(self, path: str) -> None:
+        """From now on the disk refuses to remove this lock file, as soon as it is this process that wants to."""
+        lock_file = Path(path)
+
+        def refuse() -> None:
+            if lock_file.exists() and read_lock(lock_file.read_bytes()).pid == os.getpid():
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+        self._switch.arm(AtPoint("lock_file.before_release", act=refuse, times=None))
 
     async def boot(self) -> str | None:
         """Begin as a gateway does; why work is held back, if it is."""

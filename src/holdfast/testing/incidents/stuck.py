@@ -52,12 +52,12 @@ async def others_answer(world: World) -> None:
 
     async def only_named_run() -> bool:
         await world.help_others()
-        named = [await world.turn(one) for one in world.turns]
-        known = {row["id"] for row in named if row is not None}
-        running = {row["id"] for row in await world.ledger("turns") if row["state"] == "running"}
-        held = {row["session"] for row in named if row is not None and row["state"] == "running"}
-        queued = [row for row in await world.ledger("inputs") if row["state"] == "queued"]
-        return running <= known and all(row["session"] in held for row in queued)
+        # What waits is asked before what runs: whatever is begun in between is then seen running.
+        queued = [row["session"] for row in await world.ledger("inputs") if row["state"] == "queued"]
+        running = {row["id"]: row["session"] for row in await world.ledger("turns") if row["state"] == "running"}
+        named = {row["id"] for row in [await world.turn(one) for one in world.turns] if row is not None}
+        held = {session for turn, session in running.items() if turn in named}
+        return running.keys() <= named and held.issuperset(queued)
 
     await world.until(only_named_run, "what the scenario does not speak of to be done")
 

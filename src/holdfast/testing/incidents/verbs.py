@@ -189,6 +189,8 @@ async def lock_leave(world: World, args: Args) -> None:
     lock: dict[str, Any] = {"pid": pids.get(args["pid"], 2**22 - 1), "createdAt": iso(datetime.now(UTC))}
     if args.get("started") == "earlier":
         lock["starttime"] = 1
+    if args.get("removable") is False:
+        await world.process().do("refuse_removal", path=f"{path}.lock")
     Path(f"{path}.lock").write_text(json.dumps(lock))
 
 

@@ -262,8 +262,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
         stands = verb == "block_loop" and args.get("when") != "before last append"
         if stands and not any(holds_for_hours(*one) for one in steps):
             return "processes that stand still for hours"
-        if verb == "lock_leave" and args.get("removable") is False:
-            return "sweeping lock files while a gateway runs"
     for fact, args in facts:
         if fact in WAITING_FOR_FACT:
             return WAITING_FOR_FACT[fact]
