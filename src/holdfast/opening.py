@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from holdfast.clock import Clock, SystemClock
+from holdfast.clock import Clock, SystemClock, epoch_ms
 from holdfast.errors import ConfigError, InputError
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.recovery.watching import WatchSettings
 
 if TYPE_CHECKING:
+    from holdfast.doctor.facts import StateFacts
     from holdfast.session.lock_file import ProcessFacts
     from holdfast.store.embedded.faults import Faults
     from holdfast.store.embedded.openclaw_lock import LockFiles
@@ -134,6 +135,30 @@ async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = No
         yield Holdfast(cast("Store", store), clock=clock)  # the reading half of one
     finally:
         await store.close()
+
+
+def examine(
+    state: str | os.PathLike[str],
+    *,
+    clock: Clock | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> StateFacts:
+    """What `holdfast doctor` judges of a state: its ledger, files and disk, as they are. Nothing in it changes. Blocks.
+
+    Args:
+        progress: told what is looked at, how much of it is done, and how much there is (bytes of transcripts).
+
+    Raises:
+        InputError: there is no state. ResourceError: it cannot be read. StateVersionError: written by a newer release.
+    """
+    where = os.fspath(state)
+    if "://" in where:
+        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+    if not Path(where).exists():
+        raise InputError(f"no state at {where}: start with `holdfast up` or `send`, or name another with --state")
+    from holdfast.store.embedded.examining import examine
+
+    return examine(Path(where), epoch_ms((clock or SystemClock()).now()), progress)
 
 
 def _lock_files(

@@ -29,6 +29,7 @@ COMMANDS = {
     "model": "model",
     "why": "why",
     "recover": "recover",
+    "doctor": "doctor",
     "classify": "classify",
     "incidents": "incidents",
     "prove": "prove",

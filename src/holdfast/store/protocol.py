@@ -630,9 +630,37 @@ class LifeStore(Protocol):
         ...
 
 
+class RepairStore(Protocol):
+    """What `holdfast doctor` may put right without owning anything. Each looks again whether it is still so."""
+
+    async def list_session(self, key: str, path: str) -> bool:
+        """List a transcript that is there under the key that its name was made of. False: it is listed, or has gone."""
+        ...
+
+    async def requeue_stranded(self, input_id: str) -> str | None:
+        """Put a running input back whose turn owns nothing. Returns its state then; None: there was nothing to do."""
+        ...
+
+    async def close_stray_turn(self, turn: str) -> bool:
+        """Close a turn that is called running and owns nothing. False: there was nothing to do."""
+        ...
+
+    async def recount_queues(self) -> None:
+        """Count open and waiting inputs anew."""
+        ...
+
+    async def remove_pin(self, session: str, pin_id: str) -> bool:
+        """Take a pin away if it is still this very one."""
+        ...
+
+    async def narrow_rights(self, name: str) -> bool:
+        """Take other users' rights to a file of the state away. Raises ResourceError."""
+        ...
+
+
 class Store(
     SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, ApprovalStore, ToolworkStore,
-    ChannelStore, StoryStore, LifeStore, Protocol,
+    ChannelStore, StoryStore, LifeStore, RepairStore, Protocol,
 ):  # fmt: skip
     """Everything the kernel needs of a backend."""
 

@@ -35,7 +35,8 @@ def everything(conn: sqlite3.Connection) -> ModelsNow:
     """For people; nothing where a reader looks at a ledger that no release with these tables has opened yet."""
     if conn.execute("select 1 from sqlite_master where name='model_fallbacks'").fetchone() is None:
         return ModelsNow([], [], [])
-    pins = [_pin(row) for row in conn.execute(f"select {_PIN} from model_pins order by session")]  # noqa: S608  # our own words
+    rows = conn.execute(f"select {_PIN} from model_pins order by session")  # noqa: S608  # our own words
+    pins = [pin for pin in map(_pin, rows) if pin is not None]
     fallbacks = [Fallback(*row) for row in conn.execute("select * from model_fallbacks order by session")]
     return ModelsNow(_cooldowns(conn), pins, fallbacks)
 
@@ -106,10 +107,16 @@ def begin_probe(conn: sqlite3.Connection, key: tuple[str, str, str], turn: str, 
 # ── pins ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pin(row: sqlite3.Row) -> Pin:
+def _pin(row: sqlite3.Row) -> Pin | None:
+    """None for a row that cannot be a pin: somebody has put it there by hand. It counts for nothing, and `holdfast
+    doctor` tells of it; raising would end every turn of its session.
+    """
     values: dict[str, Any] = dict(row)
     values |= {"by": values.pop("set_by"), "holds": bool(values["holds"])}
-    return Pin(**values)
+    try:
+        return Pin(**values)
+    except ValueError:
+        return None
 
 
 def pin_of(conn: sqlite3.Connection, session: str) -> Pin | None:

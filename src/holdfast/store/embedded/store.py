@@ -2,8 +2,8 @@
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
 `sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `approving.py`, `toolwork.py`,
-`gating.py`, `tidying.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what a new owner
-starts from in `baseline.py`.
+`gating.py`, `tidying.py`, `repairing.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what
+a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from holdfast.store.embedded.lives import Lives
 from holdfast.store.embedded.marking import Marking
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.remembering import Remembering
+from holdfast.store.embedded.repairing import Repairing
 from holdfast.store.embedded.sharing import Sharing
 from holdfast.store.embedded.spawning import Spawning
 from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
@@ -37,7 +38,7 @@ from holdfast.store.embedded.writer import Job
 
 class EmbeddedStore(
     Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Approving, Toolwork,
-    Gating, Tidying,
+    Gating, Tidying, Repairing,
 ):  # fmt: skip
     """All operations of `store/protocol.py`."""
 

@@ -152,6 +152,7 @@ REPAIRS = {
     "reset": ("reset", ["recover", "--release"]),
     "cleanup_preview": ("cleanup", ["recover", "--dry-run"]),
     "cleanup_apply": ("cleanup", ["recover"]),
+    "doctor_fix": ("doctor", ["doctor", "--fix"]),
 }
 """Repair commands of scenarios: the name of their process, and what is typed."""
 

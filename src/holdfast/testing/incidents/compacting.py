@@ -158,7 +158,12 @@ async def in_turn(world: World, args: Args) -> None:
 
 
 async def store_write(world: World, args: Args) -> None:
-    """What is kept of a session beside its conversation changes: somebody has seen it."""
-    if args["op"] != "touch":
+    """What is kept of a session beside its conversation changes: somebody has seen it, or it is listed no more."""
+    session = world.key(args["session"])
+    if args["op"] == "touch":
+        await world.process().do("mark_read", session=session, by=args["by"])
+    elif args["op"] == "expire":
+        world.saved[f"{args['session']}.before"] = (await world.transcript(args["session"])).read_bytes()
+        await world.process().do("unlist", session=session)
+    else:
         raise ScenarioError(f"unknown change of the index {args['op']!r}")
-    await world.process().do("mark_read", session=world.key(args["session"]), by=args["by"])

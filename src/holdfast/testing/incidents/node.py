@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -236,6 +236,11 @@ class Node(TimerOrders):
     async def mark_read(self, session: str, by: str) -> bool:
         return await self._hf.session(session).mark_read(by=by)
 
+    def unlist(self, session: str) -> None:
+        """What nothing of ours does: a session leaves the list, and its transcript stays."""
+        with closing(sqlite3.connect(Path(self._spec.state) / "ledger.sqlite3")) as ledger, ledger:
+            ledger.execute("delete from sessions where key=?", (session,))
+
     def pace(self, input_ids: list[str]) -> None:
         """Deliveries of these wait for orders."""
         self._channel.paced.update(input_ids)
@@ -435,6 +440,10 @@ class Node(TimerOrders):
 
     async def advance(self, seconds: float) -> None:
         await self._clock.advance(seconds)
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps."""
+        self._clock.set_wall_clock(seconds)
 
     def kill_at(self, points: list[str]) -> None:
         """From now on the process dies at these points of the store."""

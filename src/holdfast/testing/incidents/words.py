@@ -247,8 +247,6 @@ NOT_APPLICABLE: dict[tuple[str, str, str], str] = {
 def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[str, dict[str, Any]]]) -> str | None:
     """The first feature that a scenario needs and that does not exist yet."""
     for verb, args in steps:
-        if verb == "repair_command" and args["name"] == "doctor_fix":
-            return "`holdfast doctor`"
         if verb in WAITING_FOR_VERB:
             return WAITING_FOR_VERB[verb]
         if verb == "configure":
@@ -257,8 +255,6 @@ def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[s
                     continue  # the only mode there is
                 if key in WAITING_FOR_CONFIGURE:
                     return WAITING_FOR_CONFIGURE[key]
-        if verb == "store_write" and args.get("op") != "touch":
-            return "`holdfast doctor`"
         stands = verb == "block_loop" and args.get("when") != "before last append"
         if stands and not any(holds_for_hours(*one) for one in steps):
             return "processes that stand still for hours"

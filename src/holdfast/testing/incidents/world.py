@@ -36,6 +36,8 @@ PATIENCE_S = 10.0
 POLL_TICKS = 3
 UNKNOWN_TICKS = 45
 """Virtual seconds after which a send of unknown fate has been looked at again (longest request: 30 s)."""
+AWAKE_S_MAX, SHORT_S = 21_600.0, 600.0
+"""A longer time than the first passes asleep but for the second."""
 
 
 class WorldError(Exception):
@@ -352,7 +354,12 @@ class World:
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass in all processes together, in steps short enough for their loops to look in between."""
+        """Let time pass in all processes together, in steps short enough for their loops to look in between. Most of a
+        day and more passes as on a machine that sleeps: the wall clock goes on and nobody looks.
+        """
+        if seconds > AWAKE_S_MAX:
+            await self._sleep(seconds - SHORT_S)
+            seconds = SHORT_S
         left = seconds
         while left > 0:
             step = min(left, 1.0 if seconds <= UNKNOWN_TICKS else max(1.0, seconds / 60))
@@ -363,6 +370,10 @@ class World:
             self.passed_s += step
             left -= step
             await asyncio.sleep(0.003)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.gather(*(one.do("suspend", seconds=seconds) for one in self.processes.values() if one.alive))
+        self.passed_s += seconds
 
     async def until(self, look: Callable[[], Awaitable[T | None]], what: str, *, ticks: int = POLL_TICKS) -> T:
         """What `look` finds. While it finds nothing and nobody does anything, up to `ticks` virtual seconds pass; then

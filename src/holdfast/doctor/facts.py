@@ -1,0 +1,223 @@
+"""What a backend tells of a state at one moment, for the checks to judge. Plain values; gathering them writes none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Life = Literal["alive", "dead", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFact:
+    """A transcript that a turn owns.
+
+    Args:
+        life: of the process that owns it. turn_state: of the turn's row; None: it has none.
+    """
+
+    transcript: str
+    sessions: tuple[str, ...]
+    turn: str
+    lane: str
+    process: str
+    pid: int | None
+    life: Life
+    turn_state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInputFact:
+    """An accepted input that has not ended.
+
+    Args:
+        is_owned: (a running one) the turn that it names owns its transcript in the same epoch.
+        is_placed: its transcript is known.
+    """
+
+    id: str
+    session: str
+    state: str
+    turn: str | None
+    is_owned: bool
+    is_placed: bool
+    accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentFact:
+    """An answered input with a route and no delivery at all."""
+
+    id: str
+    session: str
+    route: str
+    answer: str | None
+    detail: str | None
+    settled_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFact:
+    """A delivery that has not arrived. life: of the process that sends it, where one does."""
+
+    id: str
+    input: str
+    channel: str
+    target: str
+    state: str
+    attempts: int
+    detail: str | None
+    updated_at_ms: int
+    life: Life | None
+
+
+@dataclass(frozen=True, slots=True)
+class StrayTurnFact:
+    """A turn that the ledger calls running and that owns nothing."""
+
+    id: str
+    session: str
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountFact:
+    """A queue's length as it was kept, and as it is. transcript: "" for all together."""
+
+    transcript: str
+    lane: str
+    kept: tuple[int, int]
+    true: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PinFact:
+    """A session's model as the row has it, whether or not it can be one."""
+
+    id: str
+    session: str
+    model: str
+    source: str
+    reason: str
+    set_at_ms: int
+    expires_at_ms: int | None
+    origin: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFact:
+    """A transcript that was put away. found_bytes: of its file, None: it is not there."""
+
+    id: str
+    session: str
+    name: str
+    state: str
+    bytes: int
+    found_bytes: int | None
+    is_left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFact:
+    """A session key as the ledger lists it. has_spoken: something was written in it once."""
+
+    key: str
+    transcript: str
+    path: str
+    has_spoken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """All of it is of one moment (one read transaction).
+
+    Args:
+        newest_ms: the newest time stamp in it; 0: none.
+        held_since_ms, held: since when and why work is held back.
+        gateways: that live.
+        taken_over: turns of the last week that lost their session to another writer, newest first, as (turn, session).
+        damage: what SQLite says is wrong with the file.
+    """
+
+    claims: tuple[ClaimFact, ...] = ()
+    inputs: tuple[OpenInputFact, ...] = ()
+    unsent: tuple[UnsentFact, ...] = ()
+    deliveries: tuple[DeliveryFact, ...] = ()
+    strays: tuple[StrayTurnFact, ...] = ()
+    counts: tuple[CountFact, ...] = ()
+    pins: tuple[PinFact, ...] = ()
+    sessions: tuple[SessionFact, ...] = ()
+    archives: tuple[ArchiveFact, ...] = ()
+    newest_ms: int = 0
+    held_since_ms: int | None = None
+    held: str = ""
+    gateways: int = 0
+    taken_over: tuple[tuple[str, str], ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFact:
+    """A transcript file on disk.
+
+    Args:
+        path: in the state directory.
+        key: the session key that its name was made of, where it can be told.
+        listed: the session keys that lead to it.
+        faults: what is wrong with its lines, in words; unanswered, unasked: tool calls without a result that the
+            conversation went on after, results without a call.
+        in_use: a turn owns it.
+        unread: why it could not be read.
+    """
+
+    path: str
+    bytes: int
+    key: str | None = None
+    listed: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    unanswered: int = 0
+    unasked: int = 0
+    in_use: bool = False
+    unread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """Something in a state directory, as its folder shows it. leads_to: of a link, where outside the state it leads."""
+
+    path: str
+    kind: Literal["file", "folder", "link", "other"]
+    mode: int
+    is_ours: bool
+    leads_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """What the state stands on. free_files: None where the file system does not count them."""
+
+    file_system: str = ""
+    is_shared: bool = False
+    free_bytes: int = 1 << 40
+    free_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """Everything.
+
+    Args:
+        at_ms: now, by the clock of whoever looked.
+        problem: why the ledger could not be read; then `ledger` is empty.
+        living: processes that use the state.
+    """
+
+    path: str
+    at_ms: int
+    ledger: LedgerFacts = LedgerFacts()
+    transcripts: tuple[TranscriptFact, ...] = ()
+    files: tuple[FileFact, ...] = ()
+    disk: DiskFacts = DiskFacts()
+    problem: str = ""
+    living: int = 0
