@@ -14,6 +14,7 @@ import holdfast
 
 PACKAGE = Path(holdfast.__file__).parent
 HEAVY = {
+    "aiohttp",
     "anthropic",
     "boto3",
     "click",
@@ -26,11 +27,14 @@ HEAVY = {
     "pydantic",
     "pydantic_ai",
     "rich",
+    "slack_sdk",
     "starlette",
     "uvicorn",
     "uvloop",
 }
 PURE = [
+    "channel/slack_events.py",
+    "channel/slack_text.py",
     "outbox/chunks.py",
     "outbox/outbox.py",
     "lane/states.py",
