@@ -48,6 +48,7 @@ PURE = [
     "recovery/classify.py",
     "recovery/progress.py",
     "recovery/watching.py",
+    "context/conversions.py",
     "context/plan.py",
     "context/system_prompt.py",
     "context/repair.py",

@@ -18,11 +18,12 @@ The rules, in order:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from holdfast.context.budget import estimate_tokens
+from holdfast.context.conversions import Conversions
 from holdfast.context.repair import FAILED_STOPS, Message, pair_calls
 from holdfast.ids import input_line_id
 from holdfast.session.lines import Line
@@ -60,12 +61,15 @@ class Fit:
     dropped: int = 0
 
 
-def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | None = None) -> Plan:
+def plan(
+    lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | None = None, kept: Conversions | None = None
+) -> Plan:
     """What the model is shown of a branch, `Branch.lines`.
 
     Args:
         inputs: ids of the inputs that the turn answers, steered and merged ones included.
         turn: the turn's id. A line belongs to the turn if its origin names it or one of the inputs.
+        kept: what was made of the session's lines before. The messages are then shared, and must not be changed.
     """
     summary, visible = after_compaction(lines)
     own_input_lines = {input_line_id(input_id) for input_id in inputs}
@@ -77,10 +81,13 @@ def plan(lines: Sequence[Line], *, inputs: Collection[str] = (), turn: str | Non
     head = [] if summary is None else [_user_text(SUMMARY_HEAD + summary)]
     refused = _refused(lines)
     counted_otherwise = _kept_before_compaction(lines, visible)
-    before, ours = (_messages(some, refused, counted_otherwise) for some in (others, [*covered, *own]))
-    paired = pair_calls([*before, *ours])
+    own = [*covered, *own]
+    taken_away = [(line, id(line) in refused, id(line) in counted_otherwise) for line in (*others, *own)]
+    messages = (kept or Conversions()).messages(taken_away, _shown_without)
+    ours = messages[len(others) :]
+    paired = pair_calls([message for message in messages if message is not None])
     # Results may have moved to a call before the turn (tools that a client runs), so the turn begins with what cannot.
-    speech = {id(message) for message in ours if message["role"] == "user"}
+    speech = {id(message) for message in ours if message is not None and message["role"] == "user"}
     start = next((i for i, message in enumerate(paired) if id(message) in speech), len(paired))
     return Plan(head + paired, pinned=len(head), own=len(paired) - start)
 
@@ -131,16 +138,14 @@ def _kept_before_compaction(lines: Sequence[Line], visible: Sequence[Line]) -> s
     return {id(line) for line in visible if id(line) not in later}
 
 
-def _messages(lines: Iterable[Line], refused: Collection[int], counted_otherwise: Collection[int]) -> list[Message]:
-    messages: list[Message] = []
-    for line in lines:
-        message = shown_message(line)
-        if message is None:
-            continue
-        if id(line) in counted_otherwise:
-            message.pop("usage", None)
-        messages.append(_without_thinking(message) if id(line) in refused else message)
-    return messages
+def _shown_without(line: Line, no_thinking: bool, no_usage: bool) -> Message | None:
+    """What is shown of a line, made anew, without what is not to be shown of it now."""
+    message = shown_message(line)
+    if message is None:
+        return None
+    if no_usage:
+        message.pop("usage", None)
+    return _without_thinking(message) if no_thinking else message
 
 
 def _without_thinking(message: Message) -> Message:

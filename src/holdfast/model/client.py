@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from holdfast.context.conversions import Conversions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class ModelRequest:
         messages: v3 messages (`{"role": "user" | "assistant" | "toolResult", …}`), oldest first, the turn's input last.
         timeout_s: longest silence of the provider in seconds; None: the model's own (`catalog.idle_timeout_s`).
         settings: temperature, max_tokens, top_p, stop, seed, tool_choice, …; unknown ones are ignored by name.
+        kept: what was made of the session's messages for earlier requests; no part of what is asked.
     """
 
     model: str
@@ -36,6 +40,7 @@ class ModelRequest:
     tools: list[ToolSpec] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     timeout_s: float | None = None
+    kept: Conversions | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class Adapter:
             ],
             instruction_parts=[InstructionPart(content=request.system)] if request.system else None,
         )
-        messages = to_model_messages(request.messages, self.target, self.model.system)
+        messages = to_model_messages(request.messages, self.target, self.model.system, request.kept)
         return (
             self.model.prepare_messages(messages, parameters),
             settings_of(request, self.target, timeout_s),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import messages as pm
 
+from holdfast.context.conversions import Conversions
 from holdfast.errors import InputError
 from holdfast.ids import derived_id
 from holdfast.model import catalog
@@ -39,22 +40,33 @@ _WIRE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def to_model_messages(
-    messages: Sequence[Mapping[str, Any]], target: ModelTarget, system_name: str
+    messages: Sequence[dict[str, Any]], target: ModelTarget, system_name: str, kept: Conversions | None = None
 ) -> list[pm.ModelMessage]:
     """The context as requests and responses; neighbouring user messages and tool results share one request.
 
     Args:
         system_name: pydantic-ai's name of the provider that is asked; marks what may be sent back to it.
+        kept: what was made of the session's messages before.
 
     Raises:
         InputError: a message that is not for a model: its role, a field that is missing, an image that is not base64.
     """
-    out: list[pm.ModelMessage] = []
-    for number, message in enumerate(messages, 1):
+
+    def one_of(number: int, message: dict[str, Any]) -> pm.ModelMessage:
         try:
-            one = _response(message, target, system_name) if message["role"] == "assistant" else _request(message)
+            return _response(message, target, system_name) if message["role"] == "assistant" else _request(message)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"message {number} of the context is malformed: {error!r}") from error
+
+    form = (target.provider, target.api, system_name)
+    made: list[pm.ModelMessage] = (kept or Conversions()).converted(messages, form, one_of)
+    return _joined(made)
+
+
+def _joined(made: Iterable[pm.ModelMessage]) -> list[pm.ModelMessage]:
+    """Neighbouring requests in one, answers without anything that is sent left out. What is given is not changed."""
+    out: list[pm.ModelMessage] = []
+    for one in made:
         previous = out[-1] if out else None
         if isinstance(one, pm.ModelRequest) and isinstance(previous, pm.ModelRequest):
             out[-1] = pm.ModelRequest(parts=[*previous.parts, *one.parts])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import epoch_ms
 from holdfast.context.budget import Budget, count_tokens, counted_by_provider, estimate_tokens
+from holdfast.context.conversions import AllConversions
 from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
 from holdfast.context.prune import prune
 from holdfast.context.settings import CompactionSettings
@@ -121,6 +122,7 @@ class Runner:
         self._gate = gate
         self._more_tools = more_tools
         self._prompt_files = prompt_files
+        self._conversions = AllConversions()
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -144,6 +146,8 @@ class Runner:
             answered = True
         finally:
             work.asking.close(answered=answered)
+            if turn.lost is not None:
+                self._conversions.forget(turn.transcript.path)
 
     async def _run_steps(self, turn: Turn, work: _Work) -> None:
         for step in range(1, self._limits.steps_max + 1):
@@ -293,14 +297,15 @@ class Runner:
         work.tokens = tokens
         ours = work.calling.specs()
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
-        return ModelRequest(model, messages, work.system, tools, work.settings)
+        kept = self._conversions.of(turn.transcript.path)
+        return ModelRequest(model, messages, work.system, tools, work.settings, kept=kept)
 
     async def _planned(self, turn: Turn, work: _Work) -> Plan:
         lines = await turn.branch()
         if work.is_fresh:
             follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
             lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
-        planned = plan(lines, inputs=turn.answers, turn=turn.id)
+        planned = plan(lines, inputs=turn.answers, turn=turn.id, kept=self._conversions.of(turn.transcript.path))
         return replace(planned, messages=prune(planned.messages, own=planned.own, ttl_s=self._compaction.prune_after_s))
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────────────────────────
