@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def patient(
 ) -> Iterator[Patient]:
     """A state in which something was asked, answered and delivered."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_GATEWAY_PORT", "0")  # what else runs on this machine is another test's business
     made = Patient(state, capsys, asyncio.run(talk(state)))
     made.sql("update outbox set state='sent'")
     yield made
@@ -339,10 +341,11 @@ def see_all_but_marks(state: Path) -> dict[str, object]:
 
 def doctor_apart(state: Path, folder: Path) -> dict[str, Any]:
     before = see_all_but_marks(state)
+    env = {**os.environ, "HOLDFAST_GATEWAY_PORT": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-            [sys.executable, "-m", "holdfast", "--state", str(state), "doctor", "--json"], cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        [sys.executable, "-m", "holdfast", "--state", str(state), "doctor", "--json"],
+        cwd=folder, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert see_all_but_marks(state) == before
     return json.loads(done.stdout)
@@ -373,13 +376,64 @@ def test_the_words_for_people_say_what_was_mended_and_what_to_do(patient: Patien
 
 def test_a_wrong_configuration_is_code_78_and_nothing_is_mended(patient: Patient, tmp_path: Path) -> None:
     open_a_file(patient)
-    (tmp_path / "holdfast.toml").write_text("[gateway]\nport = 'x'\ncolour = 1\n")
+    (tmp_path / "holdfast.toml").write_text("[gateway]\ndrain_s = 'x'\ncolour = 1\n")
     with untouched(patient.state):
         code, found = patient.doctor("--fix")
     assert code == 78
-    assert [one["check"] for one in found] == ["config", "config", "rights"]
+    assert [one["check"] for one in found] == ["rights", "config", "config"]
+
+
+def test_a_port_that_somebody_else_holds_is_told_with_who_it_is(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("HOLDFAST_GATEWAY_PORT", str(taken.getsockname()[1]))
+        code, (found,) = patient.doctor()
+        assert (code, found["check"], found["level"]) == (1, "port", "fault")
+        assert f"pid {os.getpid()}" in found["text"] or sys.platform != "linux"
+    assert patient.doctor() == (0, [])
+    monkeypatch.setenv("HOLDFAST_GATEWAY_HOST", "192.0.2.1")  # of documentation; no machine has it
+    code, found = patient.doctor()
+    assert [one["check"] for one in found if one["level"] == "fault"] == ["port"]
+
+
+def test_a_key_that_is_missing_and_a_file_of_secrets_that_others_may_read(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config = tmp_path / "holdfast.toml"
+    config.write_text(
+        '[models]\ndefault = "openai/gpt-5"\n[models.providers.anthropic]\napi_key = "sk-secret-canary"\n'
+    )
+    config.chmod(0o644)
+    code, found = patient.doctor("--fix")
+    assert (code, [(one["check"], one["level"]) for one in found]) == (
+        1,
+        [("config", "fault"), ("credentials", "fault")],
+    )
+    assert "0644" in found[0]["text"]
+    assert "OPENAI_API_KEY" in found[1]["text"]
+    assert "canary" not in patient.said
+    assert config.stat().st_mode & 0o777 == 0o644  # a user's own file, not ours to change
+    config.chmod(0o600)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-another")
+    assert patient.doctor() == (0, [])
+
+
+def test_models_are_asked_only_when_online_is_wanted(patient: Patient, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    (tmp_path / "holdfast.toml").write_text(
+        '[models]\ndefault = "demo/demo"\nfallbacks = ["mine/x"]\n'
+        f'[models.providers.mine]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
+    )
+    assert patient.doctor() == (0, [])
+    code, (found,) = patient.doctor("--online")
+    assert (code, found["check"], found["subject"]) == (1, "models", "mine/x")
 
 
 def test_each_check_of_the_table_has_a_broken_state_here() -> None:
     tried = {name.split()[0] for name in [*MENDABLE, *TOLD]} | {"ledger", "takeovers", "pairs"}
-    assert {check.name for check in CHECKS} - tried == {"disk", "file system"}  # in tests/unit/test_doctor.py
+    assert {check.name for check in CHECKS} - tried == {
+        "disk", "file system", "config", "port", "credentials", "models",  # in test_doctor.py of unit, and below
+    }  # fmt: skip

@@ -65,6 +65,7 @@ PURE = [
     "doctor/finding.py",
     "doctor/ground.py",
     "doctor/lines.py",
+    "doctor/place.py",
     "doctor/work.py",
     "model/failure.py",
     "model/facts.py",

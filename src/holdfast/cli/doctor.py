@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,11 +14,11 @@ import click
 from holdfast.cli import exit_codes
 from holdfast.cli.output import log_plainly, print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
-from holdfast.errors import ConfigError
 from holdfast.text import on_one_line
 
 if TYPE_CHECKING:
     from holdfast.doctor.checkup import Checkup, Mended
+    from holdfast.doctor.facts import PlaceFacts, StateFacts
     from holdfast.doctor.finding import Finding
 
 Progress = Callable[[str, int, int], None]
@@ -25,49 +26,48 @@ Progress = Callable[[str, int, int], None]
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what can be mended safely; no transcript is ever moved or removed.")
+@click.option("--online", is_flag=True, help="Ask each configured model for one word, too; that costs some tokens.")
 @common_options
 @pass_settings
-def doctor(settings: Settings, fix: bool) -> int:
-    """Check a state: its ledger, conversations, queues, deliveries, files and disk.
+def doctor(settings: Settings, fix: bool, online: bool) -> int:
+    """Check a state: its ledger, conversations, queues, deliveries, files and disk; and its configuration.
 
     Works beside a gateway and without one, and changes nothing without --fix. What may be over in an instant counts
     only if it is still there at a second look. A fault breaks a promise, or is about to; a remark is good to know.
 
     Exit code 0: no fault (or none is left); 1: faults; 78: the configuration is wrong.
     """
+    from holdfast.cli.surroundings import look_around
+
+    state = settings.existing_state()
     with _progress(settings) as progress:
-        result, wrong = _check(settings, fix, progress)
+        around = look_around(settings, online=online, progress=progress)
+        result = _check(settings, state, around, fix, progress)
     if settings.json:
         print_json(_as_json(result, fix))
     else:
         _show(result, fix)
-    if wrong:
+    if around.config_faults:
         return exit_codes.CONFIGURATION
     return exit_codes.FAILED if any(one.level == "fault" for one in result.found) else exit_codes.DONE
 
 
-def _check(settings: Settings, fix: bool, progress: Progress) -> tuple[Checkup, bool]:
-    """The check-up, and whether the configuration is wrong."""
+def _check(settings: Settings, state: str, around: PlaceFacts, fix: bool, progress: Progress) -> Checkup:
+    """Look, and mend if asked. A damaged ledger or a wrong configuration comes first: nothing is opened then."""
     import holdfast.opening
     from holdfast.doctor.checkup import Checkup, look
-    from holdfast.doctor.finding import Finding
 
-    try:
-        settings.load()
-        around: list[Finding] = []
-    except ConfigError as wrong:
-        around = [
-            Finding("config", fault.partition(":")[0], fault, "`holdfast config check`") for fault in wrong.faults
-        ]
-    state = settings.existing_state()
-    facts, found = look(lambda: holdfast.opening.examine(state, progress=progress))
-    mended: list[Mended] = []
-    is_wrong, is_damaged = bool(around), bool(facts.problem or facts.ledger.damage)
-    if fix and any(one.mendable for one in found) and not is_damaged and not is_wrong:
-        settings.stand_beside_openclaw()
-        mended = asyncio.run(_mend(settings, found))
-        _, found = look(lambda: holdfast.opening.examine(state, progress=progress))
-    return Checkup((*around, *found), tuple(mended)), is_wrong
+    def examine() -> StateFacts:
+        return replace(holdfast.opening.examine(state, progress=progress), place=around)
+
+    facts, found = look(examine)
+    may_open = not (facts.problem or facts.ledger.damage or around.config_faults)
+    if not fix or not may_open or not any(one.mendable for one in found):
+        return Checkup(tuple(found))
+    settings.stand_beside_openclaw()
+    mended = asyncio.run(_mend(settings, found))
+    _, found = look(examine)
+    return Checkup(tuple(found), tuple(mended))
 
 
 async def _mend(settings: Settings, found: list[Finding]) -> list[Mended]:
@@ -141,5 +141,5 @@ def _progress(settings: Settings) -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        bars = {what: shown.add_task(what, total=1) for what in ("ledger", "transcripts")}
+        bars = {what: shown.add_task(what, total=1) for what in ("models", "ledger", "transcripts")}
         yield lambda what, done, of: shown.update(bars[what], completed=done, total=max(of, 1))

@@ -66,7 +66,7 @@ def read_config(path: Path | None, env: Mapping[str, str]) -> Loaded:
     warnings = found.warnings + _fall_back(tree, sources)
     config, faults = _validate(tree, sources, path)
     if config is not None:
-        for ref_path, ref in _model_refs(config):
+        for ref_path, ref in model_refs(config):
             _check_ref(ref_path, ref, config, env, faults, warnings)
         faults += _keys_file_faults(config)
         wrong, doubtful = check_timers(config)
@@ -184,7 +184,7 @@ def _keys_file_faults(config: Config) -> list[str]:
     return faults
 
 
-def _model_refs(config: Config) -> list[tuple[str, str]]:
+def model_refs(config: Config) -> list[tuple[str, str]]:
     """Every model reference with the path of its key."""
     refs = [("models.default", config.models.default)]
     refs += [(f"models.fallbacks.{n}", ref) for n, ref in enumerate(config.models.fallbacks)]

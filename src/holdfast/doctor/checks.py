@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.doctor import conversations, ground, repairs, work
+from holdfast.doctor import conversations, ground, place, repairs, work
 from holdfast.doctor.facts import StateFacts
 from holdfast.doctor.finding import Finding
 
@@ -73,6 +73,10 @@ CHECKS: tuple[Check, ...] = (
     Check("clock", "nothing was written later than now", ground.find_wrong_clock),
     Check("disk", "there is room", ground.find_full_disk),
     Check("file system", "it keeps what the promises stand on", ground.find_bad_file_system),
+    Check("config", "the configuration can be read, and its secrets are its owner's", place.find_bad_config),
+    Check("port", "the gateway's address is free, or our own gateway is there", place.find_taken_port),
+    Check("credentials", "each configured model has a key", place.find_missing_keys),
+    Check("models", "each configured model answers (asked with --online)", place.find_silent_models),
 )  # fmt: skip
 
 

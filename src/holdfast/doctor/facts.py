@@ -204,6 +204,35 @@ class DiskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PortFact:
+    """Why the gateway's address cannot be had: who holds it, or what the system says."""
+
+    host: str
+    port: int
+    holder: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFacts:
+    """What is around a state.
+
+    Args:
+        open_secrets: a configuration file with secrets in it that others may read, and its mode.
+        port: None: nothing is wrong with it.
+        keyless: configured models without a key, as (key of the configuration, what is missing).
+        silent: models that were asked and did not answer, as (reference, what came instead).
+    """
+
+    config_faults: tuple[str, ...] = ()
+    config_warnings: tuple[str, ...] = ()
+    open_secrets: tuple[str, int] | None = None
+    port: PortFact | None = None
+    keyless: tuple[tuple[str, str], ...] = ()
+    silent: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StateFacts:
     """Everything.
 
@@ -221,3 +250,4 @@ class StateFacts:
     disk: DiskFacts = DiskFacts()
     problem: str = ""
     living: int = 0
+    place: PlaceFacts = PlaceFacts()
