@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast import ids
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.session.entries import custom
@@ -94,6 +95,37 @@ async def test_an_answer_whose_claim_was_lost_still_counts(
         await answer(hf, input_id)
         view = await hf.input(input_id)
     assert (view.state, view.answer) == ("answered", "first")
+
+
+@pytest.mark.promise("P3", "I1")
+async def test_messages_that_a_lost_claim_had_collected_keep_the_one_line_each_has(tmp_path: Path) -> None:
+    kept: dict[Path, bytes] = {}
+    state = tmp_path / "state"
+    async with holdfast.open(state) as hf:
+        found = [
+            await hf.accept(InboundEvent(SESSION, {"content": text}, key=text, queue="collect"))
+            for text in ("one", "two", "three")
+        ]
+        mine = [one.input_id for one in found if isinstance(one, Accepted)]
+        kept = {path: path.read_bytes() for path in state.glob("ledger.sqlite3*") if not path.name.endswith("-shm")}
+        assert await collect(hf, mine[0]) == mine[1:]
+    for path in state.glob("ledger.sqlite3*"):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    shutil.rmtree(state / "fence")
+    async with holdfast.open(state) as hf:
+        assert await collect(hf, mine[0]) == mine[1:]
+        lines = [line for line in await hf.session(SESSION).lines() if line.kind == "entry"]
+    assert [line.id for line in lines] == [ids.input_line_id(one) for one in mine]
+
+
+async def collect(hf: Holdfast, input_id: str) -> list[str]:
+    """Begin to answer an input, and what may be answered with it; ids of the latter."""
+    turn = await hf.claim(SESSION, input_id=input_id)
+    assert isinstance(turn, holdfast.Turn)
+    await turn.append_input([HELLO])
+    return [view.id for view in await turn.take_in("merge")]
 
 
 async def test_a_disk_that_refuses_the_sentinel_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import ProviderError
+import holdfast
+from holdfast.errors import ProviderError, TurnCancelledError
 from holdfast.inbound.event import Accepted, InboundEvent, LaneFull, Route
 from holdfast.lane.queue import QueueSettings
 from holdfast.model.client import ToolSpec
+from holdfast.outbox.outbox import Change
+from holdfast.session.entries import assistant
+from holdfast.session.ownership import Busy
 from holdfast.testing.holder import holding, kill
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World
 from holdfast.turn.tools import Tool, ToolCall
+from holdfast.turn.turn import Turn
 
 SESSION = "agent:main:main"
 LOOK = Reply(calls=[("look", {})])
@@ -336,3 +341,84 @@ async def test_of_two_processes_only_the_owner_takes_in_what_waits(tmp_path: Pat
         gate.leave.set()
         await world.idle()
         assert await states(world, mine, accepted.input_id) == ["steered", "answered"]
+
+
+async def test_whoever_stands_in_line_in_another_process_waits_too_until_it_is_quiet(tmp_path: Path) -> None:
+    settings = QueueSettings(mode="collect", debounce_ms=60_000)
+    async with holdfast.open(tmp_path) as hf, holdfast.open(tmp_path) as other:
+        hf.queue_for = lambda _: settings
+        first, second = [
+            await hf.accept(InboundEvent(SESSION, {"content": text}, queue="collect")) for text in ("one", "two")
+        ]
+        assert isinstance(first, Accepted)
+        assert isinstance(second, Accepted)
+        turn = await hf.claim(SESSION, input_id=first.input_id)
+        assert isinstance(turn, Turn)
+        await turn.append_input([{"role": "user", "content": "one"}])
+        await turn.append(assistant("One.", model="demo/demo"))
+        await hf.close_turn(turn, None)
+        early = await other.claim(SESSION, input_id=second.input_id, wait_s=5)
+        assert isinstance(early, Busy)
+        assert early.why == "not quiet"
+
+
+async def test_who_takes_back_what_a_turn_has_taken_in_gets_its_answer_if_it_comes(tmp_path: Path) -> None:
+    """Its line stands before the answer, whose final line names it: that wins. Without an answer it ends as asked."""
+    async with holdfast.open(tmp_path) as hf:
+        for is_answered, state in ((True, "merged"), (False, "cancelled")):
+            first, second = [
+                await hf.accept(InboundEvent(SESSION, {"content": text}, queue="collect")) for text in ("one", "two")
+            ]
+            assert isinstance(first, Accepted)
+            assert isinstance(second, Accepted)
+            turn = await hf.claim(SESSION, input_id=first.input_id)
+            assert isinstance(turn, Turn)
+            await turn.append_input([{"role": "user", "content": "one"}])
+            assert [view.id for view in await turn.take_in("merge")] == [second.input_id]
+            assert await hf.cancel(second.input_id, by="a test") == "requested"
+            if is_answered:
+                await turn.append(assistant("Both.", model="demo/demo"))
+            await hf.close_turn(turn, None)
+            if not is_answered:
+                turn = await hf.claim(SESSION, input_id=second.input_id)
+                assert isinstance(turn, Turn)
+                with pytest.raises(TurnCancelledError) as asked_to:
+                    await turn.check()
+                await hf.close_turn(turn, asked_to.value)
+            assert (await hf.input(second.input_id)).state == state
+
+
+async def test_a_command_neither_gives_way_in_a_full_queue_nor_tells_the_model_of_what_did(tmp_path: Path) -> None:
+    model = ScriptedModel(otherwise=lambda _: "Yes.")
+    settings = QueueSettings(mode="followup", debounce_ms=0, cap=1)
+    async with World(tmp_path, model=model, queue=settings, commands=True) as world:
+        model.hold()
+        await world.inbound(SESSION, "running")
+        await model.asked(1)
+        dropped = await world.inbound(SESSION, "number 1")
+        command = await world.inbound(SESSION, "/new")
+        kept = await world.inbound(SESSION, "number 2")
+        model.release()
+        await world.idle()
+        assert await states(world, dropped, command, kept) == ["skipped", "answered", "answered"]
+        told = "[1 message was dropped because too many were waiting; in short:]\n- number 1"
+        assert asked(model, 2) == [told, "number 2"]
+
+
+async def test_a_notice_that_was_said_anew_while_it_was_being_cut_goes_out_whole(tmp_path: Path) -> None:
+    """A courier has seen the shorter one, and how long it is."""
+    settings = QueueSettings(mode="followup", debounce_ms=0, cap=1)
+    async with holdfast.open(tmp_path) as hf:
+        hf.queue_for = lambda _: settings
+        first = await hf.accept(InboundEvent(SESSION, {"content": "0"}, route=Route("test", "user")))
+        assert isinstance(first, Accepted)
+        assert isinstance(await hf.claim(SESSION, input_id=first.input_id), Turn)
+        for text in ("1", "2"):
+            await hf.accept(InboundEvent(SESSION, {"content": text}, route=Route("test", "user")))
+        [seen] = await hf.store.open_deliveries(["test"])
+        await hf.accept(InboundEvent(SESSION, {"content": "3"}, route=Route("test", "user")))
+        start = Change(piece_chars=len(seen.body))
+        assert await hf.store.move_delivery(seen, "start", start) is None
+        [now] = await hf.store.open_deliveries(["test"])
+        assert "2 messages were dropped" in now.body
+        assert await hf.store.move_delivery(now, "start", Change(piece_chars=len(now.body))) is not None

@@ -6,14 +6,19 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import holdfast
+from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.inbound.freshness import NEVER, ResetPolicy
 from holdfast.lane.queue import QueueSettings
 from holdfast.model.client import ToolSpec
+from holdfast.session.entries import text_of
 from holdfast.session.key import type_of
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.world import World, echo
 from holdfast.turn.tools import Tool, ToolCall
+from holdfast.turn.turn import Turn
 
 SLACK, DISCORD = "agent:main:slack:direct:U1", "agent:main:discord:direct:42"
 HOUR = 3600
@@ -230,6 +235,29 @@ def killed(path: Path) -> World:
 
 async def say_it_two_hours_later(world: World) -> None:
     await world.settled(await world.inbound(SLACK, "three"))
+
+
+@pytest.mark.promise("I8")
+async def test_what_was_begun_before_a_new_conversation_is_asked_anew_in_it(tmp_path: Path) -> None:
+    """A webhook's turn gives way, a new conversation begins, and the turn is run again: its own line stands in the old
+    one. The model has to be shown it, and the new one to hold it, once however often it is run.
+    """
+    async with holdfast.open(tmp_path) as hf:
+        accepted = await hf.accept(InboundEvent(SLACK, {"content": "deployed"}, lane="hook"))
+        assert isinstance(accepted, Accepted)
+        for expected in (1, 2, 2):
+            turn = await hf.claim(SLACK, lane="hook", input_id=accepted.input_id)
+            assert isinstance(turn, Turn)
+            await turn.append_input([{"role": "user", "content": "deployed"}])
+            assert text_of((await turn.context())[-1]) == "deployed"
+            turn.gave_way_to = "in_of_a_user"
+            assert await hf.close_turn(turn, None) == "queued"
+            lines = await hf.session(SLACK).lines()
+            assert sum(line.message_role == "user" for line in lines) == expected
+            if expected == 1:
+                await hf.session(SLACK).reset(by="a test", wait_s=5)
+        ids = [line.id for line in lines if line.kind == "entry"]
+        assert len(ids) == len(set(ids))
 
 
 async def test_a_clients_own_history_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from holdfast.testing.simulation import Outcome, run_batch, run_seed
 from holdfast.testing.simulation.__main__ import main
-from holdfast.testing.simulation.run import with_spawns
 
 pytestmark = pytest.mark.proof("simulation")
 SHARE, CHUNKS = 5_000, 10
@@ -44,7 +43,7 @@ def test_sub_agents_end_and_their_parents_hear_of_it_once_under_faults() -> None
     met: Counter[str] = Counter()
     broken: list[str] = []
     for seed in range(150):
-        outcome = run_seed(seed, alter=with_spawns)
+        outcome = run_seed(seed, only=["sub-agents"])
         met.update(outcome.counts)
         broken += [f"seed {seed}: {what}" for what in outcome.broken]
     assert broken == []
@@ -75,3 +74,9 @@ def test_a_batch_that_met_no_faults_is_a_failure() -> None:
     batch = run_batch(range(1), workers=1)
     batch.seeds, batch.counts["power loss"] = 500, 0
     assert "power loss" in batch.never_met()
+
+
+def test_a_batch_in_which_a_way_into_a_conversation_led_nowhere_is_a_failure() -> None:
+    batch = run_batch(range(1), workers=1)
+    batch.seeds, batch.counts["heartbeat run"] = 500, 0
+    assert "heartbeat run" in batch.never_met()

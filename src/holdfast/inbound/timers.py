@@ -170,8 +170,12 @@ class Timers:
     async def look(self) -> float:
         """One look at everything. Returns the seconds until the next one."""
         await self._hear_of_clock_steps()
-        running = await self._hf.store.timer_runs(running=True, limit=OPEN_RUNS_MAX)
+        # Timers first: one that is older than a run that is open still has not counted that run's end yet.
         timers = {timer.id: timer for timer in await self._hf.store.timers()}
+        running = await self._hf.store.timer_runs(running=True, limit=OPEN_RUNS_MAX)
+        if any(run.timer not in timers for run in running):
+            known = {timer.id for timer in await self._hf.store.timers()}
+            running = [run for run in running if run.timer in timers or run.timer not in known]  # else it is newer
         for run in running:
             await self._guarded(lambda run=run: self._see_to_run(run, timers.get(run.timer)))
         if running:

@@ -39,9 +39,8 @@ class Busy:
     """Not now.
 
     Args:
-        why: "owned", "lane" (no free slot), "not next" (another input is before it), "solo" (another input that is
-        re-run
-            alone is running) or "gone" (the input is not open any more).
+        why: "owned", "lane" (no free slot), "not next" (another input is before it), "not quiet" (more may follow it),
+            "solo" (another input that is re-run alone is running) or "gone" (the input is not open any more).
         holder: who is in the way, in words.
         epoch: of the owner, when there is one.
         raised: the epoch that stands now, if a predecessor was closed on the way.
@@ -55,7 +54,7 @@ class Busy:
     @property
     def is_final(self) -> bool:
         """Whether waiting for this very claim is pointless."""
-        return self.why in ("gone", "not next", "solo")
+        return self.why in ("gone", "not next", "not quiet", "solo")
 
 
 class Owned(Protocol):

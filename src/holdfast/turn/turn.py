@@ -167,6 +167,21 @@ class Turn:
             entry_id = ids.input_line_id(self.input_id) if is_last else own
             await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
         self._sequence = max(self._sequence, 1)
+        if self.attempt > 1 and self.input_id is not None and messages:
+            await self._say_again(messages)
+
+    async def _say_again(self, messages: list[dict[str, Any]]) -> None:
+        """The conversation was begun anew after an earlier attempt had written the input's lines: they are no part of
+        what the model is shown now, so they are said once more, under other ids, in the conversation that is answered.
+        """
+        branch = await self.branch()
+        if not branch or any(line.id == ids.input_line_id(self.input_id or "") for line in branch):
+            return
+        if branch[0].custom_type != RESET_TYPE:
+            return  # it is there, further back than a context reaches
+        for index, message in enumerate(messages):
+            entry_id = ids.derived_id("again", self.input_id or "", branch[0].id or "", index)
+            await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
 
     async def take_in(self, how: How) -> list[InputView]:
         """Take in inputs that wait and may share this turn: their lines are written here, once however often they are

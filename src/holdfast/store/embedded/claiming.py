@@ -288,8 +288,9 @@ class Claiming(Recovering):
             log.warning("session %s: %s (%s)", request.session, finding, file.path)
         file.users += 1
         claim = Claim(request.turn, granted.epoch, record, fence_mode)
-        if granted.input_row is not None and (granted.attempt > 1 or granted.input_row["joined"] is not None):
-            claim.landed = find_lines_of(file.fd, granted.input_row["first_offset"] or 0, granted.input_row["id"])
+        before = granted.input_row  # as it was: whoever had it, or took it in, has left the place to look from
+        if before is not None and before["first_offset"] is not None:
+            claim.landed = find_lines_of(file.fd, before["first_offset"], before["id"])
         self.options.faults("claim.after_record")
         return OwnedTurn(
             file,
@@ -351,7 +352,7 @@ class Claiming(Recovering):
         if wanted["state"] != "queued":
             return False
         ledger_is_older = max(base.epoch_numbers, default=0) > row["epoch_number"]
-        if not wanted["attempts"] and not ledger_is_older:
+        if wanted["first_offset"] is None and not ledger_is_older:
             return False
         start = 0 if ledger_is_older else wanted["first_offset"] or 0
         final = find_final(file.fd, start, self.store_id, wanted["id"])

@@ -258,6 +258,8 @@ def _take_input(
     head = inbox.head_of_line(conn, request.transcript, now_ms)
     if head != request.input_id:
         return Busy("not next", f"input {head} is before it")
+    if row["debounce_ms"] and inbox.quiet_in_s(conn, request.transcript, now_ms) > 0:
+        return Busy("not quiet", "more may follow it")  # whoever stood in line finds it free before that
     if row["solo"] and is_solo_running(conn):
         return Busy("solo", "another input that is re-run alone")
     return row

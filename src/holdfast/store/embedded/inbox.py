@@ -249,6 +249,11 @@ def waiting(
     ]  # fmt: skip
 
 
+def quiet_in_s(conn: sqlite3.Connection, transcript: str, now_ms: int) -> float:
+    """How long it must still be quiet before what waits here behind a turn begins."""
+    return max((one.quiet_in_s for one in waiting(conn, now_ms, transcript)), default=0.0)
+
+
 def head_of_line(conn: sqlite3.Connection, transcript: str, now_ms: int) -> str | None:
     """The input that is next on this transcript. One that waits alone needs no rules."""
     alone = conn.execute(_FIRST_TWO, (transcript,)).fetchall()
@@ -258,8 +263,9 @@ def head_of_line(conn: sqlite3.Connection, transcript: str, now_ms: int) -> str 
 
 
 def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int) -> str:
-    """Ask for an end. A queued input ends at once; a running one is settled by its owner or its recovery, and one that
-    may have run before a power loss by whoever claims it and looks for its final line.
+    """Ask for an end. A queued input ends at once; a running one, or one that a running turn has taken in, is settled
+    by its owner or its recovery, and one that may have run before a power loss by whoever claims it and looks for its
+    final line.
 
     Returns: "cancelled", "requested" or "already <state>".
     """
@@ -268,10 +274,16 @@ def request_cancel(conn: sqlite3.Connection, input_id: str, by: str, now_ms: int
     if row["state"] in states.TERMINAL:
         return f"already {row['state']}"
     conn.execute("update inputs set cancel_by=coalesce(cancel_by, ?) where id=?", (as_text(by), input_id))
-    if row["state"] == "queued" and not _may_have_run_unseen(row):
+    if row["state"] == "queued" and not _may_have_run_unseen(row) and not _is_taken_in(conn, row):
         settle(conn, row, Outcome("cancelled", detail=f"cancelled by {by} before it started"), now_ms)
         return "cancelled"
     return "requested"
+
+
+def _is_taken_in(conn: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    """Whether a turn that owns the transcript has it: its final line may name the input, and wins then."""
+    owner = "select 1 from transcripts where id=? and owner_turn=?"
+    return row["joined"] is not None and conn.execute(owner, (row["transcript"], row["joined"])).fetchone() is not None
 
 
 def note_that_they_may_have_run(conn: sqlite3.Connection) -> None:

@@ -40,7 +40,8 @@ def move(
     next_piece = event in ("confirm_piece", "found_piece")
     cursor = conn.execute(
         "update outbox set state=?, detail=?, not_before_ms=?, updated_at_ms=?, process=?, attempts=?, sent_chars=?,"
-        " piece_chars=?, label=? where id=? and state=? and attempts=? and process is ? and sent_chars=?",
+        " piece_chars=?, label=? where id=? and state=? and attempts=? and process is ? and sent_chars=?"
+        " and body=?",  # a notice may have been said anew since: its pieces are cut from what it says now
         (
             state,
             inbox.as_text(change.detail),
@@ -51,7 +52,7 @@ def move(
             seen.sent_chars + seen.piece_chars if next_piece else seen.sent_chars,
             0 if next_piece else seen.piece_chars if change.piece_chars is None else change.piece_chars,
             None if next_piece else change.label or seen.label,
-            seen.id, seen.state, seen.attempts, seen.process, seen.sent_chars,
+            seen.id, seen.state, seen.attempts, seen.process, seen.sent_chars, seen.body,
         ),
     )  # fmt: skip
     if cursor.rowcount == 0:

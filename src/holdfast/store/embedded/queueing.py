@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from holdfast import ids
+from holdfast.inbound.commands import read_command
 from holdfast.inbound.event import Accepted, Admission, InboundEvent, LaneFull
 from holdfast.lane import queue
 from holdfast.lane.policy import RANK, LaneLimits
@@ -140,7 +141,8 @@ def drop_for(
 
     Returns: the input that gave way, None if there is none that may.
     """
-    waiting = [place_of(row) for row in conn.execute(_QUEUED, (transcript,)) if _never_ran(row)]
+    rows = conn.execute(_QUEUED, (transcript,)).fetchall()
+    waiting = [place_of(row) for row in rows if _never_ran(row) and not _is_command(row)]
     dropped = queue.choose_dropped(arriving, waiting)
     if dropped is None:
         return None
@@ -157,6 +159,11 @@ def drop_for(
     conn.execute("update inputs set carries=1 where id=?", (carrier,))
     _tell_of_dropped(conn, row, carrier, now_ms)
     return dropped.id
+
+
+def _is_command(row: sqlite3.Row) -> bool:
+    """What is said to the runtime gives way to nothing, and tells the model of nothing that did."""
+    return read_command(row["lane"], json.loads(row["payload"])) is not None
 
 
 def _never_ran(row: sqlite3.Row) -> bool:
@@ -201,7 +208,7 @@ def join(
 
     Returns: the inputs' rows as they were, oldest first.
     """
-    rows = {row["id"]: row for row in conn.execute(_QUEUED, (transcript,))}
+    rows = {row["id"]: row for row in conn.execute(_QUEUED, (transcript,)) if row["cancel_by"] is None}
     joining = queue.choose_joining(place_of(own), [place_of(row) for row in rows.values()], how)
     for other in joining:
         conn.execute(

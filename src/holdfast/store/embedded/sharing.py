@@ -40,7 +40,7 @@ class Sharing(StoreCore):
 
         rows = await self.writer.submit(Job(run))
         for row in rows:
-            if row["joined"] is not None:  # an earlier turn had taken it in; its line may be there
+            if row["first_offset"] is not None:  # an earlier turn had it, or may have had it: its line may be there
                 found = await self.in_thread(find_lines_of, owned.file.fd, row["first_offset"] or 0, row["id"])
                 owned.claim.landed.update(found)
         return [view_of_input(row) for row in rows]

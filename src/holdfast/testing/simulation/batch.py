@@ -20,6 +20,13 @@ MUST_BE_MET = (
     "edit: adopted", "edit: foreign_turn", "edit: tampered", "clock set", "orderly restart", "turn taken over",
     "turn died", "answer kept", "labelled copy",
 )  # fmt: skip
+ENOUGH_FOR_WAYS = 500
+WAYS_TO_BE_MET = (
+    "input steered", "input merged", "interrupted", "dropped for another", "cut-off answer kept", "said again",
+    "began anew", "stopped by /stop", "turn gave way", "job run", "heartbeat run", "sub-agent announced",
+    "turn asked to end", "recovery judged", "compaction",
+)  # fmt: skip
+"""What has to have come of the ways into a conversation (`ways.py`), in a batch of at least so many."""
 
 
 @dataclass(slots=True)
@@ -49,7 +56,9 @@ class Batch:
 
     def never_met(self) -> list[str]:
         """Faults and effects that a batch of this size must have met and has not."""
-        return [what for what in MUST_BE_MET if not self.counts[what]] if self.seeds >= ENOUGH_SEEDS else []
+        wanted = MUST_BE_MET if self.seeds >= ENOUGH_SEEDS else ()
+        ways = WAYS_TO_BE_MET if self.seeds >= ENOUGH_FOR_WAYS else ()
+        return [what for what in (*wanted, *ways) if not self.counts[what]]
 
 
 def run_batch(seeds: range, *, workers: int, on_progress: Callable[[Batch], object] = lambda _: None) -> Batch:

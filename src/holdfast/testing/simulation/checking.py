@@ -17,10 +17,13 @@ from holdfast.inbound.child import END
 from holdfast.lane.states import TERMINAL
 from holdfast.session.entries import text_of
 from holdfast.session.fence import STRENGTH
+from holdfast.testing.simulation.checking_ways import find_broken_ways
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.outsider import Edit, Line, transcript_paths, what_lines_say
-from holdfast.testing.simulation.people import Seen
+from holdfast.testing.simulation.rest import ANSWERED, Rest, leaves_a_line
 
+ANSWERS_SEVERAL = "\n\n(This answers your last "
+"""How the note begins under an answer that was given to several messages (`turn/turn.py`)."""
 COUNTS_THAT_DISAGREE = """
 select transcript, lane, open, queued from depths where transcript<>'' except
  select transcript, lane, count(*), count(*) filter (where state='queued') from inputs
@@ -48,49 +51,28 @@ def ledger_of(root: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def find_broken(
-    connection: sqlite3.Connection, root: Path, seen: Seen, edits: list[Edit], *, fence_mode: str
-) -> list[str]:
+def find_broken(connection: sqlite3.Connection, root: Path, rest: Rest, *, fence_mode: str) -> list[str]:
     """Every promise that was broken, in words. Nothing may be running."""
-    try:
-        inputs = {row["id"]: row for row in connection.execute("select * from inputs")}
-        turns = list(connection.execute("select * from turns"))
-        outbox = list(connection.execute("select * from outbox"))
-        paths = {row["id"]: root / row["path"] for row in connection.execute("select id, path from transcripts")}
-        counts = list(connection.execute(COUNTS_THAT_DISAGREE))
-        children = list(connection.execute("select * from children"))
-    except sqlite3.DatabaseError as exc:
-        return [*seen.broken, f"P3: the ledger cannot be read: {exc}"]
-    broken = list(seen.broken)
-    broken += [f"P3: the ledger's counts of open inputs are wrong: {tuple(row)}" for row in counts]
-    harmed = {edit.path for edit in edits if edit.kind == "tampered"}
-    finals: dict[str, list[str]] = {}
+    seen, inputs = rest.seen, rest.inputs
+    broken = [*seen.broken, *map(_count_fault, connection.execute(COUNTS_THAT_DISAGREE))]
     for path, data in transcripts_in(root).items():
-        lines, faults = _lines(path, data, is_harmed=path in harmed)
-        broken += faults
-        broken += _line_faults(path, lines, is_harmed=path in harmed)
-        for line in lines:
-            origin = line.get("holdfast") or {}
-            if origin.get("final"):
-                for input_id in origin.get("inputs", ()):
-                    finals.setdefault(input_id, []).append(text_of(line["message"]))
+        broken += _unreadable(path, data) if path not in rest.harmed else ()
+        broken += _line_faults(path, rest.lines[path], is_harmed=path in rest.harmed)
     for input_id in seen.acknowledged.values():
-        row = inputs.get(input_id)
-        if row is None:
+        if input_id not in inputs:
             broken.append(f"P3: {input_id} was acknowledged and is not known any more")
-        else:
-            is_harmed = paths[row["transcript"]] in harmed
-            broken += _input_faults(row, finals.get(input_id, []), seen, is_harmed=is_harmed)
-    broken += _delivery_faults(
-        seen, inputs, finals, outbox, {i for i, r in inputs.items() if paths[r["transcript"]] in harmed}
-    )
+    for row in inputs.values():
+        broken += _input_faults(rest, row)
+    broken += _delivery_faults(rest)
     broken += [f"tool call {call} was run {times} times" for call, times in seen.tool_runs.items() if times > 1]
-    broken += _fence_faults(turns, edits, fence_mode)
-    for child in children:
+    broken += _fence_faults(rest.turns, rest.edits, fence_mode)
+    for child in rest.children:
         broken += _child_faults(child, inputs)
-        row = inputs[child["input"]]
-        broken += _input_faults(row, finals.get(row["id"], []), seen, is_harmed=paths[row["transcript"]] in harmed)
-    return broken
+    return [*broken, *find_broken_ways(rest)]
+
+
+def _count_fault(row: sqlite3.Row) -> str:
+    return f"P3: the ledger's counts of open inputs are wrong: {tuple(row)}"
 
 
 def _child_faults(child: sqlite3.Row, inputs: dict[str, sqlite3.Row]) -> Iterable[str]:
@@ -116,22 +98,17 @@ def effects_in(connection: sqlite3.Connection) -> dict[str, int]:
     return {what: number for what, number in found.items() if number}
 
 
-def _lines(path: Path, data: bytes, *, is_harmed: bool) -> tuple[list[Line], list[str]]:
+def _unreadable(path: Path, data: bytes) -> Iterable[str]:
     """I2: every line parses."""
-    lines: list[Line] = []
-    broken: list[str] = []
     for number, raw in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            value = json.loads(raw)
+            is_line = isinstance(json.loads(raw), dict)
         except ValueError:
-            value = None
-        if isinstance(value, dict):
-            lines.append(value)
-        elif not is_harmed:
-            broken.append(f"I2: {path.name}:{number} does not parse: {raw[:80]!r}")
-    if data and not data.endswith(b"\n") and not is_harmed:
-        broken.append(f"I2: {path.name} ends in the middle of a line")
-    return lines, broken
+            is_line = False
+        if not is_line:
+            yield f"I2: {path.name}:{number} does not parse: {raw[:80]!r}"
+    if data and not data.endswith(b"\n"):
+        yield f"I2: {path.name} ends in the middle of a line"
 
 
 def _line_faults(path: Path, lines: list[Line], *, is_harmed: bool) -> list[str]:
@@ -155,53 +132,52 @@ def _line_faults(path: Path, lines: list[Line], *, is_harmed: bool) -> list[str]
     return broken
 
 
-def _input_faults(row: sqlite3.Row, finals: list[str], seen: Seen, *, is_harmed: bool) -> Iterable[str]:
+def _input_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
     """P2, P3, I5: one terminal state, told once, with one final line that says the same."""
     input_id, state = row["id"], row["state"]
     result = json.loads(row["result"]) if row["result"] else None
     answer = text_of(result["message"]) if result and result.get("message") else None
+    finals = rest.answers.get(input_id, [])
     if state not in TERMINAL:
         yield f"P2: {input_id} is still {state}"
-    told = seen.told.get(input_id)
+    told = rest.seen.told.get(input_id)
     if told is not None and told != (state, answer):
         yield f"P2: {input_id} was told as {told}, the ledger has {(state, answer)}"
     if len(finals) > 1:
         yield f"I1: {input_id} has {len(finals)} final lines: {finals}"
-    if is_harmed:
+    if rest.file_of(row) in rest.harmed:
         return
-    if state == "answered" and finals != [answer]:
-        yield f"P3: {input_id} was answered {answer!r}, its final lines say {finals}"
-    if state != "answered" and finals:
+    if state in ANSWERED and finals != ([answer] if leaves_a_line(row) else []):
+        yield f"P3: {input_id} was {state} with {answer!r}, its final lines say {finals}"
+    if state not in ANSWERED and finals:
         yield f"P2: {input_id} is {state} although its final line stands: {finals}"
 
 
-def _delivery_faults(
-    seen: Seen,
-    inputs: dict[str, sqlite3.Row],
-    finals: dict[str, list[str]],
-    outbox: list[sqlite3.Row],
-    harmed: set[str],
-) -> Iterable[str]:
+def _delivery_faults(rest: Rest) -> Iterable[str]:
     """P4, I6, I7: one unlabelled copy, one content, which is the transcript's; everything has come to an end."""
-    unlabelled = Counter(one.key for one in seen.arrived if one.label is None)
+    unlabelled = Counter(one.key for one in rest.seen.arrived if one.label is None)
     yield from (f"P4: {key} arrived {count} times without a label" for key, count in unlabelled.items() if count > 1)
-    rows = {row["id"]: row for row in outbox}
-    for one in seen.arrived:
+    rows = {row["id"]: row for row in rest.outbox}
+    for one in rest.seen.arrived:
         row = rows.get(one.key)
         if row is None:
             yield f"I7: {one.text!r} arrived, and the outbox does not know it"
         elif row["body"] != one.text:
             yield f"I6: {one.text!r} arrived, the outbox has {row['body']!r}"
-        elif one.key.startswith("d_") and _is_wrong(inputs[row["input"]], harmed, finals, one.text):
-            yield f"I7: {one.text!r} arrived, the transcript has {finals.get(row['input'])}"
+        elif row["part"] == 0 and one.key.startswith("d_") and _is_wrong(rest, rest.inputs[row["input"]], one.text):
+            yield f"I7: {one.text!r} arrived, the transcript has {rest.answers.get(row['input'])}"
     yield from (
-        f"I9: delivery {row['id']} is still {row['state']}" for row in outbox if row["state"] not in ("sent", "failed")
+        f"I9: delivery {row['id']} is still {row['state']}"
+        for row in rest.outbox
+        if row["state"] not in ("sent", "failed")
     )
 
 
-def _is_wrong(row: sqlite3.Row, harmed: set[str], finals: dict[str, list[str]], text: str) -> bool:
+def _is_wrong(rest: Rest, row: sqlite3.Row, text: str) -> bool:
     """Whether an answer was delivered that the transcript does not hold."""
-    return row["state"] == "answered" and row["id"] not in harmed and finals.get(row["id"]) != [text]
+    if row["state"] not in ANSWERED or not leaves_a_line(row) or rest.file_of(row) in rest.harmed:
+        return False
+    return rest.answers.get(row["id"]) != [text.split(ANSWERS_SEVERAL)[0]]
 
 
 def _fence_faults(turns: list[sqlite3.Row], edits: list[Edit], fence_mode: str) -> Iterable[str]:

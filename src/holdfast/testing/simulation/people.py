@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
+from holdfast.context import summary
 from holdfast.errors import ChannelRefusedError, InputError, ProviderError, SendUnknownError
-from holdfast.inbound.event import Accepted, Duplicate, InboundEvent, LaneFull, Route
+from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ToolSpec, zero_usage
 from holdfast.session.entries import custom, text_of
 from holdfast.testing.simulation.process import SimProcess
 from holdfast.testing.simulation.scheduler import Scheduler
+from holdfast.testing.simulation.ways import SILENCE_S, Ways
 from holdfast.turn.tools import Tool, ToolCall
+from holdfast.turn.turn import current_turn
 
 LONGEST_REQUEST_S = 1.0
 CHANNEL = "chat"
@@ -44,7 +47,11 @@ class Seen:
     told: dict[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
     arrived: list[Arrived] = field(default_factory=list[Arrived])
     tool_runs: dict[str, int] = field(default_factory=dict[str, int])  # of the tool that is not to be repeated
+    cancelled: set[str] = field(default_factory=set[str])  # inputs that their senders have asked to be taken back
+    silent: set[str] = field(default_factory=set[str])  # turns whose models have fallen silent
+    cut_off: dict[str, str] = field(default_factory=dict[str, str])  # by turn: what its model had said until then
     answers: int = 0
+    on_duplicate: Callable[[], object] = lambda: None  # somebody was told that he has said it before
     is_durable: Callable[[str], bool] = lambda _: True  # whether a power loss now would leave this text in a transcript
     broken: list[str] = field(default_factory=list[str])  # promises, in the order in which it was noticed
 
@@ -58,7 +65,7 @@ class Seen:
         self._must_last(message.text, "arrived")
 
     def tell(self, input_id: str, state: str, answer: str | None) -> None:
-        if state == "answered" and answer is not None:
+        if state in ("answered", "steered", "merged") and answer is not None:
             self._must_last(answer, "was told")
         known = self.told.setdefault(input_id, (state, answer))
         if known != (state, answer):
@@ -73,38 +80,54 @@ class Seen:
 class SimModel:
     """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first.
 
-    spawns: also gives tasks to sub-agents, where it is offered to.
+    ways: where there are sub-agents it also gives them tasks, where there are machines it calls more tools, where there
+        is a watchdog it falls silent.
     """
 
-    def __init__(self, scheduler: Scheduler, seen: Seen, *, is_tame: bool) -> None:
+    def __init__(self, scheduler: Scheduler, seen: Seen, ways: Ways, *, is_tame: bool) -> None:
         self._scheduler = scheduler
         self._seen = seen
         self._is_tame = is_tame
-        self.spawns = False
+        self._ways = ways
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
         random = self._scheduler.random
         fate, pause_s = random.random(), random.choice((0.0, 0.01, 0.2, 0.5, 1.5))
+        turn = current_turn.get() or ""
+        if "watchdog" in self._ways and random.random() < 0.2:
+            self._seen.silent.add(turn)
+            pause_s = SILENCE_S
         await asyncio.sleep(pause_s)
         self._seen.answers += 1
         number = self._seen.answers
-        last = request.messages[-1]
-        asked = next((text_of(one) for one in reversed(request.messages) if one["role"] == "user"), "nothing")
-        if fate < 0.2 and last["role"] == "user" and not self._is_tame:
-            tool = "look" if fate < 0.1 else "act"
-            arguments: dict[str, Any] = {}
-            if self.spawns and fate > 0.05 and any(one.name == "spawn" for one in request.tools):
-                tool, arguments = "spawn", {"task": f"task {number}"}
-            call = {"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": arguments}
-            yield ModelAnswer([call], "toolUse", "simulated", "model", "simulated", zero_usage())
+        calls = self._calls(request, fate, number)
+        if calls:
+            yield ModelAnswer(calls, "toolUse", "simulated", "model", "simulated", zero_usage())
             return
-        text = f"answer {number} to {asked}"
-        yield TextDelta(text[:4])
-        await asyncio.sleep(pause_s / 2)
+        asked = next((text_of(one) for one in reversed(request.messages) if one["role"] == "user"), "nothing")
+        text = f"answer {number} to {asked}" if request.system != summary.SYSTEM else f"summary {number}"
+        begun = text.split(" to ")[0]
+        yield TextDelta(begun)
+        try:
+            await asyncio.sleep(min(pause_s, 1.5) / 2)
+        except asyncio.CancelledError:
+            self._seen.cut_off[turn] = begun
+            raise
         if fate > 0.93 and not self._is_tame:
             raise ProviderError("the provider is down", status=500, provider="simulated", model="model")
-        yield TextDelta(text[4:])
+        yield TextDelta(text[len(begun) :])
         yield ModelAnswer([{"type": "text", "text": text}], "stop", "simulated", "model", "simulated", zero_usage())
+
+    def _calls(self, request: ModelRequest, fate: float, number: int) -> list[dict[str, Any]]:
+        """Tools that it wants to have called before it answers."""
+        share = 0.5 if "machines" in self._ways else 0.2
+        if fate >= share or request.messages[-1]["role"] != "user" or self._is_tame or not request.tools:
+            return []
+        tool = "look" if fate < share / 2 else "act"
+        arguments: dict[str, Any] = {}
+        if fate > share / 4 and any(one.name == "spawn" for one in request.tools):
+            tool, arguments = "spawn", {"task": f"task {number}"}
+        return [{"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": arguments}]
 
 
 def tools(scheduler: Scheduler, seen: Seen) -> tuple[Tool, ...]:
@@ -186,14 +209,30 @@ class SimChannel:
         return Sent("#") if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a sender says, where, and what he wants done with the answer.
+
+    Args:
+        target: where the answer goes; None: nowhere.
+        redeliveries: how often he says it once more, whatever he was told.
+    """
+
+    session: str
+    content: str
+    target: str | None = None
+    lane: str = "main"
+    redeliveries: int = 0
+
+
 class Sender:
     """Somebody who sends one message until it is acknowledged, then waits for what becomes of it."""
 
-    def __init__(self, scheduler: Scheduler, seen: Seen, number: int, session: str) -> None:
+    def __init__(self, scheduler: Scheduler, seen: Seen, number: int, says: Said) -> None:
         self._scheduler = scheduler
         self._seen = seen
         self._number = number
-        self._session = session
+        self._says = says
         self._key = f"key{number}"
         self.is_done = False
         self.living: list[SimProcess] = []  # the run keeps it up to date
@@ -205,7 +244,9 @@ class Sender:
             self._send()
         self.is_done = True
         habit = random.random()
-        if habit < 0.12:
+        if self._says.redeliveries:
+            self._deliver_again()
+        elif habit < 0.12:
             self._scheduler.sleep(random.random() * 0.5)
             self._cancel()
         elif habit < 0.3:
@@ -215,6 +256,16 @@ class Sender:
         if random.random() < 0.4:
             self._wait_for_answer()
 
+    def _deliver_again(self) -> None:
+        """As whoever delivers webhooks does: the same once more, to whichever process is there by then; each time it is
+        the input that it was, with the end that it had.
+        """
+        for _ in range(self._says.redeliveries):
+            self._scheduler.sleep(self._scheduler.random.random() * self._scheduler.random.choice((0.02, 0.5, 3.0)))
+            self._send()
+            if self._scheduler.random.random() < 0.5:
+                self._wait_for_answer()
+
     def _process(self) -> SimProcess | None:
         ready = [one for one in self.living if one.hf is not None]
         if not ready:
@@ -223,36 +274,42 @@ class Sender:
         return ready[int(self._scheduler.random.random() * len(ready))]
 
     def _send(self) -> None:
+        says = self._says
         event = InboundEvent(
-            self._session, {"content": f"message {self._number}"}, source="simulation", key=self._key,
-            route=Route(CHANNEL, f"user{self._number}"),
+            says.session, {"content": says.content}, source="simulation", key=self._key, lane=says.lane,
+            route=None if says.target is None else Route(CHANNEL, says.target),
         )  # fmt: skip
 
-        async def accept(hf: Holdfast) -> None:
+        async def accept(hf: Holdfast) -> bool:
             admission = await hf.accept(event)
-            assert not isinstance(admission, LaneFull)
-            assert isinstance(admission, Accepted | Duplicate)
+            if isinstance(admission, LaneFull):
+                self._scheduler.note(f"no room for {self._key}")
+                return False
             self._seen.acknowledge(self._key, admission.input_id)
             self._scheduler.note(f"acknowledged {self._key}: {type(admission).__name__}")
+            if isinstance(admission, Duplicate):
+                self._seen.on_duplicate()
+            return True
 
         process = self._process()
         if process is not None:
             reply = process.ask(accept, 5.0)
             if reply.error is not None:
                 self._scheduler.note(f"refused: {type(reply.error).__name__}")
-            if reply.error is not None or reply.lost:
+            if not reply.value:
                 self._scheduler.sleep(0.05 + self._scheduler.random.random() * 0.3)
 
     def _cancel(self) -> None:
         process = self._process()
         if process is not None:
             input_id = self._seen.acknowledged[self._key]
+            self._seen.cancelled.add(input_id)
             reply = process.ask(lambda hf: hf.cancel(input_id, by="sender"), 5.0)
             self._scheduler.note(f"cancel {self._key}: {reply.value or reply.error or 'lost'}")
 
     def _write_metadata(self) -> None:
         async def write(hf: Holdfast) -> str:
-            return await hf.session(self._session).append_metadata(custom("note", {"of": self._number}))
+            return await hf.session(self._says.session).append_metadata(custom("note", {"of": self._number}))
 
         process = self._process()
         if process is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,23 +13,34 @@ from typing import Any
 
 from holdfast import ids
 from holdfast.channel.channel import Channel
-from holdfast.errors import HoldfastError
+from holdfast.context.settings import CompactionSettings
+from holdfast.errors import CoordinationError, HoldfastError, ResourceError
+from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.children import Children, with_child_ends
+from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelClient
 from holdfast.outbox.delivery import Courier
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.recovery.watching import WatchSettings
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.store import EmbeddedStore
+from holdfast.store.views import InputView
+from holdfast.testing.simulation import ways
 from holdfast.testing.simulation.loop import SimLoop
 from holdfast.testing.simulation.machine import SeededChance, SharedHardware, SimMachine
 from holdfast.testing.simulation.scheduler import Host, Scheduler
 from holdfast.testing.simulation.threads import SimEvent
+from holdfast.testing.simulation.ways import Ways
+from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.spawning import spawn_tool
 from holdfast.turn.tools import Tool, Toolbox
+from holdfast.turn.turn import Turn
 
+MODEL = "simulated/model"
 LIMITS = LaneLimits(widths={"main": 2})
 BEAT_S, BEAT_TERM_S = 0.5, 3.0
 """Short, so that a run takes little virtual time: every second costs each process some looks at the ledger."""
@@ -65,15 +77,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a process is made with, besides the store. `spawns`: models may give tasks to sub-agents."""
+    """What a process is made with. `ways`: what it is used for. The rest: where a bug may be planted."""
 
     model: ModelClient
     channel: Channel
     tools: tuple[Tool, ...]
     fence_mode: str
-    spawns: bool = False
+    ways: Ways
     make_store: Callable[[Path, SimClock, StoreOptions], EmbeddedStore] = EmbeddedStore.open
     make_machine: Callable[[SharedHardware, Host], SimMachine] = SimMachine
+    make_runner: Callable[..., Runner] = Runner
+    make_commands: Callable[..., Commands] = Commands
+    make_timers: Callable[..., Timers] = Timers
+    make_watchdog: Callable[[Holdfast], Watchdog] = Watchdog
 
 
 @dataclass(slots=True, eq=False)
@@ -122,25 +138,19 @@ class SimProcess:
             limits=LIMITS, acquire_timeout_ms=LOCK_WAIT_MS, beat_s=BEAT_S, beat_term_s=BEAT_TERM_S, kind="simulated",
             faults=self.machine.at_point,
         )  # fmt: skip
+        has = self.parts.ways
         hf = Holdfast(
-            self.parts.make_store(self.state, self.clock, options), clock=self.clock, fence_mode=self.parts.fence_mode
-        )
+            self.parts.make_store(self.state, self.clock, options), clock=self.clock, fence_mode=self.parts.fence_mode,
+            watch=ways.WATCH if "watchdog" in has else WatchSettings(), beat_term_s=BEAT_TERM_S,
+        )  # fmt: skip
+        hf.queue_for = lambda _: has.queue
         await hf.start()
-        runner = Runner(
-            hf,
-            client_for=lambda _: self.parts.model,
-            agent_for=lambda _: AgentSettings(model="simulated/model"),
-            toolbox=Toolbox([*self.parts.tools, *([spawn_tool(hf)] if self.parts.spawns else [])]),
-        )
-        run_input = with_child_ends(runner.run) if self.parts.spawns else runner.run
-        worker, courier = Worker(hf, run_input, limits=LIMITS), Courier(hf, [self.parts.channel])
+        if "commands" in has:
+            hf.commands = self.parts.make_commands(hf, model_of=lambda _: MODEL)
+        worker, courier = Worker(hf, self._run_input(hf), limits=LIMITS), Courier(hf, [self.parts.channel])
         self._stop = asyncio.Event()
-        waits: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(self._stop.wait()),
-            asyncio.ensure_future(worker.run()),
-            asyncio.ensure_future(courier.run()),
-            *([asyncio.ensure_future(Children(hf).run())] if self.parts.spawns else []),
-        ]
+        loops = [self._stop.wait(), worker.run(), courier.run(), *self._loops(hf)]
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in loops]
         self.hf = hf
         self.hardware.scheduler.note("is ready")
         try:
@@ -154,6 +164,42 @@ class SimProcess:
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
             await hf.close()
+
+    def _run_input(self, hf: Holdfast) -> Callable[[Turn, InputView], Awaitable[None]]:
+        """What a gateway's worker does with an input, as `gateway/app.py` puts it together."""
+        parts, has = self.parts, self.parts.ways
+        runner = parts.make_runner(
+            hf,
+            client_for=lambda _: parts.model,
+            agent_for=lambda _: AgentSettings(model=MODEL),
+            toolbox=Toolbox([*parts.tools, *([spawn_tool(hf)] if "sub-agents" in has else [])]),
+            commands=hf.commands,
+            context_window=lambda _: ways.WINDOW_TOKENS if "compaction" in has else 128_000,
+            compaction=CompactionSettings(enabled="compaction" in has),
+        )
+        return with_announcements(with_child_ends(runner.run))
+
+    def _loops(self, hf: Holdfast) -> list[Coroutine[Any, Any, None]]:
+        """What a gateway does besides answering and delivering, as far as this run has it."""
+        has, loops = self.parts.ways, list[Coroutine[Any, Any, None]]()
+        if "sub-agents" in has:
+            loops.append(Children(hf).run())
+        if "timers" in has:
+            timers = self.parts.make_timers(
+                hf, jobs=[ways.JOB], heartbeats=[ways.HEARTBEAT], read_file=lambda _: ways.HEARTBEAT_FILE
+            )
+            loops.append(timers.run())
+        if "watchdog" in has:
+            loops.append(self._watch(hf))
+        return loops
+
+    async def _watch(self, hf: Holdfast) -> None:
+        """As `Watchdog.run`, more often: a simulated turn takes a second."""
+        watchdog = self.parts.make_watchdog(hf)
+        while not hf.store.stopped:
+            with contextlib.suppress(ResourceError, CoordinationError):
+                await watchdog.look()
+            await self.clock.sleep(ways.WATCH_EVERY_S)
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────
 

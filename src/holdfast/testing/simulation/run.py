@@ -8,20 +8,27 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
+from holdfast import ids
 from holdfast.channel.channel import ChannelTraits
+from holdfast.inbound import orders
 from holdfast.testing.simulation.checking import effects_in, find_broken, ledger_of, transcripts_in
+from holdfast.testing.simulation.checking_ways import effects_of
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.machine import SharedHardware, Trouble
 from holdfast.testing.simulation.outsider import Outsider
-from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Seen, Sender, SimChannel, SimModel, tools
+from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Said, Seen, Sender, SimChannel, SimModel, tools
 from holdfast.testing.simulation.process import Parts, SimProcess
+from holdfast.testing.simulation.rest import load_rest
 from holdfast.testing.simulation.scheduler import DeadError, Scheduler, StuckError
+from holdfast.testing.simulation.ways import PADDING, Ways, draw
 
+MAIN = "agent:main:main"
 REST_S = 200.0
 """Virtual seconds after the last fault within which everything must have come to rest: a delivery that was refused
 three times waits for 120 s, a beat lapses after 3."""
@@ -54,6 +61,7 @@ def run_seed(
     folder: Path | None = None,
     alter: Callable[[Parts], Parts] = lambda parts: parts,
     harm: Sequence[str] = HARM,
+    only: Collection[str] | None = None,
     keep_trace: bool = False,
 ) -> Outcome:
     """Run one seed, in a folder that is removed again.
@@ -62,10 +70,11 @@ def run_seed(
         folder: where that folder is made; None: in memory (/dev/shm) where there is such a thing.
         alter: changes what processes are made with; the suite's own test plants bugs with it.
         harm: kinds of faults to draw from.
+        only: ways into a conversation that there are besides messages (`ways.py`); None: as the seed says.
     """
     trace: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place, _without_collector():
-        run = _Run(seed, Path(place), alter, harm, trace.append if keep_trace else None)
+        run = _Run(seed, Path(place), alter, harm, only, trace.append if keep_trace else None)
         try:
             with _quiet(trace if keep_trace else None, run.scheduler.alike):
                 run.go()
@@ -76,13 +85,6 @@ def run_seed(
             seed, tuple(run.broken), run.scheduler.digest, run.scheduler.steps, run.scheduler.now,
             run.hardware.counts, tuple(trace),
         )  # fmt: skip
-
-
-def with_spawns(parts: Parts) -> Parts:
-    """For `alter`: models give tasks to sub-agents. The same seed is another story then."""
-    assert isinstance(parts.model, SimModel)
-    parts.model.spawns = True
-    return replace(parts, spawns=True)
 
 
 def fast_folder() -> Path | None:
@@ -137,6 +139,7 @@ class _Run:
         place: Path,
         alter: Callable[[Parts], Parts],
         harm: Sequence[str],
+        only: Collection[str] | None,
         trace: Callable[[str], None] | None,
     ) -> None:
         self.harm = harm
@@ -155,6 +158,7 @@ class _Run:
         self.broken: list[str] = []
         self.fence_mode = "warn" if random.random() < 0.15 else "strict"
         is_tame = random.random() < 0.3
+        self.ways = draw(random, only)
         traits = ChannelTraits(
             reconciles=random.random() < 0.5, longest_request_s=LONGEST_REQUEST_S,
             on_unknown="resend_labelled" if random.random() < 0.7 else "report",
@@ -163,15 +167,13 @@ class _Run:
         self.channel.is_calm = is_tame
         self.parts = alter(
             Parts(
-                SimModel(self.scheduler, self.seen, is_tame=is_tame), self.channel, tools(self.scheduler, self.seen),
-                self.fence_mode,
+                SimModel(self.scheduler, self.seen, self.ways, is_tame=is_tame), self.channel,
+                tools(self.scheduler, self.seen), self.fence_mode, self.ways,
             )
         )  # fmt: skip
-        sessions = ["agent:main:main", "agent:main:other"][: 1 if random.random() < 0.7 else 2]
-        count = 1 + int(random.random() * 4)
         self.senders = [
-            Sender(self.scheduler, self.seen, number, sessions[int(random.random() * len(sessions))])
-            for number in range(count)
+            Sender(self.scheduler, self.seen, number, says)
+            for number, says in enumerate(_what_is_said(random, self.ways))
         ]
         self.names = [f"p{number}" for number in range(1, 3 if random.random() < 0.7 else 4)]
         self.processes: dict[str, SimProcess] = {}
@@ -219,6 +221,7 @@ class _Run:
         if self.scheduler.now < self._stops_end_at:
             self.scheduler.sleep(self._stops_end_at - self.scheduler.now)
         self._calm_down()
+        self._let_timers_rest()
         if self._come_to_rest():
             self._check()
         self.is_over = True
@@ -375,6 +378,18 @@ class _Run:
             if one.machine.has_failed and not one.host.dead:
                 self._kill(one)
 
+    def _let_timers_rest(self) -> None:
+        """Somebody pauses them; what has been fired goes on."""
+        waiting = {"cron:look", "heartbeat:main"} if "timers" in self.ways else set[str]()
+        until = self.scheduler.now + REST_S
+        while waiting and self.scheduler.now < until:
+            self.scheduler.sleep(0.1)
+            ready = [one for one in self.processes.values() if one.hf is not None]
+            for timer in sorted(waiting) if ready else ():
+                reply = ready[0].ask(lambda hf, timer=timer: orders.pause(hf, timer), 5.0)
+                if reply.value is not None:
+                    waiting.discard(timer)
+
     def _come_to_rest(self) -> bool:
         until = self.scheduler.now + REST_S
         connection: sqlite3.Connection | None = None
@@ -432,7 +447,13 @@ class _Run:
                 return
 
     def _find_broken(self, ledger: sqlite3.Connection) -> list[str]:
-        return find_broken(ledger, self.state, self.seen, self.outsider.edits, fence_mode=self.fence_mode)
+        try:
+            rest = load_rest(ledger, self.state, self.seen, self.outsider.edits, self.ways, self.hardware.counts)
+        except sqlite3.DatabaseError as exc:
+            return [*self.seen.broken, f"P3: the ledger cannot be read: {exc}"]
+        for what, number in effects_of(rest).items():
+            self.hardware.counts[what] = number
+        return find_broken(ledger, self.state, rest, fence_mode=self.fence_mode)
 
     def bury(self) -> None:
         """Let go of everything, so that nothing of this run outlives it."""
@@ -447,12 +468,33 @@ class _Run:
             raise self._error
 
 
+def _what_is_said(random: Random, ways: Ways) -> list[Said]:
+    """One message of each sender."""
+    sessions = [MAIN, "agent:main:other"][: 1 if random.random() < 0.7 else 2]
+    count = 1 + int(random.random() * 4) + 2 * ("queue" in ways) + ("commands" in ways) + ("compaction" in ways)
+    found: list[Said] = []
+    for number in range(count):
+        session = sessions[int(random.random() * len(sessions))]
+        content = f"message {number}" + PADDING * ("compaction" in ways)
+        target = "user" if "queue" in ways else f"user{number}"  # messages share a turn only if one answer is for both
+        if "commands" in ways and random.random() < 0.35:
+            content = random.choice(("/new", "/new", "/stop", "/reset"))
+        found.append(Said(session, content, target))
+    if "machines" in ways:
+        found += [Said(sessions[0], f"event {number}", None, lane="hook") for number in range(2)]
+    if "webhooks" in ways:
+        found.append(Said("hook:deploy", "deployed", "deploys", lane="hook", redeliveries=2 + int(random.random() * 2)))
+    return found
+
+
 def _is_idle(connection: sqlite3.Connection) -> bool:
     busy = connection.execute(
         "select (select count(*) from inputs where state in ('queued', 'running'))"
         " + (select count(*) from outbox where state in ('pending', 'started', 'unknown'))"
         " + (select count(*) from transcripts where owner_turn is not null)"
         " + (select count(*) from children where state='open')"
+        " + (select count(*) from timer_runs where state='running')"
+        " + (select count(*) from marks where asked is not null and outcome is null)"
     ).fetchone()[0]
     return busy == 0
 
@@ -460,6 +502,19 @@ def _is_idle(connection: sqlite3.Connection) -> bool:
 Layout = list[tuple[str, int, bytes | None]]
 """Of a folder: every path below it, its mode, its content (None: a folder)."""
 _templates: list[Layout] = []
+
+
+class _FixedChance(ids.Chance):
+    """The same in every process, so that a seed means the same there."""
+
+    def __init__(self) -> None:
+        self._random = Random(0)
+
+    def bytes(self, count: int) -> bytes:
+        return self._random.randbytes(count)
+
+    def now_ms(self) -> int:
+        return 1_767_225_600_000
 
 
 def _template(where: Path) -> Layout:
@@ -477,7 +532,8 @@ def _template(where: Path) -> Layout:
             pass
 
     try:
-        asyncio.run(make())
+        with ids.drawn_from(_FixedChance()):  # timers are spread by the store's id
+            asyncio.run(make())
         found = [Path(folder, name) for folder, inner, names in os.walk(place / "state") for name in (*inner, *names)]
         _templates.append(
             [
