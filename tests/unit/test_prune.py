@@ -59,3 +59,8 @@ def test_nothing_but_long_results_is_touched(messages: list[Message], own: int) 
         short = len(before["content"][0]["text"]) <= RESULT_CHARS_MAX
         assert after == before if short else len(after["content"][0]["text"]) <= len(before["content"][0]["text"])
         assert {**after, "content": 0} == {**before, "content": 0}
+
+
+def test_a_tool_that_takes_long_is_no_pause() -> None:
+    slow = [user(0), result(LONG, 1), result(LONG, 10 * MINUTE), user(11 * MINUTE)]
+    assert prune(slow, own=1) == slow

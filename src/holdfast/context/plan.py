@@ -29,6 +29,8 @@ from holdfast.ids import input_line_id
 from holdfast.session.lines import Line
 from holdfast.session.visibility import is_for_model
 
+DROP_STEPS = 4
+"""What has to be left out is left out in so many steps of a window (`fit`)."""
 SUMMARY_HEAD = "Summary of the conversation before this point:\n\n"
 BRANCH_HEAD = "Summary of another branch of this conversation, left before this point:\n\n"
 
@@ -239,16 +241,23 @@ def fit(planned: Plan, window_tokens_max: int) -> Fit:
 
     An exchange begins where the user speaks after somebody else did, so a call is never parted from its result. The
     last exchange, the turn's own messages and the pinned ones always stay.
+
+    What is left out comes in steps of a quarter of the window, counted from the oldest message, so that the next
+    requests begin with the same words until a step is full again: a beginning that moved each time would be in no
+    provider's cache.
     """
     pinned, rest = (planned.messages[: planned.pinned], planned.messages[planned.pinned :])
     costs = [estimate_tokens(message) for message in rest]
     total = sum(map(estimate_tokens, pinned)) + sum(costs)
-    start = 0
+    start, dropped = 0, 0
+    step = max(1, window_tokens_max // DROP_STEPS)
+    enough = -(-max(0, total - window_tokens_max) // step) * step
     for begin in _exchange_starts(rest):
-        if total <= window_tokens_max or begin > len(rest) - planned.own:
+        if dropped >= enough or begin > len(rest) - planned.own:
             break
-        total -= sum(costs[start:begin])
+        dropped += sum(costs[start:begin])
         start = begin
+    total -= dropped
     outcome = "overflow" if total > window_tokens_max else "trimmed" if start else "whole"
     return Fit(pinned + rest[start:], outcome, total, dropped=start)
 

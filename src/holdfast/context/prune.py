@@ -2,7 +2,8 @@
 
 Only what stands before a pause is shortened, one so long that no provider still has the beginning of the conversation
 in its cache: nobody pays for what was cached. Where that is follows from the messages' own times, so that later
-requests begin with the same words until the next pause.
+requests begin with the same words until the next pause. A pause is one before somebody speaks: a tool that takes long
+is none, for its turn goes on with what it was shown before.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ def prune(messages: Sequence[Message], *, own: int, ttl_s: float = CACHE_TTL_S) 
 def _newest_pause(messages: Sequence[Message], ttl_s: float) -> int:
     """Where the first message after the newest pause stands; 0: there is none. Clocks that were set back make none."""
     times = [(at, one["timestamp"]) for at, one in enumerate(messages) if isinstance(one.get("timestamp"), int | float)]
-    pauses = (at for (_, before), (at, after) in pairwise(times) if after - before >= ttl_s * 1000)
+    pauses = (
+        at
+        for (_, before), (at, after) in pairwise(times)
+        if after - before >= ttl_s * 1000 and messages[at]["role"] == "user"
+    )
     return max(pauses, default=0)
 
 
