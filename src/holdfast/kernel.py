@@ -319,6 +319,7 @@ class Holdfast:
         wait_s: float = 30.0,
         input_id: str | None = None,
         fence_mode: str | None = None,
+        thorough: bool = False,
     ) -> AsyncIterator[Turn]:
         """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class.
 
@@ -326,12 +327,15 @@ class Holdfast:
             wait_s: how long to wait for somebody else's turn.
             input_id: an accepted input that this turn answers.
             fence_mode: "strict" or "warn"; None: the handle's own.
+            thorough: read the transcript through, and write it anew where other readers would stumble.
 
         Raises:
             SessionBusyError: not ours within `wait_s`; nothing was written.
             SessionTakeoverError, OwnershipLostError: out of the body, when the session was lost. See `Turn.append`.
         """
-        turn = await self.claim(session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode)
+        turn = await self.claim(
+            session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode, thorough=thorough
+        )
         if isinstance(turn, Busy):
             raise SessionBusyError(session, 0.0, f"{turn.holder} ({turn.why})")
         token = current_turn.set(turn.id)
@@ -353,6 +357,7 @@ class Holdfast:
         wait_s: float = 30.0,
         input_id: str | None = None,
         fence_mode: str | None = None,
+        thorough: bool = False,
     ) -> Turn | Busy:
         """The claim alone; whoever gets a turn must pass it to `close_turn`. `turn` does both.
 
@@ -362,8 +367,9 @@ class Holdfast:
         transcript = await self.store.transcript_of(session)
         turn_id = ids.new_id("turn")
         request = ClaimRequest(
-            turn_id, session, transcript, self.store.process, lane, ids.nonce(), input_id, parent=current_turn.get()
-        )
+            turn_id, session, transcript, self.store.process, lane, ids.nonce(), input_id, parent=current_turn.get(),
+            thorough=thorough,
+        )  # fmt: skip
         owned = await self.store.claim(request, wait_s=wait_s, fence_mode=fence_mode or self.fence_mode)
         if isinstance(owned, Busy):
             self.answers_arrived.set()  # a dead predecessor may have been settled on the way

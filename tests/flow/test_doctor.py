@@ -262,6 +262,29 @@ def test_what_cannot_be_mended_safely_is_told_with_the_way_out(patient: Patient,
         assert patient.doctor("--fix") == (code, found)
 
 
+def test_bad_lines_are_mended_that_a_turn_has_let_pass_or_that_stand_far_from_the_end(patient: Patient) -> None:
+    """Neither would be looked at by the next turn: nobody has written since, or the file is large."""
+
+    async def let_pass() -> None:
+        async with holdfast.open(patient.state, fence_mode="warn") as hf, hf.turn(KEY) as turn:
+            await turn.append(holdfast.user("and now?"))
+            async with turn.prompt_window() as window:
+                lose_a_parent(patient)
+                window.finished("this")
+            await turn.append(holdfast.assistant("x" * 1_200_000, model="demo/demo"))
+
+    asyncio.run(let_pass())
+    original = patient.transcript.read_bytes()
+    unlist(patient)
+    code, found = patient.doctor()
+    assert (code, [one["check"] for one in found]) == (1, ["index", "transcripts"])
+    assert patient.doctor("--fix") == (0, [])
+    checks.check_transcript(checks.entries(patient.transcript))
+    (kept,) = patient.transcript.parent.glob("*.original-*")
+    assert kept.read_bytes() == original
+    assert patient.doctor() == (0, [])
+
+
 def test_a_damaged_ledger_is_told_and_nothing_is_opened_to_mend_anything(patient: Patient) -> None:
     open_a_file(patient)
     lose_the_ledger(patient)

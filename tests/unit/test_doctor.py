@@ -106,10 +106,14 @@ def test_a_process_whose_life_cannot_be_told_is_never_closed() -> None:
     assert "recover --wait" in one.way_out
 
 
-def test_a_large_file_with_bad_lines_is_a_remark_since_no_turn_writes_it_anew() -> None:
-    bad = replace(WELL.transcripts[0], bytes=MIB + 1, faults=("blank lines",))
-    assert found(replace(WELL, transcripts=(bad,))) == [("transcripts", "remark")]
-    assert found(replace(WELL, transcripts=(replace(bad, bytes=MIB),))) == [("transcripts", "fault")]
+def test_bad_lines_of_a_file_without_a_known_session_are_a_remark_since_no_turn_can_write_it_anew() -> None:
+    bad = replace(WELL.transcripts[0], faults=("blank lines",))
+    assert found(replace(WELL, transcripts=(bad,))) == [("transcripts", "fault")]
+    unlisted = replace(bad, listed=())
+    assert found(replace(WELL, transcripts=(unlisted,))) == [("index", "fault"), ("transcripts", "fault")]
+    assert found(replace(WELL, transcripts=(replace(unlisted, key=None),))) == [
+        ("index", "remark"), ("transcripts", "remark"),
+    ]  # fmt: skip
 
 
 def test_files_of_others_and_links_that_lead_out() -> None:

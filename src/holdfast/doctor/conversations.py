@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from holdfast.doctor.facts import StateFacts
 from holdfast.doctor.finding import Finding
 
-MENDED_BYTES_MAX = 1024 * 1024
-"""Up to this size the next owner of a transcript looks through all of it (`store/embedded/baseline.py`)."""
-
 
 def find_unlisted(facts: StateFacts) -> Iterator[Finding]:
     """A transcript that no session leads to is somebody's conversation all the same: it is never moved or removed."""
@@ -56,17 +53,12 @@ def find_bad_lines(facts: StateFacts) -> Iterator[Finding]:
             yield Finding("transcripts", one.path, f"{one.path} cannot be read: {one.unread}", "see to its file")
         if not one.faults:
             continue
-        told = ", ".join(one.faults)
-        if not one.listed:
-            way_out, mendable = "it is mended once it is listed and somebody speaks in it", False
-        elif one.bytes > MENDED_BYTES_MAX:
-            way_out = "it is over 1 MiB: these lines are left out of the context, and stay as they are"
-            mendable = False
-        else:
-            way_out, mendable = "--fix writes it anew in a turn of its own, and keeps the original beside it", True
+        key = one.listed[0] if one.listed else one.key
+        way_out = "--fix writes it anew in a turn of its own, and keeps the original beside it"
         yield Finding(
-            "transcripts", one.path, f"{one.path}: {told}", way_out, mendable=mendable, passes=True,
-            level="fault" if mendable else "remark", about=one.listed[0] if one.listed else "",
+            "transcripts", one.path, f"{one.path}: {', '.join(one.faults)}",
+            way_out if key is not None else "it is mended once somebody speaks in its session",
+            mendable=key is not None, passes=True, level="fault" if key is not None else "remark", about=key or "",
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ async def mend_lines(hf: Holdfast, found: Finding) -> str:
 
     Raises: CoordinationError: a turn runs; it looks after its own transcript. ResourceError.
     """
-    async with hf.turn(found.about, lane=UPKEEP_LANE, wait_s=0) as turn:
+    async with hf.turn(found.about, lane=UPKEEP_LANE, wait_s=0, thorough=True) as turn:
         told = turn.owned.findings
     return "; ".join(told) or NOTHING
 

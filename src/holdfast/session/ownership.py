@@ -21,6 +21,8 @@ class ClaimRequest:
         input_id: the accepted input to run, or None for a turn of the library without one.
         parent: the turn inside which this one was started, or None.
         lapsed: the epoch whose beat the asking process has watched stand still for the whole term, or None.
+        thorough: read the transcript through although nobody has written since its owner left it, and whatever its
+            size, and write it anew where other readers would stumble.
     """
 
     turn: str
@@ -32,6 +34,7 @@ class ClaimRequest:
     input_id: str | None = None
     parent: str | None = None
     lapsed: Epoch | None = None
+    thorough: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,18 @@ class Baseline:
         return replace(rec, unjudged=rec.end, unjudged_off=rec.hangs_off()) if self.faults else rec
 
 
-def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
+def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock, *, thorough: bool = False) -> Baseline:
     """Look at the file as a new owner must. Fast when record and file agree: no byte of the transcript is read.
+
+    Args:
+        thorough: read all of it for what has to be mended, whatever its size and whoever wrote last (1 s per 200 MB).
 
     Raises:
         TranscriptFormatError: there is content, but no valid header before it. Nothing was touched.
         ResourceError: the disk, or a limit of this process, stands in the way.
     """
     try:
-        baseline = _take(file, ledger, clock)
+        baseline = _take(file, ledger, clock, thorough=thorough)
     except OSError as exc:
         raise ResourceError(f"{file.path}: {exc.strerror or exc}; nothing was claimed") from exc
     highest = max(baseline.epoch_numbers)
@@ -87,7 +90,7 @@ def take_baseline(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Ba
     return baseline
 
 
-def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
+def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock, *, thorough: bool) -> Baseline:
     rec = file.look()
     old = file.record.read() if rec is None else rec
     numbers = (old.epoch.number if old is not None else 0,)
@@ -97,8 +100,9 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
     if rec is not None and now == rec.fingerprint and rec.unjudged < 0:
         restored = file.restore_unsynced(as_settled(rec, ledger))
         if restored is not None:
-            return Baseline(restored, epoch_numbers=numbers)
-        return _with_faults(file, _damaged(file, rec, now, numbers))
+            left = Baseline(restored, epoch_numbers=numbers)
+            return _with_faults(file, left, thorough=True) if thorough else left
+        return _with_faults(file, _damaged(file, rec, now, numbers), thorough=thorough)
     findings: list[str] = []
     if rec is None and ledger.boot and ledger.boot != boot_id():
         now = _set_aside_from_first_bad_line(file, now, ledger.synced_end, findings)
@@ -112,16 +116,16 @@ def _take(file: TranscriptFile, ledger: LedgerFacts, clock: Clock) -> Baseline:
         return baseline
     _require_header(file)
     if rec is not None:
-        return _with_faults(file, _after_outsiders(file, rec, now, numbers))
-    return _with_faults(file, _without_record(file, ledger, now, numbers, findings))
+        return _with_faults(file, _after_outsiders(file, rec, now, numbers), thorough=thorough)
+    return _with_faults(file, _without_record(file, ledger, now, numbers, findings), thorough=thorough)
 
 
-def _with_faults(file: TranscriptFile, baseline: Baseline) -> Baseline:
-    """Look for what has to be mended: throughout a small file, in the header and the last lines of a large one."""
+def _with_faults(file: TranscriptFile, baseline: Baseline, *, thorough: bool) -> Baseline:
+    """Look for what has to be mended: throughout a small file, or if asked; else in the header and the last lines."""
     size = baseline.record.end
     header = next(iter_lines(file.fd, 0, size))
     baseline.version = read_line(header.removesuffix(b"\n")).version or FORMAT_VERSION
-    if size <= CHAIN_AT_ONCE_BYTES:
+    if thorough or size <= CHAIN_AT_ONCE_BYTES:
         baseline.faults = find_faults(iter_lines(file.fd, 0, size))
     elif baseline.version < FORMAT_VERSION:
         baseline.faults = [f"session format {baseline.version}"]

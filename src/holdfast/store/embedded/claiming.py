@@ -193,7 +193,8 @@ class Claiming(Recovering):
             (request.session, request.transcript),
         ).fetchone()
         facts = facts_of(row)
-        base = baseline.take_plain_baseline(file, facts) if row["owner_turn"] is None else None
+        may_be_plain = row["owner_turn"] is None and not request.thorough
+        base = baseline.take_plain_baseline(file, facts) if may_be_plain else None
         if only_if_plain and base is None:
             raise _NotPlainError
         if row["bound"] != request.transcript:
@@ -205,7 +206,7 @@ class Claiming(Recovering):
                 return owner, None
             if row["owner_turn"] is not None and not durable:
                 raise _TakesOverError
-            base = baseline.take_baseline(file, facts, self.clock)
+            base = baseline.take_baseline(file, facts, self.clock, thorough=request.thorough)
         self._recall_lost_claims(conn, file, row, base)
         wanted = inbox.by_id(conn, request.input_id) if request.input_id is not None else None
         if wanted is not None and self._close_if_answered_before(conn, file, wanted, row, base, now_ms):
