@@ -314,8 +314,8 @@ class StateVersionError(HoldfastError):
 
 
 class TurnLimitError(HoldfastError):
-    """A limit of the turn was reached. `.limit` names it: "steps", "seconds", "tool_seconds", "output_bytes",
-    "context_overflow", or a loop of calls ("same_call", "ping_pong", "too_many_calls")."""
+    """A limit of the turn was reached. `.limit` names it: "steps", "seconds", "silence", "tool_seconds",
+    "output_bytes", "context_overflow", or a loop of calls ("same_call", "ping_pong", "too_many_calls")."""
 
     def __init__(self, limit: str, message: str) -> None:
         self.limit = limit

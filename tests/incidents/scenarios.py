@@ -12,7 +12,6 @@ FILE = Path(__file__).with_name("incidents.json")
 INCIDENTS = load_incidents(FILE)
 
 KNOWN_TO_FAIL = {
-    "HA-4653": "a job may run for an hour; a model silent for 2,000 s is cut off by the adapters, not the job's limit",
     "OC-128851": "a tool past its limit is ended by that; its model reads so and goes on, and no turn is interrupted",
     "OC-110980": "a second gateway waits for the live owner; it does not displace it, so nobody is told to send again",
 }

@@ -96,6 +96,8 @@ def test_a_job_that_runs_once_is_tried_three_times_more_after_what_may_pass() ->
 def test_an_alert_comes_after_two_failures_in_a_row_and_then_not_for_an_hour() -> None:
     assert not is_alert_due(1, None, NOW_MS)
     assert is_alert_due(2, None, NOW_MS)
+    assert is_alert_due(1, None, NOW_MS, timed_out=True)
+    assert not is_alert_due(1, NOW_MS - 3_599_000, NOW_MS, timed_out=True)
     assert not is_alert_due(3, NOW_MS - 3_599_000, NOW_MS)
     assert is_alert_due(9, NOW_MS - 3_600_000, NOW_MS)
     assert is_alert_due(3, NOW_MS + 60_000, NOW_MS), "the wall clock was set back"

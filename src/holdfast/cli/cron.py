@@ -66,6 +66,8 @@ def cron() -> None:
 @click.option("--url", help="Of --deliver webhook: where the answer is posted to.")
 @click.option("--failure-to", metavar="CHANNEL:TARGET", help="Where failures are told [as --to].")
 @click.option("--timeout", "timeout_s", type=click.IntRange(min=1), default=3600, show_default=True, metavar="SECONDS")
+@click.option("--silence", "silence_s", type=click.IntRange(min=1), metavar="SECONDS",
+              help="How long its model may say nothing before a run ends.")  # fmt: skip
 @common_options
 @pass_settings
 def add(

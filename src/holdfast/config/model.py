@@ -38,6 +38,7 @@ from holdfast.model.walk import RETRY_TOTAL_S
 from holdfast.recovery.watching import WARN_S, WatchSettings
 from holdfast.session.key import DEFAULT_AGENT, SessionType
 from holdfast.session.retention import Limits
+from holdfast.turn.silence import SILENCE_S_MAX
 
 MIB, DAY_MS = 1 << 20, 86_400_000
 FenceMode = Literal["strict", "warn"]
@@ -250,6 +251,10 @@ class BindingConfig(Section):
         return Binding(name, **{key: getattr(self, key) for key in type(self).model_fields})
 
 
+Silent = Annotated[int, Field(gt=0, le=SILENCE_S_MAX)]
+"""Seconds that a model may say nothing in a run (`turn/silence.py`)."""
+
+
 class TurnConfig(Section):
     """Limits of one turn; passing one ends it with a named outcome."""
 
@@ -270,6 +275,11 @@ class TurnConfig(Section):
     tool_seconds_max: Positive = Field(default=600, description="Seconds one tool call may take.")
     output_bytes_max: Positive = Field(
         default=8 * 1024 * 1024, description="Bytes that the model may write in one turn, all its steps together."
+    )
+    silence_s: Silent | None = Field(
+        default=None,
+        description="Seconds that a model may say nothing before the turn ends as timed out; its provider's "
+        "`idle_timeout_s` does not count then. Unset: that holds, and no turn is silent for longer than 1800 s.",
     )
 
     @model_validator(mode="after")
@@ -644,6 +654,9 @@ class CronJobConfig(Section):
     url: SecretStr | None = Field(default=None, description="Of `webhook`: the address to post to.")
     failure_to: str | None = Field(default=None, description="Where alerts go. Unset: as `to`.")
     timeout_s: Positive = Field(default=TIMEOUT_S, description="Seconds a run may last.")
+    silence_s: Silent | None = Field(
+        default=None, description="Seconds its model may say nothing before a run ends. Unset: `turn.silence_s`."
+    )
 
     def definition(self, name: str) -> JobDefinition:
         """The same, as the timers take it."""
@@ -716,6 +729,9 @@ class AgentConfig(Section):
     )
     tools: tuple[str, ...] | None = Field(
         default=None, strict=False, description="Tools it may use, by name. Unset: all. Empty: none."
+    )
+    silence_s: Silent | None = Field(
+        default=None, description="Seconds its model may say nothing before a turn ends. Unset: `turn.silence_s`."
     )
     widths: FrozenMap[Positive] = Field(
         default_factory=dict,
@@ -858,6 +874,7 @@ class Config(Section):
             system_prompt=own.system_prompt,
             workspace=own.workspace,
             tools=own.tools,
+            silence_s=own.silence_s,
             widths=own.widths,
             dm_scope=own.dm_scope or self.session.dm_scope,
         )

@@ -151,7 +151,7 @@ async def open_worker(
             agent_for=agents,
             toolbox=tools.toolbox,
             gate=tools.gate,
-            limits=TurnLimits(config.turn.steps_max, config.turn.tool_seconds_max, config.turn.output_bytes_max),
+            limits=limits_of(config),
             context_window=models.context_window,
             compaction=config.compaction.settings(),
             prompt_files=prompt_files,
@@ -168,6 +168,12 @@ def _fence_modes(config: Config) -> Callable[[str], str | None]:
 
 def _reset_policies(config: Config) -> Callable[[str], ResetPolicy]:
     return lambda session: config.reset_policy(parse_key(session).agent, type_of(session))
+
+
+def limits_of(config: Config) -> TurnLimits:
+    """What ends a turn."""
+    turn = config.turn
+    return TurnLimits(turn.steps_max, turn.tool_seconds_max, turn.output_bytes_max, turn.silence_s)
 
 
 def agents_of(config: Config, state: str) -> Callable[[str], AgentSettings]:
@@ -187,6 +193,7 @@ def agents_of(config: Config, state: str) -> Callable[[str], AgentSettings]:
             agent.tools,
             agent.workspace or str(Path(state) / "agents" / key.folder / "workspace"),
             FILES if agent.prompt_files is None else agent.prompt_files,
+            agent.silence_s,
         )
 
     return agent_for

@@ -43,7 +43,7 @@ class JobDefinition:
         deliver: what happens with the answer. to: "last" (where the agent's main session was answered last) or
             "channel:target". url: of "webhook".
         failure_to: where alerts go; None: as `to`.
-        timeout_s: longest run.
+        timeout_s: longest run. silence_s: how long its model may say nothing before the run ends; None: as its agent's.
     """
 
     name: str
@@ -62,6 +62,7 @@ class JobDefinition:
     url: str | None = None
     failure_to: str | None = None
     timeout_s: int = TIMEOUT_S
+    silence_s: int | None = None
 
 
 def check(job: JobDefinition) -> list[str]:
@@ -77,6 +78,8 @@ def check(job: JobDefinition) -> list[str]:
         faults.append(f"schedule: {wrong}")
     if job.target not in ("main", "isolated") and not job.target.startswith("session:"):
         faults.append(f'target: {job.target!r} must be "main", "isolated" or "session:KEY"')
+    if job.silence_s is not None and not 0 < job.silence_s <= job.timeout_s:
+        faults.append(f"silence_s: {job.silence_s} must be from 1 to its timeout_s, {job.timeout_s}, which ends a run")
     if job.wake != "now" and job.target != "main":
         faults.append('wake: only a job with target "main" can wait for the next heartbeat')
     try:
@@ -185,6 +188,8 @@ def event_of(timer: Timer, scheduled_at_ms: int, attempt: int, by: str = "") -> 
         payload["content"] = f"System event (cron job {job.name}): {job.message}"
     elif job.target == "isolated":
         payload["context"] = "fresh"
+    if job.silence_s is not None:
+        payload["silence_s"] = job.silence_s
     return InboundEvent(
         session_of(job), payload, source=CRON, account="", lane=LANE, model=job.model,
         key=run_key(timer.id, scheduled_at_ms, attempt, by), waits=True, origin={"timer": timer.id},
@@ -196,12 +201,15 @@ def event_of(timer: Timer, scheduled_at_ms: int, attempt: int, by: str = "") -> 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the work of a run ended. `reason`: the class of the failure (`model/failure.py`), if it is known."""
+    """How the work of a run ended. `reason`: the class of the failure (`model/failure.py`), if it is known.
+    `timed_out`: a limit of its own has ended it.
+    """
 
     state: Literal["ok", "failed", "skipped", "cancelled"]
     answer: str | None = None
     detail: str | None = None
     reason: str | None = None
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +248,10 @@ def after_run(timer: Timer, run: TimerRun, ended: Ended, now_ms: int) -> After:
     stopped = failures >= schedule.DISABLE_AFTER
     if stopped:
         timer = replace(timer, state="disabled", detail=f"{failures} failures in a row, the last: {detail}")
-    if not stopped and not schedule.is_alert_due(failures, timer.alerted_at_ms, now_ms):
+    if not stopped and not schedule.is_alert_due(failures, timer.alerted_at_ms, now_ms, timed_out=ended.timed_out):
         return After(timer, run)
-    told = f"Cron job {timer.name} has failed {failures} times in a row: {detail or 'no reason is known'}"
+    often = "" if failures == 1 else f" {failures} times in a row"
+    told = f"Cron job {timer.name} has failed{often}: {detail or 'no reason is known'}"
     if stopped:
         told = f"{told.rstrip('.')}. It is stopped; `holdfast cron resume {timer.name}` starts it again."
     return After(replace(timer, alerted_at_ms=now_ms), run, alert=told)

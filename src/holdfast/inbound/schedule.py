@@ -259,9 +259,11 @@ def retry_s(attempt: int, reason: str | None) -> int | None:
     return ONE_SHOT_RETRY_S[attempt - 1]
 
 
-def is_alert_due(failures: int, last_alert_ms: int | None, now_ms: int) -> bool:
-    """Whether somebody is told now. A wall clock that was set back does not keep an alert for long."""
-    if failures < ALERT_AFTER:
+def is_alert_due(failures: int, last_alert_ms: int | None, now_ms: int, *, timed_out: bool = False) -> bool:
+    """Whether somebody is told now: of a failure that may pass, from the second on; of a run that a limit has ended, at
+    once, since it ends that way again. A wall clock that was set back does not keep an alert for long.
+    """
+    if failures < ALERT_AFTER and not timed_out:
         return False
     return last_alert_ms is None or not 0 <= now_ms - last_alert_ms < ALERT_COOL_DOWN_S * 1000
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from holdfast.clock import epoch_ms
-from holdfast.errors import DrainingError, HoldfastError, UnknownInputError
+from holdfast.errors import DrainingError, HoldfastError, TurnLimitError, UnknownInputError
 from holdfast.ids import new_id
 from holdfast.inbound import announcement, beating, cron, heartbeat, schedule
 from holdfast.inbound.beating import HeartbeatSettings, ReadFile
@@ -28,6 +28,7 @@ from holdfast.kernel import Holdfast
 from holdfast.model.failure import classify
 from holdfast.outbox.message import SILENT, is_silent
 from holdfast.store.views import InputView
+from holdfast.turn.silence import SILENT_TOO_LONG
 
 LOOK_S = 1.0
 """Everyone looks once a second."""
@@ -428,7 +429,9 @@ class Timers:
 def _ended(view: InputView) -> Ended:
     """How the input of a job's run has ended, in the words of `cron.py`."""
     if view.state == "cancelled" and TIMED_OUT in (view.detail or ""):
-        return Ended("failed", detail=f"timed out: {view.detail}", reason="timeout")
+        return Ended("failed", detail=f"timed out: {view.detail}", reason="timeout", timed_out=True)
+    if view.error == TurnLimitError.__name__ and (view.detail or "").startswith(SILENT_TOO_LONG):
+        return Ended("failed", detail=view.detail, reason="timeout", timed_out=True)
     if view.state == "failed":
         detail = f"{view.error}: {view.detail}" if view.error else view.detail
         return Ended("failed", detail=detail, reason=classify(view.detail or "").reason)

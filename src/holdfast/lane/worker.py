@@ -107,6 +107,8 @@ class Worker:
         return len(self._tasks)
 
     async def _look(self) -> None:
+        for turn in self._hf.live_turns():
+            turn.end_if_silent()
         if await self._hf.store.recover_dead():
             self._hf.answers_arrived.set()
         waiting, running, solo = await self._hf.store.queue()

@@ -146,6 +146,7 @@ _WORDS = {
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
     "turn.yielded": lambda d: f"gave way to {d['to']}, which waits in a better lane",
+    "turn.timed_out": lambda d: f"its own limit ended it: {d['why']}",
     "turn.stopped_by_recovery": lambda d: f"recovery asked it to end: {d['why']}",
     "session.long_running": lambda d: f"works for {d['running_s']} s now: {_work(d)}",
     "session.stalled": lambda d: f"stands still ({d['reason']}): {_work(d)}; {d['next']}",

@@ -52,6 +52,7 @@ class AgentSettings:
         notice_route: the owner's own "channel:target"; None: where the message came from, unless that is a group.
         tools: those it may use, by name; None: all.
         workspace: the folder its tools work in; empty: none was named.
+        silence_s: how long a model may say nothing before the turn ends; None: as `turn.silence_s` says.
         prompt_files: of that folder, those that stand before its conversations.
     """
 
@@ -65,6 +66,7 @@ class AgentSettings:
     tools: tuple[str, ...] | None = None
     workspace: str = ""
     prompt_files: tuple[str, ...] = FILES
+    silence_s: float | None = None
 
 
 class Models(Protocol):
@@ -146,7 +148,10 @@ class Asking:
 
     def client_for(self, candidate: Try) -> ModelClient:
         client = self.models.client_for(candidate.model, candidate.credential)
-        self.turn.begins("model", candidate.model, limit_s=getattr(client, "idle_limit_s", None))
+        limit_s: float | None = getattr(client, "idle_limit_s", None)
+        if self.turn.silence is not None:
+            limit_s = self.turn.silence.of_model(limit_s)
+        self.turn.begins("model", candidate.model, limit_s=limit_s)
         return client
 
     def now_ms(self) -> int:

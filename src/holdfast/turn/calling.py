@@ -131,5 +131,5 @@ class Calling:
 
 def _stopped_text(turn: Turn) -> str:
     """The result of a call that was cut off: what is known of it."""
-    who = turn.stopped_for or f"by {turn.cancelled_by}"
+    who = turn.stopped_for or turn.timed_out or f"by {turn.cancelled_by}"
     return f"stopped {who}: no result, whatever it was to do is denied or left half done"

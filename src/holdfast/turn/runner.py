@@ -43,6 +43,7 @@ from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
 from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
+from holdfast.turn.silence import choose_silence
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
 
@@ -63,6 +64,7 @@ class TurnLimits:
     steps_max: int = 32
     tool_seconds_max: float = 600.0
     output_bytes_max: int = 8 * 1024 * 1024
+    silence_s: float | None = None  # of a model; None: nobody has said (`silence.py`)
 
 
 @dataclass(slots=True)
@@ -168,6 +170,7 @@ class Runner:
 
     def _plan_work(self, turn: Turn, view: InputView) -> _Work:
         agent = self._agent_for(view.session)
+        turn.silence = choose_silence(view.payload.get("silence_s"), agent.silence_s, self._limits.silence_s)
 
         async def on_item(item: TextDelta | ThinkingDelta) -> None:
             self._hand_on(turn, work, item)
@@ -297,8 +300,9 @@ class Runner:
         work.tokens = tokens
         ours = work.calling.specs()
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
+        timeout_s = turn.silence.request_timeout_s if turn.silence is not None else None
         kept = self._conversions.of(turn.transcript.path)
-        return ModelRequest(model, messages, work.system, tools, work.settings, kept=kept)
+        return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept)
 
     async def _planned(self, turn: Turn, work: _Work) -> Plan:
         lines = await turn.branch()

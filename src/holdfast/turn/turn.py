@@ -20,6 +20,7 @@ from holdfast.errors import (
     OwnershipLostError,
     ResourceError,
     TurnCancelledError,
+    TurnLimitError,
     TurnStalledError,
 )
 from holdfast.inbound.child import Child, Refused, rights_of
@@ -37,6 +38,7 @@ from holdfast.session.prompt_window import PromptWindow
 from holdfast.store.views import InputView
 from holdfast.turn import outcomes
 from holdfast.turn.events import TurnEvent
+from holdfast.turn.silence import Silence, why_over
 from holdfast.turn.spawning import parent_of, spawn
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ class Turn:
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
         self.progress = Progress.at(hf.clock.mono())  # what it was last heard of; others see it with the next beat
         self.stopped_for: str | None = None  # why recovery has asked it to end
+        self.silence: Silence | None = None  # how long its model may say nothing; None: nobody has said, for ever
+        self.timed_out: str | None = None  # why it ends, once that has passed
         self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
         for finding in owned.findings:
             self.note("turn.found", detail=finding)
@@ -458,19 +462,32 @@ class Turn:
             if self.on_cancel is not None:
                 self.on_cancel()
 
+    def end_if_silent(self) -> None:
+        """End this turn if its model has said nothing for longer than it may. It does as after `cancel`; its input
+        fails, explained. Costs no I/O.
+        """
+        why = None if self.silence is None else why_over(self.silence, self.progress, self._hf.clock.mono())
+        if why is not None and not self.is_to_stop:
+            self.timed_out = why
+            self.note("turn.timed_out", why=why)
+            if self.on_cancel is not None:
+                self.on_cancel()
+
     @property
     def is_to_stop(self) -> bool:
-        """Whether somebody, or recovery, has asked this turn to end."""
-        return self.cancelled_by is not None or self.stopped_for is not None
+        """Whether somebody, recovery, or its own limit has asked this turn to end."""
+        return self.cancelled_by is not None or self.stopped_for is not None or self.timed_out is not None
 
     def why_to_stop(self) -> HoldfastError | None:
         """What the turn ends with if it has been asked to."""
         if self.cancelled_by is not None:
             return TurnCancelledError(self.cancelled_by)
+        if self.timed_out is not None:
+            return TurnLimitError("silence", self.timed_out)
         return None if self.stopped_for is None else TurnStalledError(self.stopped_for)
 
     async def raise_if_cancelled(self) -> None:
-        """Raises TurnCancelledError, or TurnStalledError, if this turn (or its input) was asked to stop."""
+        """Raises TurnCancelledError, TurnStalledError or TurnLimitError if this turn (or its input) is to stop."""
         why = self.why_to_stop()
         if why is not None:
             raise why

@@ -57,6 +57,17 @@ async def messages_of(world: World, args: Args) -> list[dict[str, Any]]:
     return found
 
 
+async def announcements_of(world: World, args: Args) -> list[dict[str, Any]]:
+    """Rows of the platform that tell of an input: what became of a job's run is told by an announcement of its own."""
+    if "input" not in args or args.get("absent"):
+        return []
+    of = world.input_id(args["input"])
+    rows = await world.ledger("inputs")
+    telling = {row["id"] for row in rows if (row["payload"].get("announces") or {}).get("of") == of}
+    by_key = {row["id"]: row["input_id"] for row in await world.ledger("deliveries")}
+    return [row for row in world.journal("message") if by_key.get(row["delivery"].split(".")[0]) in telling]
+
+
 async def replies_delivered(world: World, args: Args) -> str | None:
     """Answers, not explanations: what reached the platform for inputs that have an answer. Each part counts once."""
     rows = [row for row in await messages_of(world, args) if row["state"] in ("answered", "superseded")]
@@ -116,7 +127,7 @@ async def user_notice(world: World, args: Args) -> str | None:
     if "process" in args:
         said = world.commands.get(args["process"])
         return f"{args['process']} said nothing" if said is None else told(f"{said.out}\n{said.err}", args)
-    rows = await messages_of(world, args)
+    rows = [*await messages_of(world, args), *await announcements_of(world, args)]
     if args.get("absent"):
         rows = [row for row in rows if row["state"] not in ("answered", "superseded")]
         return f"{[row['text'] for row in rows]}" if rows else None
