@@ -73,6 +73,7 @@ PURE = [
     "model/failure_rules.py",
     "model/cooldown.py",
     "model/policy.py",
+    "model/usage.py",
     "model/walk.py",
     "model/words.py",
     "model/failure_texts.py",

@@ -28,6 +28,7 @@ COMMANDS = {
     "stop": "stop",
     "model": "model",
     "why": "why",
+    "usage": "usage",
     "recover": "recover",
     "doctor": "doctor",
     "classify": "classify",

@@ -33,6 +33,7 @@ from holdfast.lane.worker import Worker
 from holdfast.model import catalog
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
+from holdfast.model.prices import Prices
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.recovery.upkeep import Upkeep
@@ -45,6 +46,7 @@ from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import with_heartbeat_responses
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
+from holdfast.turn.metering import Metering
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner, TurnLimits
 from holdfast.turn.tools import Tool
@@ -155,11 +157,17 @@ async def open_worker(
             context_window=models.context_window,
             compaction=config.compaction.settings(),
             prompt_files=prompt_files,
+            metering=metering_of(config),
         )
         run_input = with_heartbeat_responses(with_child_ends(runner.run))
         run_input = with_resets(hf, run_input, _reset_policies(config))
         run_input = with_announcements(with_fresh_starts(hf, run_input))
         yield Worker(hf, run_input, limits=config.limits(), fence_mode_for=_fence_modes(config)), models
+
+
+def metering_of(config: Config) -> Metering:
+    """What counting model calls needs, as configured."""
+    return Metering(Prices({ref: one.price() for ref, one in config.prices.items()}, config.models.settings()))
 
 
 def _fence_modes(config: Config) -> Callable[[str], str | None]:

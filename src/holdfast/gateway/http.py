@@ -34,6 +34,7 @@ from holdfast.gateway.openai_api import ChatApi, Models, check_model
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
 from holdfast.gateway.sessions_api import SessionsApi
+from holdfast.gateway.usage_api import UsageApi
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.inbound.route import Conversation, Kind, Rules
@@ -91,6 +92,7 @@ def create_app(
     app.include_router(ResponsesApi(hf, desk, models).router())
     app.include_router(SessionsApi(hf, limits).router())
     app.include_router(ApprovalsApi(hf).router())
+    app.include_router(UsageApi(hf).router())
     app.include_router(ChannelsApi(hf, doors).router())
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())

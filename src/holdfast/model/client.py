@@ -29,6 +29,7 @@ class ModelRequest:
     Args:
         model: "provider/model"; the provider is the text before the first slash.
         messages: v3 messages (`{"role": "user" | "assistant" | "toolResult", …}`), oldest first, the turn's input last.
+        tokens: of its messages, as counted; 0: nobody has.
         timeout_s: longest silence of the provider in seconds; None: the model's own (`catalog.idle_timeout_s`).
         settings: temperature, max_tokens, top_p, stop, seed, tool_choice, …; unknown ones are ignored by name.
         kept: what was made of the session's messages for earlier requests; no part of what is asked.
@@ -41,6 +42,7 @@ class ModelRequest:
     settings: dict[str, Any] = field(default_factory=dict)
     timeout_s: float | None = None
     kept: Conversions | None = field(default=None, compare=False, repr=False)
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

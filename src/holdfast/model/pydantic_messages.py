@@ -125,6 +125,9 @@ def to_usage(usage: RequestUsage) -> dict[str, Any]:
     out["cacheWrite"] = usage.cache_write_tokens
     out["input"] = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
     out["output"] = usage.output_tokens
+    thought = usage.details.get("reasoning_tokens") or usage.details.get("thoughts_tokens") or 0
+    if thought:
+        out["reasoning"] = thought  # a part of `output`
     out["totalTokens"] = out["input"] + out["output"] + out["cacheRead"] + out["cacheWrite"]
     return out
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast.errors import UnknownInputError
 from holdfast.inbound.child import Child
+from holdfast.model.usage import call_in_words
 from holdfast.recovery.progress import words_of
 from holdfast.store.protocol import Store
 from holdfast.store.views import DeliveryView, InputView, TurnView, WhyLine, WhyReport
@@ -53,6 +54,8 @@ async def _of_input(store: Store, view: InputView, working: Mapping[str, WhyLine
     turns = await store.turns_of(view.id)
     lines.extend(_turn_began(turn) for turn in turns)
     lines.extend(_event_line(event) for event in await store.events(input_id=view.id))
+    for turn in turns:
+        lines.extend(await _used_in(store, turn))
     lines.extend(_turn_ended(turn) for turn in turns if turn.ended_at_ms is not None)
     lines.extend(working[turn.id] for turn in turns if turn.state == "running" and turn.id in working)
     if view.state == "queued":
@@ -73,6 +76,7 @@ async def _of_input(store: Store, view: InputView, working: Mapping[str, WhyLine
 
 async def _of_turn(store: Store, turn: TurnView, working: Mapping[str, WhyLine]) -> WhyReport:
     lines = [_turn_began(turn), *(_event_line(event) for event in await store.events(turn=turn.id))]
+    lines.extend(await _used_in(store, turn))
     if turn.ended_at_ms is not None:
         lines.append(_turn_ended(turn))
     elif turn.id in working:
@@ -97,6 +101,14 @@ async def _of_child(store: Store, child: Child, working: Mapping[str, WhyLine]) 
         lines.append(WhyLine(told.accepted_at_ms, text, f"inputs:{told.id}"))
     lines.sort(key=lambda line: line.at_ms)
     return WhyReport(child.id, "child", child.session, child.state, lines)
+
+
+async def _used_in(store: Store, turn: TurnView) -> list[WhyLine]:
+    """What its model calls used, each at its end; one that is under way where it began."""
+    return [
+        WhyLine(one.ended_at_ms or one.began_at_ms, call_in_words(one), f"model_calls:{one.id}")
+        for one in await store.calls_of(turn.id)
+    ]
 
 
 def _turn_began(turn: TurnView) -> WhyLine:

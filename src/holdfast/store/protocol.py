@@ -18,6 +18,7 @@ from holdfast.lane.policy import Waiting
 from holdfast.lane.queue import PLAIN, How, QueueSettings
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
+from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.recovery.classify import Owner
@@ -37,6 +38,7 @@ from holdfast.store.views import (
     InUse,
     SessionView,
     TurnView,
+    UsedIn,
 )
 from holdfast.tool.approval import Approval, ApprovalOrder, Grant, NotAsked, Scope
 from holdfast.tool.running import BackgroundOrder, Ended, NotBegun, Program
@@ -118,13 +120,16 @@ class InboxStore(Protocol):
         events: list[StoryLine],
         models: ModelsAfter | None = None,
         joined: Collection[str] = (),
+        calls: Sequence[ModelCall] = (),
     ) -> str | None: ...
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
 
     async def settle_unclaimed(self, input_id: str, outcome: Outcome) -> str: ...
 
-    async def requeue(self, owned: Any, why: str, *, charge: bool, yielded: bool = False) -> None:
+    async def requeue(
+        self, owned: Any, why: str, *, charge: bool, yielded: bool = False, calls: Sequence[ModelCall] = ()
+    ) -> None:
         """Put the input back in its place. `yielded`: its turn gave way to others, and it waits anew from now on."""
         ...
 
@@ -293,6 +298,24 @@ class ModelStore(Protocol):
 
     def now_ms(self) -> int:
         """Wall time as this store has it, epoch milliseconds."""
+        ...
+
+
+class UsageStore(Protocol):
+    """Calls of models and what they used (`model/usage.py`)."""
+
+    async def note_calls(self, calls: Sequence[ModelCall]) -> None:
+        """Write calls down, those under way too. The same call again moves on only. Survives this process, unsynced."""
+        ...
+
+    async def calls_of(self, turn: str) -> list[ModelCall]:
+        """The calls of a turn, in order."""
+        ...
+
+    async def usage(
+        self, *, since_ms: int, until_ms: int, session: str | None = None, agent: str | None = None
+    ) -> list[UsedIn]:
+        """Sums of the calls that began in that span, oldest first, over quarters of an hour."""
         ...
 
 
@@ -659,8 +682,8 @@ class RepairStore(Protocol):
 
 
 class Store(
-    SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, TimerStore, ChildStore, ApprovalStore, ToolworkStore,
-    ChannelStore, StoryStore, LifeStore, RepairStore, Protocol,
+    SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, UsageStore, TimerStore, ChildStore, ApprovalStore,
+    ToolworkStore, ChannelStore, StoryStore, LifeStore, RepairStore, Protocol,
 ):  # fmt: skip
     """Everything the kernel needs of a backend."""
 

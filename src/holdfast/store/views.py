@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.model.policy import Fallback, Pin
+from holdfast.model.usage import Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +213,15 @@ class WhyReport:
     session: str
     state: str
     lines: list[WhyLine] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedIn:
+    """What calls of one session, lane and model used in the quarter of an hour that begins at `at_ms`."""
+
+    at_ms: int
+    session: str
+    agent: str
+    lane: str
+    model: str
+    used: Used

@@ -33,6 +33,7 @@ class Reply:
         calls: tool calls as (name, arguments); the answer then ends with "toolUse".
         error: raised instead of ending: at once, or after `text` was streamed (a ProviderError gets it as `.partial`).
         stop_reason: how the answer ends; default by `calls`.
+        usage: what the provider counts; None: nothing.
         gate: awaited before the first word (a stall); see also `ScriptedModel.hold`.
     """
 
@@ -42,6 +43,7 @@ class Reply:
     error: BaseException | None = None
     stop_reason: str | None = None
     gate: asyncio.Event | None = field(default=None, compare=False)
+    usage: dict[str, Any] | None = None
 
 
 class ScriptedModel:
@@ -135,7 +137,7 @@ def _answer(request: ModelRequest, reply: Reply, number: int) -> ModelAnswer:
         call_id = "call_" + derived_id("scripted", number, index)[:24]
         content.append({"type": "toolCall", "id": call_id, "name": name, "arguments": arguments})
     stop_reason = reply.stop_reason or ("toolUse" if reply.calls else "stop")
-    return ModelAnswer(content, stop_reason, provider, model, "scripted", zero_usage())
+    return ModelAnswer(content, stop_reason, provider, model, "scripted", {**zero_usage(), **(reply.usage or {})})
 
 
 def _words(text: str) -> list[str]:

@@ -61,6 +61,7 @@ from holdfast.tool.respond import respond_tool, with_heartbeat_responses
 from holdfast.tool.status import status_tool
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
+from holdfast.turn.metering import Metering
 from holdfast.turn.resets import with_resets
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.spawning import spawn_tool
@@ -109,6 +110,7 @@ class World:
         gate: with it calls of tools pass a gate, and the gateway's own tools are offered, with a workspace; None: what
             a model asks for is run, and there are `tools` alone.
         secrets: values that are taken out of what tools are given and give back.
+        metering: counts what models use; None: with published prices.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -137,6 +139,7 @@ class World:
         watch: WatchSettings | None = None,
         gate: GateSettings | None = None,
         secrets: Iterable[str] = (),
+        metering: Metering | None = None,
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -159,6 +162,7 @@ class World:
         self._watch = watch
         self._gate = gate
         self._redactor = Redactor(secrets)
+        self._metering = metering
         if gate is not None and not self._agent.workspace:
             self._agent = replace(self._agent, workspace=str(path / "workspace"))
         self.timers: Timers | None = None
@@ -414,6 +418,7 @@ class World:
         runner = Runner(
             hf,
             commands=hf.commands,
+            metering=self._metering,
             client_for=self._client_for,
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(tools),

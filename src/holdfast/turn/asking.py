@@ -30,10 +30,13 @@ from holdfast.model.cooldown import (
 from holdfast.model.credentials import Credential, in_order_for
 from holdfast.model.failover import DETAIL_CHARS_MAX, Decision
 from holdfast.model.policy import ModelsAfter, Pin, Plan
+from holdfast.model.prices import Prices
 from holdfast.model.refused_history import refuses_history
+from holdfast.model.usage import Purpose
 from holdfast.model.walk import RETRY_TOTAL_S, Ask, Try, Walk, begin
 from holdfast.store.protocol import ModelStore
 from holdfast.text import on_one_line
+from holdfast.turn.metering import MeteredClient, Metering
 from holdfast.turn.turn import Turn
 
 log = logging.getLogger("holdfast.model")
@@ -98,6 +101,7 @@ class Asking:
     Args:
         asked: the model that the input itself names.
         on_item: gets every delta of a call.
+        metering: counts the calls. purpose: what they are for. step: of the turn, the calls of which come next.
     """
 
     turn: Turn
@@ -107,6 +111,9 @@ class Asking:
     agent: AgentSettings
     asked: str | None
     on_item_of: OnItem
+    metering: Metering = field(default_factory=lambda: Metering(Prices()))
+    purpose: Purpose = "answer"
+    step: int = 0
     plan: Plan = field(init=False)
     _known: dict[tuple[str, str, str], Cooldown] = field(init=False)
     _counted: set[tuple[str, str, str]] = field(default_factory=set)
@@ -153,6 +160,10 @@ class Asking:
             limit_s = self.turn.silence.of_model(limit_s)
         self.turn.begins("model", candidate.model, limit_s=limit_s)
         return client
+        self.turn.begins("model", candidate.model, limit_s=getattr(client, "idle_limit_s", None))
+        return MeteredClient(
+            client, self.metering, self.turn, self.clock, candidate, step=self.step, purpose=self.purpose
+        )
 
     def now_ms(self) -> int:
         return epoch_ms(self.clock.now())

@@ -17,6 +17,8 @@ from holdfast.inbound.child import Child
 from holdfast.inbound.commands import Command, explain_unknown, read_command
 from holdfast.lane import queue
 from holdfast.model import catalog
+from holdfast.model.usage import in_words as usage_in_words
+from holdfast.model.usage import total
 from holdfast.outbox.message import Outcome
 from holdfast.recovery.watching import in_words
 from holdfast.session import entries as made
@@ -35,6 +37,7 @@ log = logging.getLogger("holdfast.commands")
 WHY_LINES_MAX = 40
 STOP_MAX = 1000
 SHOWN_MAX = 20
+DAY_MS = 86_400_000
 DEFAULT_WORDS = ("default", "reset")
 
 
@@ -148,6 +151,7 @@ class Commands:
                 f"waiting: {len(waiting)}",
                 *([f"sub-agents: {', '.join(self._child(one) for one in children)}"] if children else []),
                 f"model: {await self._model_now(session)}",
+                f"used in the last 24 hours: {await self._used(keys)}",
                 f"queue: {queue.in_words(settings)}",
                 *await self._prompt_files(session),
             ]
@@ -159,6 +163,11 @@ class Commands:
             return []
         there = [one.in_words for one in (await self._system_prompt_of(session)).files if one.state != "missing"]
         return [f"prompt files: {', '.join(there)}"] if there else []
+
+    async def _used(self, keys: list[str]) -> str:
+        now_ms = epoch_ms(self._hf.clock.now())
+        spans = [await self._hf.store.usage(since_ms=now_ms - DAY_MS, until_ms=now_ms + 1, session=key) for key in keys]
+        return usage_in_words(total(row.used for rows in spans for row in rows))
 
     def _child(self, child: Child) -> str:
         seconds = (epoch_ms(self._hf.clock.now()) - child.spawned_at_ms) // 1000

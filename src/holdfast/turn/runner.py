@@ -32,6 +32,7 @@ from holdfast.model.client import (
 )
 from holdfast.model.failover import ask_along
 from holdfast.model.policy import STRICT
+from holdfast.model.prices import Prices
 from holdfast.model.walk import Walk
 from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
@@ -44,6 +45,7 @@ from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
 from holdfast.turn.silence import choose_silence
+from holdfast.turn.metering import Metering
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
 
@@ -94,6 +96,7 @@ class Runner:
         commands: carries out slash commands; None: they are messages.
         compaction: how conversations that become too long are shortened.
         gate: what each call of a tool has to pass; None: whatever a model asks for is run.
+        metering: counts what models use; None: with published prices.
         more_tools: those that are only known once a turn begins, by session and lane (servers).
         prompt_files: reads what stands before a conversation; None: only the agent's own text does.
     """
@@ -112,6 +115,7 @@ class Runner:
         gate: Gate | None = None,
         more_tools: MoreTools | None = None,
         prompt_files: ReadPromptFiles | None = None,
+        metering: Metering | None = None,
     ) -> None:
         self._hf = hf
         self._compaction = compaction or CompactionSettings()
@@ -125,6 +129,7 @@ class Runner:
         self._more_tools = more_tools
         self._prompt_files = prompt_files
         self._conversions = AllConversions()
+        self._metering = metering or Metering(Prices())
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -175,7 +180,7 @@ class Runner:
         async def on_item(item: TextDelta | ThinkingDelta) -> None:
             self._hand_on(turn, work, item)
 
-        asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item)
+        asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item, self._metering)
         tools = {tool.name: tool for tool in offered_tools(view.payload)}
         is_fresh = view.payload.get("context") == "fresh"
         redactor = self._gate.redactor if self._gate is not None else None
@@ -245,7 +250,7 @@ class Runner:
 
     async def _ask_once(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One request, in a prompt window, with failover around it."""
-        walk = work.asking.begin()
+        walk, work.asking.step = work.asking.begin(), step
         model = walk.requested
         request = await self._request(turn, work, model)
         turn.note("turn.model", model=model, step=step)
@@ -343,7 +348,10 @@ class Runner:
                 if said > chars_max:
                     raise SummaryTooLongError
 
-            aside = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, model, on_item)
+            aside = Asking(
+                turn, self._hf.store, self._hf.clock, self._models, agent, model, on_item, self._metering, "summary",
+                asking.step,
+            )  # fmt: skip
             return await ask_along(aside.begin(), request, aside)
 
         return Compactor(turn, self._hf.clock, ask_model, model, self._budget(model), settings)

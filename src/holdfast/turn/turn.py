@@ -26,6 +26,7 @@ from holdfast.errors import (
 from holdfast.inbound.child import Child, Refused, rights_of
 from holdfast.lane.queue import How
 from holdfast.model.policy import ModelsAfter
+from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
 from holdfast.recovery.progress import Doing, Progress
 from holdfast.session import entries as made
@@ -107,6 +108,8 @@ class Turn:
         self.models_after: ModelsAfter | None = None  # kept with the settlement
         self.result_facts: dict[str, Any] = {}  # kept with the answer under the input's id
         self.gave_way_to: str | None = None
+        self.calls: dict[str, ModelCall] = {}  # of models, by id; kept with the settlement
+        self._ends_told: set[str] = set()  # those whose end the ledger knows
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
         self.progress = Progress.at(hf.clock.mono())  # what it was last heard of; others see it with the next beat
         self.stopped_for: str | None = None  # why recovery has asked it to end
@@ -553,14 +556,24 @@ class Turn:
             state = self._salvaged_state
             if state is None:
                 yielded = how == "yielded"
-                await self._hf.store.requeue(self._owned, detail or how, charge=charge, yielded=yielded)
+                await self._hf.store.requeue(
+                    self._owned, detail or how, charge=charge, yielded=yielded, calls=tuple(self.calls.values())
+                )
                 state = "queued"
             else:
-                await self._hf.store.settle(self._owned, None, how, detail, self._take_story())
+                calls = tuple(self.calls.values())
+                await self._hf.store.settle(self._owned, None, how, detail, self._take_story(), calls=calls)
         else:
             models = self._models_found_out()  # has something to say to the story
             state = await self._hf.store.settle(
-                self._owned, outcome, how, detail, self._take_story(), joined=tuple(self.joined), models=models
+                self._owned,
+                outcome,
+                how,
+                detail,
+                self._take_story(),
+                joined=tuple(self.joined),
+                models=models,
+                calls=tuple(self.calls.values()),
             )
         settled = outcome or self._salvaged
         self._publish(
@@ -602,6 +615,25 @@ class Turn:
                 return None, "done", None
             return Outcome("failed", detail="the turn ended without an answer", error="NoAnswer"), "failed", "no answer"
         return outcomes.of_failure(exc, has_input=self.input_id is not None)
+
+    # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_call(self) -> int:
+        """The number of the next model call."""
+        return len(self.calls) + 1
+
+    async def begin_call(self, call: ModelCall) -> None:
+        """Before a model is asked: the ledger knows of the call when this returns, and how those before it have ended,
+        so that nothing that was asked is lost with this process. Not synced. Raises ResourceError.
+        """
+        self.calls[call.id] = call
+        news = [one for one in self.calls.values() if one.id not in self._ends_told]
+        await self._hf.store.note_calls(news)
+        self._ends_told |= {one.id for one in news if one.state != "begun"}
+
+    def end_call(self, call: ModelCall) -> None:
+        """A call has ended; the ledger learns of it before the next one, or with the settlement."""
+        self.calls[call.id] = call
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -21,7 +21,7 @@ from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Record, Verdict, next_epoch_number
 from holdfast.session.key import parse_key
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import inbox, model_rows
+from holdfast.store.embedded import inbox, model_rows, usage_rows
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.locked_file import Reached
 from holdfast.store.embedded.sentinel import Life
@@ -324,6 +324,7 @@ def end_turn(conn: sqlite3.Connection, turn: str, outcome: str, detail: str | No
         "update turns set state='settled', ended_at_ms=?, outcome=?, detail=? where id=? and state='running'",
         (now_ms, outcome, inbox.as_text(detail), turn),
     )
+    usage_rows.cut_off(conn, turn, now_ms)
 
 
 def release(conn: sqlite3.Connection, transcript: str, epoch: Epoch, durable: Record | None = None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from holdfast.errors import (
     ResourceError,
 )
 from holdfast.model.policy import ModelsAfter
+from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded import child_rows, claims, durable, inbox, model_rows, queueing
+from holdfast.store.embedded import child_rows, claims, durable, inbox, model_rows, queueing, usage_rows
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import Build
 from holdfast.store.embedded.writer import Job
@@ -48,12 +49,14 @@ class Ending(Writing):
         events: list[inbox.StoryLine],
         models: ModelsAfter | None = None,
         joined: Collection[str] = (),
+        calls: Sequence[ModelCall] = (),
     ) -> str | None:
         """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
 
         Args:
             models: what the turn has found out of models, to be kept if its answer is.
             joined: inputs that the final line names besides the turn's own.
+            calls: what it has asked of models, to be kept whatever becomes of it.
 
         Returns: the state its input is in now (None for a turn without one). It may differ from `outcome`: if the turn
         had been taken over, whoever took over has settled the input.
@@ -71,6 +74,7 @@ class Ending(Writing):
                     queueing.settle_joined(conn, owned.transcript, claim.turn, joined, outcome, now_ms)
             if events:
                 inbox.note_events(conn, events)
+            usage_rows.put(conn, calls)
             claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
             # what this turn wrote was synced before this; what others wrote since that sync was not
             is_durable = max(claim.record.synced, claim.synced.end) >= claim.record.end
@@ -120,7 +124,9 @@ class Ending(Writing):
             owned.has_line = False
             owned.file.line.release()
 
-    async def requeue(self, owned: OwnedTurn, why: str, *, charge: bool, yielded: bool = False) -> None:
+    async def requeue(
+        self, owned: OwnedTurn, why: str, *, charge: bool, yielded: bool = False, calls: Sequence[ModelCall] = ()
+    ) -> None:
         """Put the turn's input back in its place (the process goes away, or the turn yields) and end the turn."""
         claim, now_ms = owned.claim, self.now_ms()
 
@@ -130,6 +136,7 @@ class Ending(Writing):
                 inbox.requeue(conn, row, charge=charge, solo=bool(row["solo"]), why=why, now_ms=now_ms)
                 if yielded:
                     inbox.note_yield(conn, row["id"], now_ms)
+            usage_rows.put(conn, calls)
             claims.end_turn(conn, claim.turn, "requeued", why, now_ms)
             claims.release(conn, owned.transcript, claim.epoch)
 

@@ -13,6 +13,7 @@ from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
 from holdfast.inbound.timer import Timer, TimerRun, Wake
 from holdfast.lane.policy import Waiting, may_yield, overtaker
 from holdfast.model.policy import ModelsNow, Pin
+from holdfast.model.usage import ModelCall
 from holdfast.outbox.outbox import OpenDelivery
 from holdfast.recovery.classify import Owner
 from holdfast.recovery.watching import Mark
@@ -32,6 +33,7 @@ from holdfast.store.embedded import (
     outbox_rows,
     session_rows,
     timer_rows,
+    usage_rows,
 )
 from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.core import StoreCore
@@ -39,7 +41,17 @@ from holdfast.store.embedded.reads import size_of
 from holdfast.store.embedded.record_file import read_report
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_context, read_file
-from holdfast.store.views import ArchiveView, Cursor, DeliveryView, Happened, Hold, InputView, SessionView, TurnView
+from holdfast.store.views import (
+    ArchiveView,
+    Cursor,
+    DeliveryView,
+    Happened,
+    Hold,
+    InputView,
+    SessionView,
+    TurnView,
+    UsedIn,
+)
 from holdfast.tool.approval import Approval, Grant
 from holdfast.tool.running import Program
 
@@ -254,4 +266,14 @@ class Reading(StoreCore):
     async def listeners(self) -> list[ListenerView]:
         return await self.reads.ask(
             lambda conn: channel_rows.listeners(conn, lambda process: self.life_in(conn, process))
+        )
+
+    async def calls_of(self, turn: str) -> list[ModelCall]:
+        return await self.reads.ask(lambda conn: usage_rows.of_turn(conn, turn))
+
+    async def usage(
+        self, *, since_ms: int, until_ms: int, session: str | None = None, agent: str | None = None
+    ) -> list[UsedIn]:
+        return await self.reads.ask(
+            lambda conn: usage_rows.sums(conn, since_ms=since_ms, until_ms=until_ms, session=session, agent=agent)
         )

@@ -249,6 +249,18 @@ create table if not exists listeners(
   since_ms integer not null
 ) strict, without rowid;
 
+-- Calls of models (model/usage.py), one row each, whatever became of them: `id` is the turn and a number. Written when
+-- a call begins, and when it has ended with the settlement at the latest. `cost`: micro-dollars; null: no price.
+create table if not exists model_calls(
+  id text primary key, turn text not null, session text not null, agent text not null, lane text not null, input text,
+  model text not null, key text not null, step integer not null, purpose text not null, state text not null,
+  began_at_ms integer not null, ended_at_ms integer, reason text not null, input_tokens integer not null,
+  output_tokens integer not null, cache_read integer not null, cache_write integer not null, reasoning integer not null,
+  cost integer, is_estimate integer not null
+) strict, without rowid;
+create index if not exists model_calls_began on model_calls(began_at_ms);
+create index if not exists model_calls_session on model_calls(session, began_at_ms);
+
 -- Work that is held back until somebody releases it: one row, while it is.
 create table if not exists holds(id text primary key, since_ms integer not null, reason text not null) strict;
 """

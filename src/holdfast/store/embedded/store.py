@@ -2,8 +2,8 @@
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
 `sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `approving.py`, `toolwork.py`,
-`gating.py`, `tidying.py`, `repairing.py`. Waiting for a transcript is in `waiting.py`, the fence in `holding.py`, what
-a new owner starts from in `baseline.py`.
+`gating.py`, `accounting.py`, `tidying.py`, `repairing.py`. Waiting for a transcript is in `waiting.py`, the fence in
+`holding.py`, what a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
 from holdfast.store.embedded import inbox, queueing
+from holdfast.store.embedded.accounting import Accounting
 from holdfast.store.embedded.approving import Approving
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
@@ -38,7 +39,7 @@ from holdfast.store.embedded.writer import Job
 
 class EmbeddedStore(
     Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Approving, Toolwork,
-    Gating, Tidying, Repairing,
+    Gating, Accounting, Tidying, Repairing,
 ):  # fmt: skip
     """All operations of `store/protocol.py`."""
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from holdfast.store.embedded import usage_rows
 from holdfast.store.embedded.core import StoreCore, processes_needed
 from holdfast.store.embedded.record_file import boot_id
 from holdfast.store.embedded.writer import Job
 
 KEEP_DAYS = 90.0
 """How long the story of an ended turn is kept (`why`, `turns`): longer than anybody asks after an answer."""
+CALLS_KEEP_DAYS = 400.0
+"""What model calls have used is kept for at least a year and a month, to be held against a provider's bills."""
 ROWS_KEPT = 10_000
 """So many turns, and so many events, are kept in any case: some megabytes."""
 ROWS_MAX = 500_000
@@ -61,7 +64,9 @@ class Tidying(StoreCore):
         gone += await self._tidy_rows(_EVENTS, "delete from events where seq=?", bounds)
         bounds = {"before": await self._turn_at(ROWS_KEPT), "surplus": await self._turn_at(ROWS_MAX), "old_ms": old_ms}
         gone += await self._tidy_rows(_TURNS, "delete from turns where id=?", bounds)
-        return gone + await self.writer.submit(Job(lambda conn: _tidy_tools(conn, old_ms)))
+        gone += await self.writer.submit(Job(lambda conn: _tidy_tools(conn, old_ms)))
+        calls_ms = self.now_ms() - int(max(self.options.keep_days, CALLS_KEEP_DAYS) * DAY_MS)
+        return gone + await self.writer.submit(Job(lambda conn: usage_rows.tidy(conn, calls_ms, BATCH_ROWS)))
 
     async def _tidy_rows(self, choose: str, delete: str, bounds: dict[str, Any]) -> int:
         """Oldest first, a batch after the other, until one is not wholly old."""

@@ -1,0 +1,20 @@
+"""What the embedded store keeps of model calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holdfast.model.usage import ModelCall
+from holdfast.store.embedded import usage_rows
+from holdfast.store.embedded.core import StoreCore
+from holdfast.store.embedded.writer import Job
+
+
+class Accounting(StoreCore):
+    """A call's beginning is not synced by itself: with the machine's power goes at most what was asked since the last
+    settlement of anybody, and whoever died then is told of as having asked less.
+    """
+
+    async def note_calls(self, calls: Sequence[ModelCall]) -> None:
+        noted = tuple(calls)
+        await self.writer.submit(Job(lambda conn: usage_rows.put(conn, noted)))

@@ -1,0 +1,144 @@
+"""Every model call of a turn is written down: when it begins, and once more when it has ended, however that was.
+
+It stands around the client of a candidate, so that no call goes past it: not those that fail, not those of a summary,
+not the second one with a mended history. What a call that gave no count has used is guessed and marked as guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from holdfast.clock import Clock, epoch_ms
+from holdfast.context.budget import estimate_tokens, text_tokens
+from holdfast.errors import ProviderError
+from holdfast.model.catalog import provider_of
+from holdfast.model.client import (
+    ModelAnswer,
+    ModelClient,
+    ModelRequest,
+    StreamItem,
+    StreamSign,
+)
+from holdfast.model.failure import classify
+from holdfast.model.prices import Prices
+from holdfast.model.usage import OUTPUT_TOKENS_GUESSED, ModelCall, Purpose, Tokens, call_id, ended, of_answer
+from holdfast.model.walk import Try
+from holdfast.session.key import parse_key
+from holdfast.turn.turn import Turn
+
+TOOL_TOKENS = 60
+"""What a tool's schema costs besides its description, about."""
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """What counting needs, for all turns of a process."""
+
+    prices: Prices
+
+    async def begin(
+        self, turn: Turn, clock: Clock, candidate: Try, request: ModelRequest, *, step: int, purpose: Purpose
+    ) -> ModelCall:
+        """A call that is about to be made, written down with what it will take as we guess.
+
+        Raises:
+            ResourceError: it could not be written down.
+        """
+        ref = candidate.model
+        await self.prices.ready(ref)
+        now = clock.now()
+        guess = Tokens(input=tokens_of(request), output=_output_guess(request))
+        call = ModelCall(
+            call_id(turn.id, turn.next_call()), turn.id, turn.session, parse_key(turn.session).agent, turn.lane,
+            turn.input_id, ref, candidate.label, step, purpose, "begun", epoch_ms(now), tokens=guess,
+            cost=self.prices.cost(ref, guess, now), is_estimate=True,
+        )  # fmt: skip
+        await turn.begin_call(call)
+        return call
+
+    def end(
+        self, turn: Turn, clock: Clock, call: ModelCall, result: ModelAnswer | BaseException | None, chars: int
+    ) -> None:
+        """The same call, ended: answered, failed, or (anything else) cut off.
+
+        Args:
+            chars: of text that had come.
+        """
+        now = clock.now()
+        counted = of_answer(result.usage) if isinstance(result, ModelAnswer) else None
+        if counted is None and isinstance(result, ProviderError) and _was_refused(result, chars):
+            counted = Tokens()
+        guess = Tokens(input=call.tokens.input, output=-(-chars // CHARS_PER_TOKEN))
+        tokens = guess if counted is None else counted
+        state, reason = ("done", "") if isinstance(result, ModelAnswer) else ("cut", type(result).__name__)
+        if isinstance(result, ProviderError):
+            found = result.reason or classify(result, provider=provider_of(call.model)).reason
+            state, reason = "failed", found or "unclassified"
+        turn.end_call(
+            ended(
+                call, state, epoch_ms(now), tokens=tokens, cost=self.prices.cost(call.model, tokens, now),
+                reason=reason, is_estimate=counted is None,
+            )
+        )  # fmt: skip
+
+
+class MeteredClient:
+    """A `ModelClient` whose calls are counted."""
+
+    def __init__(
+        self, client: ModelClient, metering: Metering, turn: Turn, clock: Clock, candidate: Try, *, step: int,
+        purpose: Purpose,
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._metering = metering
+        self._turn = turn
+        self._clock = clock
+        self._candidate = candidate
+        self._step = step
+        self._purpose: Purpose = purpose
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+        """As the client's own."""
+        call = await self._metering.begin(
+            self._turn, self._clock, self._candidate, request, step=self._step, purpose=self._purpose
+        )  # fmt: skip
+        chars, result = 0, None
+        stream = self._client.stream(request)
+        try:
+            async for item in stream:
+                if isinstance(item, ModelAnswer):
+                    result = item
+                    self._metering.end(self._turn, self._clock, call, item, chars)
+                elif not isinstance(item, StreamSign):
+                    chars += len(item.text)
+                yield item
+        except BaseException as failed:
+            if result is None:
+                result = failed
+                self._metering.end(self._turn, self._clock, call, failed, chars)
+            raise
+        finally:
+            if result is None:
+                self._metering.end(self._turn, self._clock, call, None, chars)
+            aclose = getattr(stream, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+
+def tokens_of(request: ModelRequest) -> int:
+    """About how many tokens a request has."""
+    messages = request.tokens or sum(map(estimate_tokens, request.messages))
+    tools = sum(TOOL_TOKENS + text_tokens(tool.description) for tool in request.tools)
+    return messages + tools + text_tokens(request.system or "")
+
+
+def _output_guess(request: ModelRequest) -> int:
+    asked = request.settings.get("max_completion_tokens") or request.settings.get("max_tokens")
+    return min(asked, OUTPUT_TOKENS_GUESSED) if isinstance(asked, int) and asked > 0 else OUTPUT_TOKENS_GUESSED
+
+
+def _was_refused(failed: ProviderError, chars: int) -> bool:
+    """Whether the provider has done nothing for it: it was never asked, or said no with a status of its own."""
+    return not chars and not failed.partial and (not failed.sent or failed.status is not None)
