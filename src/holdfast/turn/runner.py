@@ -44,8 +44,8 @@ from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
 from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
-from holdfast.turn.silence import choose_silence
 from holdfast.turn.metering import Metering
+from holdfast.turn.silence import choose_silence
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
 
