@@ -36,11 +36,9 @@ async def two_handles(state: Path) -> AsyncIterator[tuple[Holdfast, Holdfast]]:
 async def bells(hf: Holdfast, wanted: int) -> None:
     """Until so many hang."""
     folder = Path(hf.state) / "bells"
-    for _ in range(2000):
-        if len(os.listdir(folder) if folder.exists() else []) == wanted:
-            return
-        await hf.inputs()
-    raise AssertionError(f"not {wanted} bells: {os.listdir(folder)}")
+    async with asyncio.timeout(30):
+        while len(os.listdir(folder) if folder.exists() else []) != wanted:
+            await hf.inputs()
 
 
 async def a_turn(hf: Holdfast, session: str) -> str:
