@@ -159,8 +159,6 @@ class Asking:
         if self.turn.silence is not None:
             limit_s = self.turn.silence.of_model(limit_s)
         self.turn.begins("model", candidate.model, limit_s=limit_s)
-        return client
-        self.turn.begins("model", candidate.model, limit_s=getattr(client, "idle_limit_s", None))
         return MeteredClient(
             client, self.metering, self.turn, self.clock, candidate, step=self.step, purpose=self.purpose
         )

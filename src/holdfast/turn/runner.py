@@ -307,7 +307,7 @@ class Runner:
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
         timeout_s = turn.silence.request_timeout_s if turn.silence is not None else None
         kept = self._conversions.of(turn.transcript.path)
-        return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept)
+        return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept, tokens)
 
     async def _planned(self, turn: Turn, work: _Work) -> Plan:
         lines = await turn.branch()
