@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -324,6 +325,30 @@ def test_an_unlisted_transcript_whose_key_cannot_be_told_is_left_where_it_is(pat
     with untouched(patient.state):
         code, (found,) = patient.doctor("--fix")
     assert (code, found["check"], found["level"], found["mendable"]) == (0, "index", "remark", False)
+
+
+def test_whatever_stands_among_the_transcripts_is_told_and_does_no_harm(patient: Patient) -> None:
+    folder = patient.transcript.parent
+    os.mkfifo(folder / "pipe.jsonl", 0o600)
+    (folder / "folder.jsonl").mkdir(0o700)
+    Path(os.fsdecode(os.fsencode(folder) + b"/no-text-\xff.jsonl")).write_bytes(b"\xff\n")
+    with (folder / "one-line.jsonl").open("wb") as long:
+        long.write(b'{"type":"session","version":3}\n"')
+        long.truncate(400 * 1024 * 1024)
+    for path in folder.iterdir():
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    code, found = patient.doctor("--fix")
+    assert code == 1
+    unread = {one["subject"].rpartition("/")[2]: one["text"] for one in found if one["check"] == "transcripts"}
+    assert "not a regular file" in unread["pipe.jsonl"]
+    assert "not a regular file" in unread["folder.jsonl"]
+    assert "cannot be read" in unread["one-line.jsonl"]
+    assert any(one["check"] == "index" and "no-text-" in one["subject"] for one in found)
+    tracemalloc.start()
+    holdfast.opening.examine(patient.state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 1024 * 1024  # ten times the longest line
 
 
 def test_an_input_that_was_put_back_is_answered_from_the_line_that_its_turn_left(patient: Patient) -> None:

@@ -25,8 +25,8 @@ WELL = StateFacts(
         unsent=(told.UnsentFact("in_0", "agent:main:main", "console:me", "NO_REPLY", None, NOW_MS),),
         deliveries=(told.DeliveryFact("d_1", "in_0", "console", "me", "started", 1, None, NOW_MS - 9_000, "alive"),),
         pins=(
-            PinFact("p1", "a", "demo/x", "user", "chosen", NOW_MS, None, None, "me"),
-            PinFact("p2", "b", "demo/x", "auto", "timeout", NOW_MS, NOW_MS + 86_400_000, "demo/y", "turn_9"),
+            PinFact("p1", "a", "demo/x", "user", "chosen", NOW_MS, None, None, "me", False),
+            PinFact("p2", "b", "demo/x", "auto", "timeout", NOW_MS, NOW_MS + 86_400_000, "demo/y", "turn_9", True),
         ),
         sessions=(told.SessionFact("agent:main:main", "t", "sessions/a/b.jsonl", True),),
         archives=(told.ArchiveFact("ar", "agent:main:main", "a/c.jsonl", "kept", 9, 9, False),),
@@ -80,6 +80,7 @@ def test_room_and_kind_of_the_disk(disk: DiskFacts, expected: list[tuple[str, st
         ({"by": ""}, "does not say who"),
         ({"reason": ""}, "no reason"),
         ({"origin": None}, "which model it stands in for"),
+        ({"is_by_turn": False}, "no turn that is known"),
         ({"expires_at_ms": None}, "never ends"),
         ({"expires_at_ms": NOW_MS + 86_400_001}, "more than 24 hours"),
     ],

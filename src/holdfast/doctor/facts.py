@@ -92,7 +92,7 @@ class CountFact:
 
 @dataclass(frozen=True, slots=True)
 class PinFact:
-    """A session's model as the row has it, whether or not it can be one."""
+    """A session's model as the row has it, whether or not it can be one. is_by_turn: `by` is a turn of this state."""
 
     id: str
     session: str
@@ -103,6 +103,7 @@ class PinFact:
     expires_at_ms: int | None
     origin: str | None
     by: str
+    is_by_turn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class TranscriptFact:
 
     Args:
         path: in the state directory.
-        key: the session key that its name was made of, where it can be told.
+        key: (of one that is not listed) the session key that its name was made of, where it can be told.
         listed: the session keys that lead to it.
         faults: what is wrong with its lines, in words; unanswered, unasked: tool calls without a result that the
             conversation went on after, results without a call.

@@ -147,6 +147,8 @@ def _wrong_with(pin: PinFact) -> str:
         return ""
     if not pin.origin:
         return "it does not say which model it stands in for"
+    if not pin.is_by_turn:
+        return "it was set by no turn that is known, although only turns set such pins"
     if pin.expires_at_ms is None:
         return "it never ends"
     if pin.expires_at_ms - pin.set_at_ms > AUTO_PIN_S * 1000:

@@ -139,6 +139,8 @@ def key_of_stem(stem: str) -> str | None:
     In a name each dash may have been a colon, and each part in lower case may have been in upper case. Keys with many
     parts, or with other letters in them, are not found: None. Costs some milliseconds at most.
     """
+    if not re.fullmatch(r"[a-z0-9._-]+", stem):
+        return None  # no name of ours; and it may hold what no text does
     readable, _, digest = stem.rpartition("-")
     parts = [list(dict.fromkeys([part, part.upper(), part.capitalize()])) for part in readable.split("-")]
     joints = [(":", "-")] * (len(parts) - 1)

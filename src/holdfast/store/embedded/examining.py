@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +31,14 @@ from holdfast.doctor.facts import (
     UnsentFact,
 )
 from holdfast.doctor.lines import LinesFound
+from holdfast.session.entries import LINE_BYTES_MAX
 from holdfast.session.key import key_of_stem
 from holdfast.store.embedded import archive_rows, boots, claims
 from holdfast.store.embedded.reader import Looks
 from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.sentinel import Life, life_by_boot, probe
 from holdfast.store.embedded.state_dir import SHARED_FILE_SYSTEMS, StateDir, file_system_of, look_at_state_dir
-from holdfast.store.embedded.transcript_bytes import iter_lines
+from holdfast.store.embedded.transcript_bytes import iter_blocks
 
 Progress = Callable[[str, int, int], None]
 """Told what is looked at, how much of it is done, and how much there is."""
@@ -186,10 +188,12 @@ def _counts(conn: sqlite3.Connection) -> Iterator[CountFact]:
 
 
 def _pins(conn: sqlite3.Connection) -> Iterator[PinFact]:
-    for row in conn.execute("select * from model_pins order by session"):
+    for row in conn.execute(
+        "select p.*, t.id as known from model_pins p left join turns t on t.id=p.set_by order by session"
+    ):
         yield PinFact(
             row["id"], row["session"], row["model"], row["source"], row["reason"], row["set_at_ms"],
-            row["expires_at_ms"], row["origin"], row["set_by"],
+            row["expires_at_ms"], row["origin"], row["set_by"], row["known"] is not None,
         )  # fmt: skip
 
 
@@ -249,7 +253,8 @@ def _transcripts(state: StateDir, ledger: LedgerFacts, progress: Progress) -> It
         if path.is_symlink():
             continue  # judged as a link; what it leads to is listed by its own name
         name = str(path.relative_to(state.path))
-        key = key_of_stem(path.stem)
+        keys = tuple(listed.get(name, ()))
+        key = None if keys else key_of_stem(path.stem)  # which takes some milliseconds
         fits = key is not None and state.transcript_path(key) == path
         yield _read(path, TranscriptFact(
             name, size, key if fits else None, tuple(listed.get(name, ())), in_use=name in in_use
@@ -264,7 +269,7 @@ def _read(path: Path, fact: TranscriptFact) -> TranscriptFact:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return replace(fact, unread="not a regular file")
-            for raw in iter_lines(fd):
+            for raw in _bounded_lines(fd):
                 if fact.in_use and not raw.endswith(b"\n"):
                     break  # its owner is writing it
                 found.take(raw.removesuffix(b"\n"))
@@ -273,6 +278,22 @@ def _read(path: Path, fact: TranscriptFact) -> TranscriptFact:
     except OSError as exc:
         return replace(fact, unread=exc.strerror or str(exc))
     return replace(fact, faults=found.faults, unanswered=found.unanswered, unasked=found.unasked)
+
+
+def _bounded_lines(fd: int) -> Iterator[bytes]:
+    """The lines of a file. One that is too long to be a line is cut where that is sure: memory stays bounded whatever
+    somebody has put there.
+    """
+    rest = bytearray()
+    for block in iter_blocks(fd, 0, sys.maxsize):
+        *whole, last = block.split(b"\n")
+        for part in whole:
+            rest += part[: LINE_BYTES_MAX + 1 - len(rest)]
+            yield bytes(rest) + b"\n"
+            rest.clear()
+        rest += last[: LINE_BYTES_MAX + 1 - len(rest)]
+    if rest:
+        yield bytes(rest)
 
 
 def _files(state: Path) -> Iterator[FileFact]:
