@@ -8,8 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast import ids
+from holdfast.inbound.child import END
+from holdfast.inbound.event import Admission, Duplicate, InboundEvent
+from holdfast.inbound.timers import Timers
+from holdfast.kernel import Holdfast
+from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.model.client import ModelClient, ModelRequest, StreamItem
 from holdfast.outbox.message import Outcome
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.session.entries import custom
 from holdfast.session.fence import Epoch, Verdict
 from holdfast.store.embedded import inbox
 from holdfast.store.embedded.holding import Claim, TranscriptFile
@@ -20,15 +28,20 @@ from holdfast.testing.simulation.machine import SharedHardware, SimMachine
 from holdfast.testing.simulation.process import Parts
 from holdfast.testing.simulation.run import HARM
 from holdfast.testing.simulation.scheduler import Host
+from holdfast.turn.commands import Commands
+from holdfast.turn.turn import RESET_TYPE, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A bug, the promises of which at least one has to be reported as broken, and the faults that bring it out."""
+    """A bug, the promises of which at least one has to be reported as broken, and what brings it out: faults, and ways
+    into a conversation (`ways.py`).
+    """
 
     alter: Callable[[Parts], Parts]
     breaks: tuple[str, ...]
     harm: tuple[str, ...] = HARM
+    only: tuple[str, ...] | None = ()
 
 
 class UnfencedFile(TranscriptFile):
@@ -150,6 +163,110 @@ class PushyStore(EmbeddedStore):
         return await self.writer.submit(Job(run, durable=True))
 
 
+class HeedlessWriter(LedgerWriter):
+    """Whoever opens a state takes what it shows for durable."""
+
+    def run_here(self, job: Job) -> Any:
+        job.durable = False
+        return super().run_here(job)
+
+
+class HeedlessStore(EmbeddedStore):
+    """Answers a redelivery from what it reads."""
+
+    writer_class = HeedlessWriter
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        row = await self.reads.ask(
+            lambda conn: conn.execute("select id, state from inputs where dedupe_key=?", (event.key,)).fetchone()
+        )
+        return await super().accept(event, usual, is_command=is_command) if row is None else Duplicate(*row)
+
+
+class NewKeyStore(EmbeddedStore):
+    """Each process remembers the keys that it has seen itself."""
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        own = replace(event, key=f"{event.key} {self.process}")
+        return await super().accept(own, usual, is_command=is_command)
+
+
+class TellingStore(EmbeddedStore):
+    """Each process tells a parent of the ends of its sub-agents."""
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        own = replace(event, key=f"{event.key} {self.process}") if event.source == END else event
+        return await super().accept(own, usual, is_command=is_command)
+
+
+class RewritingStore(EmbeddedStore):
+    """Takes inputs in without looking whether an earlier turn had written their lines."""
+
+    async def join_waiting(self, owned: Any, how: Any) -> Any:
+        before = dict(owned.claim.landed)
+        taken = await super().join_waiting(owned, how)
+        owned.claim.landed = before
+        return taken
+
+
+class SilentlyDroppingStore(EmbeddedStore):
+    """A turn does not hear of what was dropped before it."""
+
+    async def dropped_before(self, input_id: str) -> str | None:
+        return None
+
+
+class ImpatientStore(EmbeddedStore):
+    """What gives way is over."""
+
+    async def requeue(self, owned: Any, why: str, *, charge: bool, yielded: bool = False) -> None:
+        if yielded:
+            await self.settle(owned, Outcome("skipped", detail=why), "requeued", why, [])
+        else:
+            await super().requeue(owned, why, charge=charge)
+
+
+class ForgettingStore(EmbeddedStore):
+    """Summaries say that they keep a line that is not there."""
+
+    async def append(self, owned: Any, lines: Any, **how: Any) -> Any:
+        def of(build: Callable[[str | None], bytes]) -> Callable[[str | None], bytes]:
+            return lambda parent: build(parent).replace(b'"firstKeptEntryId":"', b'"firstKeptEntryId":"0')
+
+        return await super().append(owned, [(entry_id, of(build)) for entry_id, build in lines], **how)
+
+
+class TwiceTimers(Timers):
+    """Each process fires by itself."""
+
+    async def _accept(self, event: InboundEvent) -> str | None:
+        return await super()._accept(replace(event, key=f"{event.key} {ids.new_id('key')}"))
+
+
+class NarrowCommands(Commands):
+    """`/stop` forgets what waits; `/new` is one more line of the old conversation."""
+
+    async def _inputs(self, session: str, state: str | None, limit: int = 1000) -> Any:
+        return [] if state == "queued" else await super()._inputs(session, state, limit)
+
+
+class ContinuingCommands(Commands):
+    async def in_turn(self, turn: Turn, view: Any, compact: Any) -> bool:
+        if view.payload["content"] in ("/new", "/reset"):
+            await turn.append(custom(RESET_TYPE, {"by": "/new", "input": turn.input_id}))
+            turn.outcome = Outcome("answered", answer="begun", detail="a command")
+            return True
+        return await super().in_turn(turn, view, compact)
+
+
+class RashWatchdog(Watchdog):
+    """Asks turns to end that have not stood still for long."""
+
+    def __init__(self, hf: Holdfast) -> None:
+        super().__init__(hf)
+        self._settings = replace(hf.watch, warn_s=0.05, abort_s=0.1)
+
+
 def with_store(kind: type[EmbeddedStore]) -> Callable[[Parts], Parts]:
     return lambda parts: replace(parts, make_store=kind.open)
 
@@ -185,5 +302,26 @@ BUGS = {
     ),
     "settled before the final line is synced": Bug(with_store(UnsyncedStore), ("P3", "I7")),
     "a takeover that ignores the final line": Bug(with_store(ForgetfulStore), ("I1", "P3", "P2")),
+    "a duplicate acknowledged without a sync": Bug(with_store(HeedlessStore), ("P3",), ("redelivery",)),
+    "a redelivery that is another input": Bug(with_store(NewKeyStore), ("P", "I"), only=("webhooks",)),
+    "ends of sub-agents told by each process": Bug(with_store(TellingStore), ("I1",), only=("sub-agents",)),
+    "lines of messages taken in, written again": Bug(
+        with_store(RewritingStore), ("I1", "P3"), ("kill", "kill planned", "power loss"), ("queue",)
+    ),
+    "messages dropped in silence": Bug(with_store(SilentlyDroppingStore), ("P3",), only=("queue",)),
+    "giving way for good": Bug(with_store(ImpatientStore), ("P2",), only=("machines",)),
+    "a summary of what is not there": Bug(with_store(ForgettingStore), ("I8",), only=("compaction",)),
+    "timers that fire in each process": Bug(
+        lambda parts: replace(parts, make_timers=TwiceTimers), ("timers",), only=("timers",)
+    ),
+    "/stop forgets what waits": Bug(
+        lambda parts: replace(parts, make_commands=NarrowCommands), ("P2",), only=("commands",)
+    ),
+    "/new goes on in the old conversation": Bug(
+        lambda parts: replace(parts, make_commands=ContinuingCommands), ("I1",), only=("commands",)
+    ),
+    "recovery that ends work": Bug(
+        lambda parts: replace(parts, make_watchdog=RashWatchdog), ("P9",), only=("watchdog",)
+    ),
     "a kept answer that settles unasked": Bug(slowly(with_store(PushyStore)), ("P2", "P3", "I1"), ("stop",)),
 }

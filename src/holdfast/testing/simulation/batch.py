@@ -17,13 +17,13 @@ ENOUGH_SEEDS = 300
 MUST_BE_MET = (
     "kill", "kill all planned", "commit not synced", "stop", "power loss", "refused write", "short write",
     "failed sync", "ledger full", "ledger broken",
-    "edit: adopted", "edit: foreign_turn", "edit: tampered", "clock set", "orderly restart", "turn taken over",
-    "turn died", "answer kept", "labelled copy",
+    "edit: adopted", "edit: foreign_turn", "edit: tampered", "clock set", "orderly restart",
+    "power loss after a duplicate", "turn taken over", "turn died", "answer kept", "labelled copy",
 )  # fmt: skip
 ENOUGH_FOR_WAYS = 500
 WAYS_TO_BE_MET = (
-    "input steered", "input merged", "interrupted", "dropped for another", "cut-off answer kept", "said again",
-    "began anew", "stopped by /stop", "turn gave way", "job run", "heartbeat run", "sub-agent announced",
+    "input merged", "interrupted", "dropped for another", "cut-off answer kept", "said again",
+    "began anew", "stopped by /stop", "turn gave way", "job run", "sub-agent announced",
     "turn asked to end", "recovery judged", "compaction",
 )  # fmt: skip
 """What has to have come of the ways into a conversation (`ways.py`), in a batch of at least so many."""

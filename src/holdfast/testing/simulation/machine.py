@@ -318,6 +318,7 @@ class LedgerConnection(sqlite3.Connection):
         machine.connections.append(self)
         self._machine = machine
         self._full = True
+        self._changed_before = 0
         self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
@@ -328,6 +329,7 @@ class LedgerConnection(sqlite3.Connection):
         if sql.startswith("pragma synchronous="):
             self._full = sql.endswith("full")
         elif sql == "begin immediate":
+            self._changed_before = self.total_changes
             self._machine.touch("begin")
         cursor = super().execute(sql, *arguments)
         if len(self._cursors) > 32:
@@ -342,15 +344,16 @@ class LedgerConnection(sqlite3.Connection):
             raise sqlite3.OperationalError("database or disk is full")
         if machine._takes_trouble("ledger broken"):  # pyright: ignore[reportPrivateUsage]
             raise sqlite3.OperationalError("disk I/O error")
+        disk = machine.hardware.disk
+        log_size = disk.log_size()
         cursor = super().execute("commit")
-        if (
-            self._full and machine.dies_in_sync
-        ):  # whoever opens the ledger next reads it in the log; it need not stay there
+        # SQLite syncs what it has written; a transaction that only read makes nothing of others durable.
+        syncs = self._full and (self.total_changes != self._changed_before or disk.log_size() != log_size)
+        if syncs and machine.dies_in_sync:  # whoever opens the ledger next reads it in the log; it need not stay there
             machine.hardware.count("commit not synced")
             machine.doom = 1
             machine.touch("the sync of a commit")
-        if self._full:
-            disk = machine.hardware.disk
+        if syncs:
             disk.log_durable = disk.log_size()
         machine.touch("committed")
         return cursor

@@ -80,8 +80,8 @@ class Seen:
 class SimModel:
     """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first.
 
-    ways: where there are sub-agents it also gives them tasks, where there are machines it calls more tools, where there
-        is a watchdog it falls silent.
+    ways: where there are sub-agents it also gives them tasks, where there are machines or a queue it calls more tools,
+        between which turns give way and take in; where there is a watchdog it falls silent.
     """
 
     def __init__(self, scheduler: Scheduler, seen: Seen, ways: Ways, *, is_tame: bool) -> None:
@@ -120,7 +120,7 @@ class SimModel:
 
     def _calls(self, request: ModelRequest, fate: float, number: int) -> list[dict[str, Any]]:
         """Tools that it wants to have called before it answers."""
-        share = 0.5 if "machines" in self._ways else 0.2
+        share = 0.6 if "machines" in self._ways or "queue" in self._ways else 0.2
         if fate >= share or request.messages[-1]["role"] != "user" or self._is_tame or not request.tools:
             return []
         tool = "look" if fate < share / 2 else "act"
@@ -223,6 +223,7 @@ class Said:
     target: str | None = None
     lane: str = "main"
     redeliveries: int = 0
+    late_s: float = 0.0  # so much later than the others he begins
 
 
 class Sender:
@@ -239,6 +240,7 @@ class Sender:
 
     def run(self) -> None:
         random = self._scheduler.random
+        self._scheduler.sleep(self._says.late_s)
         self._scheduler.sleep(random.random() * random.choice((0.0, 0.3, 2.0)))
         while self._key not in self._seen.acknowledged:
             self._send()

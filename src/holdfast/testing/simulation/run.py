@@ -37,7 +37,7 @@ TROUBLES: tuple[Trouble, ...] = ("refused write", "short write", "failed sync", 
 HARM = (
     *["kill planned"] * 4, "kill all planned", *["kill"] * 2, "kill all", *["stop"] * 3,
     *["power loss"] * 4, *["disk"] * 3, *["edit"] * 4,
-    "clock", "orderly end",
+    "clock", "orderly end", "redelivery",
 )  # fmt: skip
 """What the nemesis draws from."""
 
@@ -272,6 +272,8 @@ class _Run:
             victim.machine.doom = None if victim.machine.dies_in_sync else 1 + int(2 ** (random.random() * 7))
             victim.machine.on_kill = self._kill_everybody
             self._count(kind)
+        elif kind == "redelivery":
+            self._plan_a_redelivery(living)
         elif kind == "kill":
             self._kill(victim)
         elif kind == "kill all":
@@ -306,6 +308,21 @@ class _Run:
         for one in list(self.processes.values()):
             if not one.host.dead:
                 self._kill(one)
+
+    def _plan_a_redelivery(self, living: list[SimProcess]) -> None:
+        """Everybody dies in the sync of the next commit, so that what it says is read and may not last; whoever is told
+        afterwards that his message is there already is told so in the last moment before a power loss.
+        """
+        self._count("redelivery planned")
+        for one in living:
+            one.machine.dies_in_sync = True
+            one.machine.on_kill = self._kill_everybody
+        self.seen.on_duplicate = self._lose_power_now
+
+    def _lose_power_now(self) -> None:
+        self.seen.on_duplicate = nothing
+        self._count("power loss after a duplicate")
+        self.scheduler.call_at(self.scheduler.now, self._lose_power)
 
     def _stop_for_a_while(self, victim: SimProcess) -> None:
         """At once, or in the middle of one of its next calls: holding a lock, or between looking and writing."""
@@ -369,6 +386,7 @@ class _Run:
     def _calm_down(self) -> None:
         """No more faults. A process whose disk has failed it is restarted, as its messages ask for."""
         self.channel.is_calm = True
+        self.seen.on_duplicate = nothing
         for one in self.processes.values():
             self.scheduler.go_on(one.host)
             one.machine.doom = one.machine.ambush = None
@@ -381,6 +399,8 @@ class _Run:
     def _let_timers_rest(self) -> None:
         """Somebody pauses them; what has been fired goes on."""
         waiting = {"cron:look", "heartbeat:main"} if "timers" in self.ways else set[str]()
+        if waiting:
+            self.scheduler.sleep(self.scheduler.random.random() * 4)
         until = self.scheduler.now + REST_S
         while waiting and self.scheduler.now < until:
             self.scheduler.sleep(0.1)
@@ -479,12 +499,17 @@ def _what_is_said(random: Random, ways: Ways) -> list[Said]:
         target = "user" if "queue" in ways else f"user{number}"  # messages share a turn only if one answer is for both
         if "commands" in ways and random.random() < 0.35:
             content = random.choice(("/new", "/new", "/stop", "/reset"))
-        found.append(Said(session, content, target))
+        late_s = 0.3 if "machines" in ways else 0.0  # so that he finds a machine at work
+        found.append(Said(session, content, target, late_s=late_s))
     if "machines" in ways:
         found += [Said(sessions[0], f"event {number}", None, lane="hook") for number in range(2)]
     if "webhooks" in ways:
         found.append(Said("hook:deploy", "deployed", "deploys", lane="hook", redeliveries=2 + int(random.random() * 2)))
     return found
+
+
+def nothing() -> None:
+    """Nobody wants to hear of it."""
 
 
 def _is_idle(connection: sqlite3.Connection) -> bool:

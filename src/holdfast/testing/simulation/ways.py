@@ -23,7 +23,7 @@ from holdfast.lane.queue import PLAIN, Drop, Mode, QueueSettings
 from holdfast.recovery.watching import WatchSettings
 
 SHARES = {
-    "queue": 0.22, "commands": 0.10, "machines": 0.10, "webhooks": 0.12, "timers": 0.08, "sub-agents": 0.06,
+    "queue": 0.22, "commands": 0.10, "machines": 0.12, "webhooks": 0.12, "timers": 0.08, "sub-agents": 0.06,
     "watchdog": 0.05, "compaction": 0.06,
 }  # fmt: skip
 """In which part of all seeds there is which."""
