@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.model.client import ModelClient, ModelRequest, StreamItem
+from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.entries import custom
@@ -219,11 +220,13 @@ class SilentlyDroppingStore(EmbeddedStore):
 class ImpatientStore(EmbeddedStore):
     """What gives way is over."""
 
-    async def requeue(self, owned: Any, why: str, *, charge: bool, yielded: bool = False) -> None:
+    async def requeue(
+        self, owned: Any, why: str, *, charge: bool, yielded: bool = False, calls: Sequence[ModelCall] = ()
+    ) -> None:
         if yielded:
             await self.settle(owned, Outcome("skipped", detail=why), "requeued", why, [])
         else:
-            await super().requeue(owned, why, charge=charge)
+            await super().requeue(owned, why, charge=charge, calls=calls)
 
 
 class ForgettingStore(EmbeddedStore):
