@@ -23,7 +23,9 @@ import pytest
 
 import holdfast
 from holdfast.cli.main import run
-from holdfast.doctor.checks import CHECKS
+from holdfast.doctor.checks import CHECKS, judge
+from holdfast.doctor.checkup import mend
+from holdfast.doctor.repairs import NOTHING
 from tests.faults import checks, outsider
 from tests.faults.test_readers import KEY, see, talk, untouched
 
@@ -316,6 +318,47 @@ def test_calls_without_results_and_results_without_calls_are_remarks(patient: Pa
         outsider.append_bytes(str(patient.transcript), json.dumps(line) + "\n")
     code, found = patient.doctor()
     assert (code, [(one["check"], one["level"]) for one in found]) == (0, [("pairs", "remark"), ("pairs", "remark")])
+
+
+def test_what_was_said_before_a_session_shared_anothers_transcript_is_a_remark(patient: Patient) -> None:
+    async def share() -> None:
+        async with holdfast.open(patient.state) as hf:
+            await hf.accept(holdfast.InboundEvent(KEY, {"content": "hi"}, home="agent:main:home"))
+            async with hf.turn("agent:main:home") as turn:
+                await turn.append(holdfast.user("hi"))
+
+    asyncio.run(share())
+    with untouched(patient.state):
+        code, (found,) = patient.doctor("--fix")
+    assert (code, found["check"], found["level"], found["mendable"]) == (0, "index", "remark", False)
+    assert "before that shared sessions/" in found["text"]
+
+
+def test_a_conversation_goes_on_where_it_was_once_it_is_listed_again(patient: Patient) -> None:
+    unlist(patient)
+    assert patient.doctor("--fix") == (0, [])
+
+    async def remembered() -> list[str]:
+        async with holdfast.open(patient.state) as hf, hf.turn(KEY) as turn:
+            return [part["text"] for message in await turn.context() for part in message["content"]]
+
+    assert asyncio.run(remembered()) == ["hello", "hi there"]
+
+
+def test_a_repair_that_came_too_late_does_nothing(patient: Patient) -> None:
+    """Two doctors with the same findings: the second one finds each of them done."""
+    for breaks in (unlist, pin_silently, forget_who_runs_an_input, forget_the_end_of_a_turn, open_a_file):
+        breaks(patient)
+    found = judge(holdfast.opening.examine(patient.state))
+
+    async def twice() -> list[list[str]]:
+        async with holdfast.open(patient.state) as hf:
+            return [[one.said for one in await mend(hf, found)] for _ in range(2)]
+
+    first, second = asyncio.run(twice())
+    assert NOTHING not in first
+    assert set(second) == {NOTHING}
+    assert patient.doctor() == (0, [])
 
 
 def test_an_unlisted_transcript_whose_key_cannot_be_told_is_left_where_it_is(patient: Patient) -> None:

@@ -110,11 +110,12 @@ def test_a_process_whose_life_cannot_be_told_is_never_closed() -> None:
 def test_bad_lines_of_a_file_without_a_known_session_are_a_remark_since_no_turn_can_write_it_anew() -> None:
     bad = replace(WELL.transcripts[0], faults=("blank lines",))
     assert found(replace(WELL, transcripts=(bad,))) == [("transcripts", "fault")]
-    unlisted = replace(bad, listed=())
-    assert found(replace(WELL, transcripts=(unlisted,))) == [("index", "fault"), ("transcripts", "fault")]
-    assert found(replace(WELL, transcripts=(replace(unlisted, key=None),))) == [
-        ("index", "remark"), ("transcripts", "remark"),
-    ]  # fmt: skip
+    unlisted, remarks = replace(bad, listed=()), [("index", "remark"), ("transcripts", "remark")]
+    lost = replace(WELL, transcripts=(unlisted,), ledger=replace(WELL.ledger, sessions=()))
+    assert found(lost) == [("index", "fault"), ("transcripts", "fault")]
+    assert found(replace(lost, transcripts=(replace(unlisted, key=None),))) == remarks
+    shares = replace(WELL.ledger.sessions[0], path="token")
+    assert found(replace(lost, ledger=replace(WELL.ledger, sessions=(shares,)))) == remarks
 
 
 def test_files_of_others_and_links_that_lead_out() -> None:

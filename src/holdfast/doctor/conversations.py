@@ -14,10 +14,18 @@ def find_unlisted(facts: StateFacts) -> Iterator[Finding]:
     """A transcript that no session leads to is somebody's conversation all the same: it is never moved or removed."""
     if facts.problem:
         return
+    leads_to = {one.key: one.path for one in facts.ledger.sessions}
     for one in facts.transcripts:
         if one.listed or one.unread:
             continue
-        if one.key is not None:
+        if one.key is not None and one.key in leads_to:
+            yield Finding(
+                "index", one.path,
+                f"{one.path} ({one.bytes} bytes) is what was said in {one.key} before that shared {leads_to[one.key]}",
+                "it is used again once that has one of its own; doctor would move or remove it for nobody",
+                level="remark", passes=True,
+            )  # fmt: skip
+        elif one.key is not None:
             yield Finding(
                 "index", one.path,
                 f"{one.path} ({one.bytes} bytes) is the transcript of {one.key} and is not in the list of sessions",
@@ -53,7 +61,8 @@ def find_bad_lines(facts: StateFacts) -> Iterator[Finding]:
             yield Finding("transcripts", one.path, f"{one.path} cannot be read: {one.unread}", "see to its file")
         if not one.faults:
             continue
-        key = one.listed[0] if one.listed else one.key
+        elsewhere = any(each.key == one.key for each in facts.ledger.sessions)
+        key = one.listed[0] if one.listed else None if elsewhere else one.key
         way_out = "--fix writes it anew in a turn of its own, and keeps the original beside it"
         yield Finding(
             "transcripts", one.path, f"{one.path}: {', '.join(one.faults)}",
@@ -89,7 +98,8 @@ def find_bad_archives(facts: StateFacts) -> Iterator[Finding]:
         elif one.state == "kept" and one.found_bytes is None:
             yield Finding(
                 "archives", one.id, f"archive {one.id} of {one.session}: archives/{one.name} is not there",
-                f"put it back from a backup, or `holdfast sessions delete` it ({one.id})", passes=True,
+                "put it back from a backup; `holdfast sessions delete SESSION --now` ends it with all its session's",
+                passes=True,
             )  # fmt: skip
         elif one.state == "kept" and one.found_bytes != one.bytes:
             yield Finding(
