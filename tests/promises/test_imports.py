@@ -49,6 +49,7 @@ PURE = [
     "recovery/progress.py",
     "recovery/watching.py",
     "context/conversions.py",
+    "context/memory.py",
     "context/plan.py",
     "context/system_prompt.py",
     "context/repair.py",

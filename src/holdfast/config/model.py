@@ -433,6 +433,11 @@ class CompactionConfig(Section):
     )
     model: ModelRef | None = Field(default=None, description="Who writes summaries. Unset: the session's own model.")
     timeout_s: float = Field(default=180.0, gt=0, le=3600, description="Seconds for one summary.")
+    memory_flush: bool = Field(
+        default=True,
+        description="Before a conversation with a person is shortened, its agent may note what should be known later, "
+        "in the folder `memory` of its workspace alone ([context](context.md)).",
+    )
     prune_after_s: float = Field(
         default=CACHE_TTL_S,
         ge=0,

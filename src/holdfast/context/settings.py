@@ -16,6 +16,7 @@ class CompactionSettings:
         enabled: whether they are by themselves; by hand it is possible in any case.
         model: "provider/model" that writes summaries; None: the one that answers.
         timeout_s: seconds for one summary with all its parts.
+        memory_flush: whether agents may note what should be known later before a conversation is shortened.
         prune_after_s: see `prune`; 0: long results are shown whole.
         reserve_tokens, headroom_tokens, keep_recent_tokens: see `Budget`.
     """
@@ -23,6 +24,7 @@ class CompactionSettings:
     enabled: bool = True
     model: str | None = None
     timeout_s: float = 180.0
+    memory_flush: bool = True
     prune_after_s: float = CACHE_TTL_S
     reserve_tokens: int = OUTPUT_TOKENS_RESERVED
     headroom_tokens: int = HEADROOM_TOKENS

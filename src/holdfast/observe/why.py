@@ -139,6 +139,8 @@ _WORDS = {
     "turn.began_anew": lambda d: f"a new conversation began here: {d['why']}; what was said before is kept",
     "turn.trimmed": lambda d: f"{d['dropped']} old messages were left out to fit the model's window",
     "turn.compaction": lambda d: _compaction(d),
+    "turn.memory_flush": lambda d: _memory_flush(d),
+    "turn.memory_note": lambda d: f"note by {d['name']}{' failed' if d['is_error'] else ''}",
     "turn.too_long": lambda d: f"the context was refused as too long (about {d['tokens']} tokens): {d['detail']}",
     "turn.discarded": lambda d: f"what had been streamed is kept for people, not as the answer: {d['reason']}",
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",
@@ -253,6 +255,14 @@ _COMPACTION_CAUSES = {
     "overflow": "it was refused as too long",
     "hand": "somebody asked for it",
 }
+
+
+def _memory_flush(data: dict[str, Any]) -> str:
+    if data["phase"] == "began":
+        return "before the conversation is shortened its agent may note what should be known later"
+    if data["phase"] == "done":
+        return f"the agent has noted what it wanted to, in {data['calls']} calls"
+    return f"memory flush: {data['reason']}" + (f", after {data['calls']} calls" if data["calls"] else "")
 
 
 def _compaction(data: dict[str, Any]) -> str:

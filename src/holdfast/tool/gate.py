@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from holdfast.errors import TurnLimitError
 from holdfast.inbound.event import Route
+from holdfast.lane.queue import USER_LANE
 from holdfast.session.key import parse_key
 from holdfast.text import on_one_line
 from holdfast.tool.approval import TIMEOUT_S, Approval, ApprovalOrder, NotAsked, result_text, shown_arguments
 from holdfast.tool.loops import Calls, LoopLimits
 from holdfast.tool.origin import top_of
-from holdfast.tool.policy import Caller, Effect, Policy, Ruling, is_trusted, rule
+from holdfast.tool.policy import Caller, Effect, Policy, Ruling, held_back, is_trusted, rule
 from holdfast.tool.redact import Redactor
 from holdfast.turn.tools import Tool, Toolbox, ToolCall, ToolResult
 
@@ -90,6 +91,12 @@ class Passage:
     def offered(self, toolbox: Toolbox) -> frozenset[str]:
         """The tools that a model is shown: all but those that would be denied whatever it asks for."""
         return frozenset(tool.spec.name for tool in toolbox if self._rule(tool.spec.name, _mildest(tool)).say != "deny")
+
+    def held_back_for_notes(self, name: str, effect: Effect) -> str:
+        """Why a tool may not be used for notes, in words; empty: it may. The conversation's own rights count, not those
+        of the lane in which it is shortened.
+        """
+        return held_back(self.gate.settings.policy, replace(self.caller, lane=USER_LANE), name, effect)
 
     async def was_only_asked(self, call: ToolCall) -> bool:
         """Whether a call of an attempt that has died has certainly not run: its question was not answered, or the

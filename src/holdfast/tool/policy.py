@@ -136,8 +136,27 @@ def rule(policy: Policy, caller: Caller, tool: str, effect: Effect) -> Ruling:
         for of, say in said:
             if say is not None:
                 return Ruling(say, f"{_WORDS[say]} for {of}")
-        return Ruling("allow", "changes nothing") if effect in HARMLESS else Ruling("ask", f"it may {_DOES[effect]}")
+        return Ruling("allow", "changes nothing") if effect in HARMLESS else Ruling("ask", _unsaid(effect))
     return _for_untrusted(said, caller, effect, _public_place(policy, caller))
+
+
+def held_back(policy: Policy, caller: Caller, tool: str, effect: Effect) -> str:
+    """Why a tool may not be used for notes without asking a person, in words; empty: it may.
+
+    Notes are not in the tables: what nothing is said of may be written by an agent whose conversation is trusted, in
+    the folder for notes alone (`tool/memory.py`). Whoever wants it otherwise names the tool, or its group.
+    """
+    if not is_trusted(policy, caller):
+        where = _public_place(policy, caller) or f"lane {caller.lane!r}"
+        return f"not for {where}: who speaks there may only read"
+    ruling = rule(policy, caller, tool, effect)
+    if ruling.say == "allow" or (ruling.say == "ask" and ruling.why == _unsaid(effect)):
+        return ""
+    return ruling.why
+
+
+def _unsaid(effect: Effect) -> str:
+    return f"it may {_DOES[effect]}"
 
 
 def _for_untrusted(said: list[_Said], caller: Caller, effect: Effect, public: str | None) -> Ruling:

@@ -69,6 +69,7 @@ class Compactor:
     Args:
         running: whether the turn has inputs in the transcript that are still to be answered; they stay in sight.
         gives_way: whether it ends early when somebody waits for the session.
+        before: done once there is something to shorten; what it returns ends the compaction before it has begun.
     """
 
     turn: Turn
@@ -79,6 +80,7 @@ class Compactor:
     settings: CompactionSettings
     running: bool = True
     gives_way: bool = False
+    before: Callable[[], Awaitable[NotCompacted | None]] | None = None
 
     async def run(self, why: Why, *, focus: str = "", keep: int | None = None) -> Compacted | NotCompacted:
         """Shorten it, if there is anything to shorten.
@@ -101,6 +103,9 @@ class Compactor:
         cut = choose_cut(lines, self.budget, inputs=inputs, turn=own, by_hand=why == "hand", keep=keep)
         if cut is None:
             return NotCompacted("there is nothing to shorten")
+        ended = await self.before() if self.before is not None else None
+        if ended is not None:
+            return ended
         before = count_tokens(plan(lines, inputs=inputs, turn=own).messages)
         turn.note("turn.compaction", phase="began", why=why, tokens=before)
         turn.flush_story()
@@ -144,7 +149,7 @@ class Compactor:
         names = summary.names_in(cut.before, cut.previous)
         try:
             async with self.turn.prompt_window():
-                text = await self._raced(self._from_model(cut, focus, names))
+                text = await self.raced(self._from_model(cut, focus, names))
         except ProviderError as failed:
             return NotCompacted(f"no model wrote a summary: {failed}")
         if isinstance(text, NotCompacted):
@@ -200,7 +205,7 @@ class Compactor:
             self.turn.note("turn.compaction", phase="refused", reason=fault)
         return None
 
-    async def _raced(self, work: Awaitable[T]) -> T | NotCompacted:
+    async def raced(self, work: Awaitable[T]) -> T | NotCompacted:
         """The result of `work`, unless it takes too long or somebody waits for the session."""
         task = asyncio.ensure_future(work)
         ends = self.clock.mono() + self.settings.timeout_s

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.clock import epoch_ms
 from holdfast.context.budget import Budget, count_tokens, counted_by_provider, estimate_tokens
 from holdfast.context.conversions import AllConversions
+from holdfast.context.memory import unfit_session
 from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
 from holdfast.context.prune import prune
 from holdfast.context.settings import CompactionSettings
@@ -40,10 +41,12 @@ from holdfast.session.entries import MessageEntry
 from holdfast.session.visibility import PARTIAL_TYPE
 from holdfast.store.views import InputView
 from holdfast.text import on_one_line
+from holdfast.tool.memory import memory_tools
 from holdfast.turn.asking import AgentSettings, Asking, KeylessModels, Models
 from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
+from holdfast.turn.flushing import Flusher
 from holdfast.turn.metering import Metering
 from holdfast.turn.silence import choose_silence
 from holdfast.turn.tools import Tool, Toolbox
@@ -367,11 +370,36 @@ class Runner:
             return
         # The next turn could not go on without it: then it is no use to stop for that turn.
         compactor.gives_way = tokens <= compactor.budget.room
+        compactor.before = lambda: self._flush_memory(turn, asking.agent, compactor)
         done = await compactor.run("hand" if why == "hand" else "threshold", focus=focus)
         if isinstance(done, Compacted):
             turn.outcome = told(_compacted_text(done), detail="a compaction")
         elif not done.gave_way:
             turn.outcome = Outcome("skipped", detail=done.reason)
+
+    async def _flush_memory(self, turn: Turn, agent: AgentSettings, compactor: Compactor) -> NotCompacted | None:
+        """Let the agent note what should be known later. Whoever waits for the session ends the compaction as well."""
+
+        async def system() -> str | None:
+            return await self._system_prompt(turn.session, agent, None)
+
+        redactor = self._gate.redactor if self._gate is not None else None
+        flushed = await Flusher(
+            compactor, self._hf.clock, await self._memory_tools(turn, agent), agent.workspace, system,
+            (lambda value: value) if redactor is None else redactor.value,
+        ).run()  # fmt: skip
+        return NotCompacted(flushed.left, gave_way=True) if flushed.gave_way else None
+
+    async def _memory_tools(self, turn: Turn, agent: AgentSettings) -> Toolbox | str:
+        """Those that notes may be written with, or why there are none."""
+        if not self._compaction.memory_flush:
+            return "it is turned off (compaction.memory_flush)"
+        unfit = unfit_session(turn.session) or ("" if agent.workspace else "the agent has no workspace")
+        if unfit:
+            return unfit
+        passage = await self._gate.passage(turn) if self._gate is not None else None
+        held_back = passage.held_back_for_notes if passage is not None else lambda _name, _effect: ""
+        return memory_tools(self._toolbox.only(agent.tools), held_back)
 
     async def _compact_by_hand(self, turn: Turn, view: InputView, focus: str) -> str:
         """`/compact` in a chat; what the user is told."""
