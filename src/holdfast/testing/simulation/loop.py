@@ -8,6 +8,7 @@ refused by not being there: a simulation that quietly left the simulator would p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -88,10 +89,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         for task in self._tasks:
             coroutine = task.get_coro()
             if not task.done() and isinstance(coroutine, CoroutineType):
-                try:
-                    coroutine.close()
-                except BaseException:  # noqa: BLE001  # whatever a dead process's clean-up says, nobody hears it
-                    continue
+                for end in (lambda it=coroutine: it.throw(DeadError()), coroutine.close):
+                    # Thrown first: `close` leaves asynchronous generators on the way in a state that cannot be ended.
+                    with contextlib.suppress(BaseException):  # whatever a dead one's clean-up says, nobody hears it
+                        end()
         self._tasks.clear()
         self._ready.clear()
         self._timers.clear()
