@@ -511,6 +511,14 @@ def test_a_key_that_is_missing_and_a_file_of_secrets_that_others_may_read(
     assert patient.doctor() == (0, [])
 
 
+def test_files_of_users_in_a_state_keep_the_rights_that_they_have(patient: Patient) -> None:
+    (patient.state / "holdfast.toml").write_text("[gateway]\ndrain_s = 5\n")
+    (patient.state / "holdfast.toml").chmod(0o644)
+    (patient.state / "workspace").mkdir(0o755)
+    with untouched(patient.state):
+        assert patient.doctor("--fix") == (0, [])
+
+
 def test_models_are_asked_only_when_online_is_wanted(patient: Patient, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

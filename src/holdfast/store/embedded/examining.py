@@ -46,6 +46,8 @@ WEEK_MS = 7 * 86_400_000
 TAKEN_OVER_MAX = 100
 OF_STATE = ("processes", "sessions", "fence", "archives", "bells", "background")
 """Folders that hold nothing but our files; a workspace or a plugin's folder beside them is its owner's."""
+OF_USERS = ("holdfast.toml",)
+"""Written by people, with rights as they like; what is secret in it is looked at with the configuration."""
 
 
 def examine(path: Path, now_ms: int, progress: Progress = lambda _what, _done, _all: None) -> StateFacts:
@@ -299,7 +301,8 @@ def _bounded_lines(fd: int) -> Iterator[bytes]:
 def _files(state: Path) -> Iterator[FileFact]:
     """The state directory, its files, and what is below its own folders."""
     yield _file(state, state)
-    waiting = [one for one in sorted(state.iterdir()) if not one.is_dir() or one.is_symlink() or one.name in OF_STATE]
+    there = [one for one in sorted(state.iterdir()) if one.name not in OF_USERS]
+    waiting = [one for one in there if not one.is_dir() or one.is_symlink() or one.name in OF_STATE]
     while waiting:
         path = waiting.pop()
         try:
