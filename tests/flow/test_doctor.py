@@ -26,6 +26,7 @@ from holdfast.cli.main import run
 from holdfast.doctor.checks import CHECKS, judge
 from holdfast.doctor.checkup import mend
 from holdfast.doctor.repairs import NOTHING
+from holdfast.store.views import ArchiveView
 from tests.faults import checks, outsider
 from tests.faults.test_readers import KEY, see, talk, untouched
 
@@ -220,7 +221,7 @@ def shorten_an_archive(patient: Patient) -> None:
 async def archived(state: Path) -> Any:
     async with holdfast.open(state) as hf:
         view = await hf.session(KEY).archive(by="me")
-        assert isinstance(view, holdfast.store.views.ArchiveView)
+        assert isinstance(view, ArchiveView)
         return view
 
 
@@ -425,20 +426,69 @@ async def test_a_state_that_is_being_used_is_healthy_and_stays_as_it_is(state: P
     assert [one for one in said["findings"] + again["findings"] if one["check"] not in QUIET] == []
 
 
+@pytest.mark.long
+async def test_nothing_is_found_while_many_sessions_are_busy(state: Path, tmp_path: Path) -> None:
+    """Turns, answers on their way, titles and archives come and go between the looks."""
+    over = asyncio.Event()
+
+    async def busy(hf: holdfast.Holdfast, key: str, route: holdfast.Route | None) -> int:
+        turns = archives = 0
+        while not over.is_set():
+            await hf.accept(holdfast.InboundEvent(key, {"content": "hello"}, route=route))
+            accepted = await hf.accept(holdfast.InboundEvent(key, {"content": "and this"}))
+            assert isinstance(accepted, holdfast.Accepted)
+            for one in reversed(await hf.inputs(session=key, state="queued")):
+                async with hf.turn(key, input_id=one.id, wait_s=30) as turn:
+                    await turn.append_input([{"role": "user", "content": "hello"}])
+                    async with turn.prompt_window() as window:
+                        await asyncio.sleep(0.01)
+                        window.finished("hi")
+                    await turn.append(holdfast.assistant("hi", model="demo/demo"))
+                    turns += 1
+            await hf.session(key).rename(f"title {turns}")
+            if route is None and turns % 10 == 0:
+                archives += isinstance(await hf.session(key).archive(by="me", wait_s=30), ArchiveView)
+        assert archives or route is not None
+        return turns
+
+    async with holdfast.open(state) as hf, holdfast.open(state) as other:
+        handles = (hf, other)
+        routes = (None, None, holdfast.Route("x", "y"), holdfast.Route("x", "z"))
+        work = [
+            asyncio.create_task(busy(handles[n % 2], f"agent:main:busy:direct:p{n}", routes[n % 4])) for n in range(8)
+        ]
+        looks = [await asyncio.to_thread(look_apart, state, tmp_path) for _ in range(4)]
+        over.set()
+        turns = await asyncio.gather(*work)
+    assert all(turns)
+    assert [one for found in looks for one in found if one["check"] not in QUIET] == []
+
+
 def see_all_but_marks(state: Path) -> dict[str, object]:
     """Readers of the living process move marks of their own in SQLite's shared memory, whenever they look."""
     return {name: found for name, found in see(state).items() if not name.endswith("-shm")}
 
 
 def doctor_apart(state: Path, folder: Path) -> dict[str, Any]:
+    """From another process, which must not change anything."""
     before = see_all_but_marks(state)
+    said = in_another_process(state, folder)
+    assert see_all_but_marks(state) == before
+    return said
+
+
+def look_apart(state: Path, folder: Path) -> list[dict[str, Any]]:
+    """The findings, by another process."""
+    return in_another_process(state, folder)["findings"]
+
+
+def in_another_process(state: Path, folder: Path) -> dict[str, Any]:
     env = {**os.environ, "HOLDFAST_GATEWAY_PORT": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", "holdfast", "--state", str(state), "doctor", "--json"],
         cwd=folder, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert see_all_but_marks(state) == before
     return json.loads(done.stdout)
 
 
