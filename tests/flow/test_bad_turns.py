@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast.errors import OwnershipLostError
+from holdfast.errors import OwnershipLostError, TurnLimitError
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
@@ -23,6 +23,7 @@ from holdfast.lane.worker import Worker
 from holdfast.model.client import ToolSpec
 from holdfast.session.fence import Epoch
 from holdfast.store.views import InputView
+from holdfast.turn.outcomes import of_failure
 from holdfast.turn.tools import Tool, Toolbox, ToolCall
 from holdfast.turn.turn import Turn
 from tests.faults.remote import Troupe
@@ -171,6 +172,62 @@ async def test_a_tool_of_a_turn_that_is_asked_to_stop_does_not_hold_it() -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class Deaf:
+    """A tool that swallows its cancellation, as `except BaseException` around a loop does."""
+
+    def __init__(self) -> None:
+        self.began, self.told, self.ends = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.toolbox = Toolbox([Tool(ToolSpec("work", "", {}), self.run)])
+
+    async def run(self, _: ToolCall) -> str:
+        self.began.set()
+        while not self.ends.is_set():
+            try:
+                await self.ends.wait()
+            except asyncio.CancelledError:
+                self.told.set()
+        return "done after all"
+
+
+async def never(_: float) -> None:
+    await asyncio.Event().wait()
+
+
+async def at_once(_: float) -> None:
+    return
+
+
+async def test_a_tool_that_does_not_end_at_its_limit_ends_the_turn_and_is_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deaf = Deaf()
+    with pytest.raises(TurnLimitError, match=r"stopped after 0\.01 s and did not end") as caught:
+        await deaf.toolbox.run(CALL, seconds_max=0.01, sleep=at_once)
+    assert caught.value.limit == "tool_seconds"
+    assert of_failure(caught.value, has_input=True)[1] == "interrupted"
+    assert deaf.told.is_set()
+    assert "does not end: it is left behind" in caplog.text
+    deaf.ends.set()
+
+
+async def test_a_tool_that_ends_late_with_a_result_has_it() -> None:
+    deaf = Deaf()
+    run = asyncio.create_task(deaf.toolbox.run(CALL, seconds_max=0.01, sleep=never))
+    await deaf.told.wait()
+    deaf.ends.set()
+    assert (await run).text == "done after all"
+
+
+async def test_a_deaf_tool_does_not_hold_a_turn_that_is_asked_to_stop() -> None:
+    deaf = Deaf()
+    task = asyncio.create_task(deaf.toolbox.run(CALL, seconds_max=60, sleep=at_once))
+    await deaf.began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    deaf.ends.set()
 
 
 @pytest.mark.promise("P1", "I3")

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import holdfast
-from holdfast.model.client import ToolSpec
+from holdfast.model.client import ModelRequest, StreamItem, ToolSpec
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.recovery.watching import WatchSettings
 from holdfast.testing.model import Reply, ScriptedModel
@@ -199,20 +201,17 @@ async def test_a_tool_that_is_silent_for_ten_minutes_is_not_killed_while_everybo
 async def test_an_owner_that_does_not_hear_is_reported_and_never_forced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The client of its model swallows cancellation."""
     caplog.set_level(logging.INFO, "holdfast.recovery")
     let_go = asyncio.Event()
 
-    async def deaf(_: ToolCall) -> str:
-        while not let_go.is_set():
-            try:
-                await let_go.wait()
-            except asyncio.CancelledError:
-                continue
-        return "done"
+    class Deaf(ScriptedModel):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+            await until_let_go(let_go)
+            async for item in super().stream(request):
+                yield item
 
-    tool = Tool(ToolSpec("work", "Works.", {"type": "object"}), deaf, seconds_max=60.0)
-    async with World(tmp_path, tools=[tool], watch=ASK) as world:
-        world.model.script(Reply(calls=[("work", {})]))
+    async with World(tmp_path, model=Deaf("done"), watch=ASK) as world:
         input_id = await world.inbound(KEY, "do it")
         await world.pass_time(420)
         [said] = recoveries(caplog, "ineffective")
@@ -222,6 +221,39 @@ async def test_an_owner_that_does_not_hear_is_reported_and_never_forced(
         assert owner.sessions == (KEY,)
         let_go.set()
         assert (await world.settled(input_id)).settled
+
+
+async def until_let_go(let_go: asyncio.Event) -> None:
+    while not let_go.is_set():
+        with suppress(asyncio.CancelledError):
+            await let_go.wait()
+
+
+@pytest.mark.promise("P9")
+async def test_a_tool_that_does_not_hear_does_not_keep_its_turn_from_hearing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holdfast.recovery")
+    let_go = asyncio.Event()
+
+    async def deaf(_: ToolCall) -> str:
+        await until_let_go(let_go)
+        return "done"
+
+    tool = Tool(ToolSpec("work", "Works.", {"type": "object"}), deaf, seconds_max=60.0)
+    async with World(tmp_path, tools=[tool], watch=ASK) as world:
+        world.model.script(Reply(calls=[("work", {})]), "re: two")
+        first = await world.inbound(KEY, "do it")
+        await world.pass_time(420)
+        assert (await world.settled(first)).error == "TurnStalledError"
+        [said] = recoveries(caplog, "effective")
+        [turn] = await world.hf.store.turns_of(first)
+        assert (turn.id in said, turn.outcome) == (True, "interrupted")
+        await world.saw("This message was stopped: nothing had been heard of its tool work")
+        second = await world.inbound(KEY, "two")
+        assert (await world.settled(second)).answer == "re: two"
+        let_go.set()
+        await world.check_promises()
 
 
 async def test_of_several_watchdogs_one_tells_and_one_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

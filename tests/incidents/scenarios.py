@@ -12,7 +12,6 @@ FILE = Path(__file__).with_name("incidents.json")
 INCIDENTS = load_incidents(FILE)
 
 KNOWN_TO_FAIL = {
-    "OC-128851": "a tool past its limit is ended by that; its model reads so and goes on, and no turn is interrupted",
     "OC-110980": "a second gateway waits for the live owner; it does not displace it, so nobody is told to send again",
 }
 """Each is a finding to decide or to mend; a test that passes nevertheless fails, so that the list cannot go stale."""

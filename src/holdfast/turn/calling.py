@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from holdfast.inbound.event import Route
 from holdfast.model.client import ToolSpec
 from holdfast.session import entries as made
 from holdfast.store.views import InputView
-from holdfast.turn.tools import Toolbox, ToolCall, cut
+from holdfast.turn.tools import Toolbox, ToolCall, ToolResult, cut
 from holdfast.turn.turn import Turn
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Calling:
         seconds_max: longest run of one call.
         is_fresh: the turn is shown nothing of its session but its own input.
         passage: what each call has to pass; None: whatever a model asks for is run.
+        sleep: by which clock a tool that was stopped gets its time to end.
         redactor: takes secrets out of what is shown and written down.
     """
 
@@ -40,6 +41,7 @@ class Calling:
     is_fresh: bool = False
     passage: Passage | None = None
     redactor: Redactor | None = None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def clean(self, message: dict[str, Any]) -> dict[str, Any]:
         """An answer without secrets in the arguments of its calls, as it is written down."""
@@ -68,7 +70,7 @@ class Calling:
         """Look at the epoch again, pass the gate, run, write the result. The write lock is free while the tool runs.
 
         Raises:
-            TurnLimitError: the calls go in circles. As `Turn.append`.
+            TurnLimitError: the calls go in circles, or a tool does not end. As `Turn.append`.
         """
         turn = self.turn
         await turn.check()
@@ -84,7 +86,7 @@ class Calling:
             if tool is not None and self.passage is not None:
                 held = await self.passage.admit(tool, asked)
                 turn.begins("tool", name, limit_s=limit_s)
-            result = await self.toolbox.run(asked, seconds_max=self.seconds_max) if held is None else held.result
+            result = held.result if held is not None else await self._within_limit(asked)
         except (asyncio.CancelledError, TurnCancelledError, TurnStalledError):
             if turn.is_to_stop:  # else its process ends, and the next attempt sees to the call
                 await turn.append(made.tool_result(asked.id, name, _stopped_text(turn), is_error=True))
@@ -95,6 +97,14 @@ class Calling:
         turn.note("turn.tool_result", id=asked.id, name=name, is_error=result.is_error)
         if held is not None and held.ends is not None:
             raise held.ends
+
+    async def _within_limit(self, asked: ToolCall) -> ToolResult:
+        """Run a tool. One that does not end when it is stopped has a result that says so, and ends the turn."""
+        try:
+            return await self.toolbox.run(asked, seconds_max=self.seconds_max, sleep=self.sleep)
+        except TurnLimitError as deaf:
+            await self.turn.append(made.tool_result(asked.id, asked.name, str(deaf), is_error=True))
+            raise
 
     async def resume(self, call: Mapping[str, Any], *, may_have_started: bool, is_clients: bool) -> None:
         """See to a call of an earlier attempt that has no result. It is run again only where that does no harm, or

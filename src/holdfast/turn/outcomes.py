@@ -44,8 +44,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
     """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail.
 
     A turn is `interrupted` if it was cut off in the middle: by the end of its process, by recovery, since it stood
-    still, by its own limit of silence, or by a provider that broke off after words of its answer had reached the user,
-    so that no other model could be asked.
+    still, by its own limit of silence, by a tool that does not end, or by a provider that broke off after words of its
+    answer had reached the user, so that no other model could be asked.
     """
     if isinstance(exc, TurnCancelledError):
         told = None if exc.by == INTERRUPTED_BY else "Stopped."  # whoever interrupts gets the answer to what came then
@@ -58,8 +58,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
     if isinstance(exc, TurnStalledError):
         return failed, "interrupted", failed.detail
     broke_off = isinstance(exc, ProviderError) and bool(exc.partial)
-    went_silent = isinstance(exc, TurnLimitError) and exc.limit == "silence"
-    return failed, "interrupted" if broke_off or went_silent else "failed", f"{failed.error}: {failed.detail}"
+    cut_off = isinstance(exc, TurnLimitError) and exc.limit in ("silence", "tool_seconds")
+    return failed, "interrupted" if broke_off or cut_off else "failed", f"{failed.error}: {failed.detail}"
 
 
 def failed_with(exc: BaseException) -> Outcome:

@@ -189,7 +189,7 @@ class Runner:
         redactor = self._gate.redactor if self._gate is not None else None
         calling = Calling(
             turn, view, self._toolbox.only(agent.tools), agent.workspace, self._limits.tool_seconds_max, is_fresh,
-            redactor=redactor,
+            redactor=redactor, sleep=self._hf.clock.sleep,
         )  # fmt: skip
         work = _Work(view, asking, calling, tools, dict(view.payload.get("settings") or {}), is_fresh=is_fresh)
         return work

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.clock import Clock, iso
+from holdfast.errors import TurnLimitError
 from holdfast.ids import derived_id
 from holdfast.inbound.event import Route
 from holdfast.model.client import ToolSpec
 from holdfast.session.fence import Epoch
 from holdfast.tool.policy import Effect
 
+log = logging.getLogger("holdfast.turn")
+DEAF_S = 30.0
+"""So long a tool that was stopped at its limit may take to end."""
+STOP_S = 5.0
+"""The same where the turn itself is to stop; less than whoever asked for that waits for it (`watching.SETTLE_S`)."""
+_left_behind: set[asyncio.Future[Any]] = set()
+"""Tools that go on although they were stopped; kept, so that they are not collected in the middle."""
 RESULT_BYTES_MAX = 256 * 1024
 """A result longer than this is cut, and says so."""
 
@@ -135,9 +144,19 @@ class Toolbox:
         tool = self._tools.get(name)
         return seconds_max if tool is None else min(seconds_max, tool.seconds_max or seconds_max)
 
-    async def run(self, call: ToolCall, *, seconds_max: float) -> ToolResult:
-        """Run one call. What goes wrong in a tool is its result, for the model to read; only the cancellation of the
-        turn itself gets out.
+    async def run(
+        self, call: ToolCall, *, seconds_max: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> ToolResult:
+        """Run one call. What goes wrong in a tool is its result, for the model to read.
+
+        Args:
+            sleep: by which clock a tool that was stopped gets its time to end.
+
+        Raises:
+            TurnLimitError: stopped at its limit it did not end. It is left behind, and nobody can say what it may still
+                do: the turn must not go on beside it.
+
+        Cancelled: the tool is stopped, too, and left behind if it does not hear of that: whoever stops a turn is heard.
         """
         tool = self._tools.get(call.name)
         if tool is None:
@@ -145,26 +164,50 @@ class Toolbox:
                 f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}", is_error=True
             )
         limit = self.limit_s(call.name, seconds_max)
-        alarm = asyncio.timeout(limit)
+        work = asyncio.ensure_future(_result_of(tool, call))
         try:
-            async with alarm:
-                value = await tool.run(call)
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            await asyncio.wait({work}, timeout=limit)
         except asyncio.CancelledError:
-            if _is_being_cancelled():
-                raise
-            return ToolResult(f"tool {call.name} was cancelled from within", is_error=True)
-        except (Exception, SystemExit) as exc:  # noqa: BLE001  # the edge of the tool: its errors are answers
-            if alarm.expired():
-                return ToolResult(f"tool {call.name} was stopped after {limit:g} s", is_error=True)
-            return ToolResult(f"{type(exc).__name__}: {exc}", is_error=True)
-        return ToolResult(cut(text))
+            await _stop(work, call, STOP_S, sleep)
+            raise
+        if work.done():
+            return _outcome(work, f"tool {call.name} was cancelled from within")
+        stopped = f"tool {call.name} was stopped after {limit:g} s"
+        if not await _stop(work, call, DEAF_S, sleep):
+            raise TurnLimitError("tool_seconds", f"{stopped} and did not end; what it may still do is not known")
+        late = _outcome(work, stopped)
+        return ToolResult(stopped, is_error=True) if late.is_error else late
 
 
-def _is_being_cancelled() -> bool:
-    """Whether somebody asked this task to stop; else a `CancelledError` is just what a tool has raised."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _result_of(tool: Tool, call: ToolCall) -> ToolResult:
+    try:
+        value = await tool.run(call)
+        return ToolResult(cut(value if isinstance(value, str) else json.dumps(value, default=str)))
+    except (Exception, SystemExit) as exc:  # noqa: BLE001  # the edge of the tool: its errors are answers
+        return ToolResult(f"{type(exc).__name__}: {exc}", is_error=True)
+
+
+def _outcome(work: asyncio.Future[ToolResult], if_cancelled: str) -> ToolResult:
+    return ToolResult(if_cancelled, is_error=True) if work.cancelled() else work.result()
+
+
+async def _stop(
+    work: asyncio.Future[ToolResult], call: ToolCall, grace_s: float, sleep: Callable[[float], Awaitable[None]]
+) -> bool:
+    """Stop a tool; whether it ended within `grace_s`. One that does not is left behind: it is a program that swallows
+    cancellation, and cannot be ended without its process.
+    """
+    work.cancel()
+    alarm = asyncio.ensure_future(sleep(grace_s))
+    try:
+        await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        alarm.cancel()
+        if not work.done():
+            _left_behind.add(work)
+            work.add_done_callback(_left_behind.discard)
+            log.error("tool %s of turn %s was stopped and does not end: it is left behind", call.name, call.turn)
+    return work.done()
 
 
 def cut(text: str) -> str:

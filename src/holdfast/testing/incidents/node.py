@@ -68,6 +68,7 @@ WORK = ToolSpec("work", "Does some work.", {"type": "object", "properties": {}})
 class NodeSpec(msgspec.Struct, frozen=True):
     """What a process is started with. `now`: the world's time. `kill_nth`: dies at that passing of any point.
     `tool_limit_s`: what a tool call may take, where turns that stand still may be asked to end; None: no such world.
+    `deaf_tool`: tools do not hear that they are stopped.
     """
 
     name: str
@@ -82,6 +83,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     context_window: int = 128_000
     acquire_timeout_ms: int | None = None
     tool_limit_s: float | None = None
+    deaf_tool: bool = False
 
 
 class Switch:
@@ -108,7 +110,7 @@ class Node(TimerOrders):
         folder = Path(spec.folder)
         self._journal = Journal(folder / "journal.jsonl", spec.name, self._clock)
         self._model = PacedModel(self._journal)
-        self._tool = PacedTool(self._journal, self._clock, spec.tool_limit_s)
+        self._tool = PacedTool(self._journal, self._clock, spec.tool_limit_s, deaf=spec.deaf_tool)
         self._channel = PacedChannel(self._journal, self._input_of, spec.text_max)
         self._switch = Switch()
         if spec.kill_nth:
@@ -184,6 +186,8 @@ class Node(TimerOrders):
         assert self._worker is not None
         assert self._courier is not None
         self._handle.drain()
+        if self._spec.deaf_tool:
+            self._tool.set_free(True)
         await self._worker.stop(min(drain_s, 0.2))
         await self._courier.stop(0.0)
         for loop in self._loops:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,12 +132,14 @@ class PacedTool:
 
     Args:
         limit_s: what a call may take on the world's clock, as the toolbox sees to on the real one; None: any time.
+        deaf: hears neither of that nor that it is stopped; it ends when it is set free.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, limit_s: float | None = None) -> None:
+    def __init__(self, journal: Journal, clock: Clock, limit_s: float | None = None, *, deaf: bool = False) -> None:
         self._journal = journal
         self._clock = clock
-        self._limit_s = limit_s
+        self._limit_s = None if deaf else limit_s
+        self._deaf = deaf
         self.calls: dict[str, ToolCall] = {}
         self.running: dict[str, asyncio.Future[bool]] = {}
         self.free = False
@@ -157,6 +160,9 @@ class PacedTool:
         if self.free:
             ended.set_result(True)
         try:
+            while self._deaf and not ended.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({ended})
             if not await ended:
                 raise RuntimeError(f"the work of {call.id} failed")
         finally:

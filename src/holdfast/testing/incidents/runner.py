@@ -174,6 +174,7 @@ def make_world(incident: Incident, folder: Path, kill_nth: int) -> World:
         world.lock_protocol = "openclaw"
     world.in_processes |= any(step.verb == "corrupt" and step.args["file"] == "index" for step in steps)
     world.tool_limit_s = stuck.tool_limit_of(incident)
+    world.deaf_tool = stuck.never_returns(incident)
     world.in_processes |= any(step.args.get("ghost") for step in steps)
     world.holds_locks = any(step.verb == "lock_hold" for step in steps)
     facts_asked = [(one.fact, one.args) for one in incident.expected]

@@ -33,6 +33,12 @@ def tool_limit_of(incident: Incident) -> float | None:
     return float(told[0]) if told else TOOL_LIMIT_S
 
 
+def never_returns(incident: Incident) -> bool:
+    """Whether a scenario is about a tool call that nothing ends: it tells of a limit of tools, and of no end of one."""
+    limited = any("tool_limit_s" in step.args for step in incident.setup)
+    return limited and not any(step.verb == "tool_end" for step in incident.all_steps)
+
+
 async def watchdog_scan(world: World, _: Args) -> None:
     """Every process looks once; while an owner has been asked to end, again each second, until that is judged."""
 

@@ -272,6 +272,7 @@ class World:
     compactions: dict[str, InputName] = field(default_factory=dict)
     context_window: int = 128_000
     swaps_guards: bool = False  # the first turn that asks its model finds its fence record swapped
+    deaf_tool: bool = False  # tools never return, and hear nothing
     tool_limit_s: float | None = None  # of a world in which somebody looks for turns that stand still
 
     @property
@@ -292,7 +293,7 @@ class World:
             name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
             per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
             context_window=self.context_window, acquire_timeout_ms=self.acquire_timeout_ms,
-            tool_limit_s=self.tool_limit_s,
+            tool_limit_s=self.tool_limit_s, deaf_tool=self.deaf_tool,
         )  # fmt: skip
         self.processes[name] = (
             await Child.start(spec) if self.in_processes or apart else Here(await start_node(spec, self.rig.store))
