@@ -14,6 +14,7 @@ from holdfast.config import Config
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import Served, served
 from holdfast.testing.world import echo
+from tests.flow.test_streaming import ANSWER, BEGIN, Halting
 from tests.platforms.slack import ENV, SlackStandIn, quick_adapter, slack_stand_in
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 32
@@ -211,3 +212,25 @@ async def test_a_stranger_is_sent_a_code(tmp_path: Path) -> None:
         [pairing] = await gateway.hf.store.pairings(channel="slack", limit=10)
         assert pairing.code in slack.shown()[0]
         assert pairing.sender == "U9"
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize("lost", ["nothing", "the beginning", "an edit on the way", "the last edit"])
+async def test_an_answer_is_shown_in_its_thread_while_it_is_written_and_stays_one_message(
+    tmp_path: Path, lost: str
+) -> None:
+    model = Halting(ANSWER)
+    async with talking(tmp_path, model=model, quick=True, streaming="partial") as (slack, gateway):
+        if lost == "the beginning":
+            slack.lose_answer("chat.postMessage")
+        root = await slack.says("<@UBOT> hello", channel="C1", kind="channel")
+        await slack.shows(f"{BEGIN} …", channel="C1", thread=root["ts"])
+        assert slack.statuses == [("C1", root["ts"], "is writing…")]
+        if lost == "an edit on the way":
+            slack.fail("chat.update", 500, done=False)
+        elif lost == "the last edit":
+            slack.lose_answer("chat.update")
+        model.may_go_on.set()
+        await slack.shows(ANSWER, channel="C1", thread=root["ts"])
+        assert await delivered(gateway) == ["sent"]
+        assert slack.shown("C1", root["ts"]) == [ANSWER]

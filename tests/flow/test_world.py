@@ -10,7 +10,7 @@ from holdfast.store.embedded.faults import POINTS, Point
 from holdfast.testing.world import World
 
 SESSION = "agent:main:main"
-ELSEWHERE = ("timer.", "child.", "lock_file.", "approval.", "background.", "message.", "pairing.")
+ELSEWHERE = ("timer.", "child.", "lock_file.", "approval.", "background.", "message.", "pairing.", "preview.")
 """Points that a plain message does not pass; they have crash tests of their own."""
 
 

@@ -412,4 +412,4 @@ def quick_adapter(slack: SlackStandIn, *, reconciles: bool = True) -> Adapter:
     traits = ChannelTraits(reconciles=reconciles, longest_request_s=1.0, text_max=3800)
     channel = SlackChannel("slack", web_api, Threads(), traits=traits)
     socket = SlackSocket(web_api, APP_TOKEN, channel.tell)
-    return Adapter(channel, listener=socket, editor=channel, reactions=channel, close=web_api.close)
+    return Adapter(channel, listener=socket, editor=channel, typing=channel, reactions=channel, close=web_api.close)

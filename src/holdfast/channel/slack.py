@@ -58,6 +58,7 @@ def make(setup: Setup) -> Adapter:
         listener=None if is_called else SlackSocket(web, setup.secret("app_token_env"), channel.tell),
         receiver=SlackReceiver(channel, setup.secret("signing_secret_env")) if is_called else None,
         editor=channel,
+        typing=channel,
         reactions=channel,
         close=web.close,
     )
@@ -68,6 +69,8 @@ class SlackChannel:
 
     edit_every_s = 1.2
     """`chat.update` is a method of tier 3: 50 calls a minute and more."""
+    typing_lasts_s = 60.0
+    """Slack shows it for two minutes, or until the app writes."""
 
     def __init__(self, name: str, web: SlackWeb, threads: Threads, *, traits: ChannelTraits = TRAITS) -> None:
         self.name = name
@@ -144,6 +147,15 @@ class SlackChannel:
         except ChannelRefusedError as refused:
             if "already_reacted" not in str(refused):
                 raise
+
+    async def show_typing(self, target: str) -> None:
+        """In threads alone, and for apps that are set up as assistants: Slack shows it for no others."""
+        place = place_of(target)
+        if place.thread is None:
+            raise ChannelRefusedError("Slack shows it in threads alone", permanent=True)
+        await self.web.call(
+            "assistant.threads.setStatus", channel_id=place.channel, thread_ts=place.thread, status="is writing…"
+        )
 
     # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -89,7 +89,7 @@ class ChannelConfig(Section):
     streaming: Streaming = Field(
         default="off",
         description="How an answer is shown while it is written: `off`: when it is done; `partial`: one message that "
-        "is edited as it grows; `block`: a message for each paragraph that is done. What a platform cannot is `off`.",
+        "is edited as it grows; `block`: the same, by paragraphs that are done. What a platform cannot is `off`.",
     )
     typing: bool = Field(default=True, description="Whether it shows that it is writing, where the platform can.")
     reaction: str | None = Field(

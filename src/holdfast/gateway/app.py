@@ -18,7 +18,7 @@ from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
 from holdfast.context.system_prompt import FILES, SystemPrompt, build
 from holdfast.errors import ResourceError
-from holdfast.gateway.channels import as_adapters, make_platforms, run_listening
+from holdfast.gateway.channels import as_adapters, make_platforms, run_listening, run_showing
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.gateway.listening import Listening
 from holdfast.gateway.tools import make_tools, redactor_of, run_background
@@ -36,6 +36,7 @@ from holdfast.model.clients import ModelClients
 from holdfast.model.prices import Prices
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.outbox.showing import Showing
 from holdfast.recovery.upkeep import Upkeep
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.key import parse_key, type_of
@@ -235,10 +236,14 @@ async def run_until_settled(
 
 
 @asynccontextmanager
-async def run_courier(hf: Holdfast, config: Config, channels: Iterable[Channel]) -> AsyncIterator[Courier]:
-    """Deliver to the console and to `channels` until left; what is being sent then gets some seconds to arrive."""
-    every = [ConsoleChannel(), WebhookChannel(_addresses(hf)), *channels]
-    courier = Courier(hf, every, stale_s=config.outbox.stale_hours * 3600)
+async def run_courier(
+    hf: Holdfast, config: Config, adapters: Iterable[Adapter], showing: Showing
+) -> AsyncIterator[Courier]:
+    """Deliver to the console and to `adapters` until left; what is being sent then gets some seconds to arrive."""
+    adapters = list(adapters)
+    every = [ConsoleChannel(), WebhookChannel(_addresses(hf)), *(one.channel for one in adapters)]
+    editors = {one.channel.name: one.editor for one in adapters if one.editor is not None}
+    courier = Courier(hf, every, stale_s=config.outbox.stale_hours * 3600, editors=editors, showing=showing)
     delivering = asyncio.create_task(courier.run(), name="courier")
     try:
         yield courier
@@ -385,7 +390,8 @@ async def build_gateway(
     channels = {ConsoleChannel.usual_name, *(one.channel.name for one in adapters)}
     redactor = redactor_of(parts, token)
     async with (
-        run_courier(hf, config, [one.channel for one in adapters]) as courier,
+        run_showing(hf, platforms) as showing,  # ends last: the courier waits for what it has under way
+        run_courier(hf, config, adapters, showing) as courier,
         run_background(hf, redactor) as background,
         open_worker(hf, config, parts=parts, redactor=redactor, channels=channels, background=background) as (
             worker,

@@ -18,6 +18,7 @@ from holdfast.errors import HoldfastError, InputError
 from holdfast.gateway.listening import Listening, hear_once_stored
 from holdfast.inbound.attachments import AttachmentLimits
 from holdfast.inbound.hearing import Hearing
+from holdfast.outbox.showing import Showing, Surface
 
 if TYPE_CHECKING:
     from holdfast.config import Config
@@ -123,6 +124,18 @@ async def run_listening(hf: Holdfast, platforms: Mapping[str, Platform]) -> Asyn
         for failed in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(failed, Exception):
                 log.warning("a channel could not be closed in order: %s", failed)
+
+
+@asynccontextmanager
+async def run_showing(hf: Holdfast, platforms: Mapping[str, Platform]) -> AsyncIterator[Showing]:
+    """Show on the channels that are set so what turns are doing, until left."""
+    showing = Showing(hf, [Surface(one.adapter, one.config.streaming, one.config.typing) for one in platforms.values()])
+    running = asyncio.create_task(showing.run(), name="showing")
+    try:
+        yield showing
+    finally:
+        showing.stop()
+        await asyncio.gather(running, return_exceptions=True)  # nothing depends on it
 
 
 def as_adapters(channels: Iterable[Channel | Adapter]) -> list[Adapter]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from holdfast.channel.channel import Channel, SendRequest
+from holdfast.channel.listening import Editor
 from holdfast.clock import epoch_ms
 from holdfast.errors import (
     ChannelError,
@@ -24,6 +26,7 @@ from holdfast.errors import (
     SendUnknownError,
 )
 from holdfast.kernel import Holdfast
+from holdfast.outbox.finishing import Finishing, Put
 from holdfast.outbox.outbox import (
     NO_CHANGE,
     POSSIBLE_DUPLICATE,
@@ -36,6 +39,7 @@ from holdfast.outbox.outbox import (
     piece_chars_of,
     retry_in_s,
 )
+from holdfast.outbox.showing import Showing
 from holdfast.turn.events import TurnEvent
 
 LOOK_S = 1.0
@@ -67,8 +71,17 @@ class Courier:
     Any number of processes may serve the same channels of one state, each with one courier for its handle.
     """
 
-    def __init__(self, hf: Holdfast, channels: Iterable[Channel], *, stale_s: float = STALE_S) -> None:
+    def __init__(
+        self,
+        hf: Holdfast,
+        channels: Iterable[Channel],
+        *,
+        stale_s: float = STALE_S,
+        editors: Mapping[str, Editor] = MappingProxyType({}),
+        showing: Showing | None = None,
+    ) -> None:
         self._hf = hf
+        self._finishing = None if showing is None else Finishing(hf, showing, editors)
         self._stale_s = stale_s
         self._channels = {channel.name: channel for channel in channels}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}  # by channel and target: one message at a time
@@ -226,7 +239,13 @@ class Courier:
         channel = self._channels[row.channel]
         if step == "send":
             chars = row.piece_chars or piece_chars_of(row.body, row.sent_chars, channel.traits.text_max)
-            await self._start_and_send(channel, row, "start", Change(piece_chars=chars))
+            change, put = Change(piece_chars=chars), channel.send
+            if self._finishing is not None and row.sent_chars == 0:
+                how = await self._finishing.how(channel, row)
+                if how is None:
+                    return  # what is shown of it may not be touched yet
+                change, put = Change(piece_chars=chars, label=how.label), how.put or channel.send
+            await self._start_and_send(channel, row, "start", change, put)
         elif step == "resend_labelled":
             log.warning("delivery %s to %s:%s: a labelled copy is sent (input %s), since nobody can tell whether the "
                         "first has arrived: %s", row.id, row.channel, row.target, row.input_id, row.detail)  # fmt: skip
@@ -254,7 +273,9 @@ class Courier:
             log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
             await self._move(row, "expire", Change(why))
 
-    async def _start_and_send(self, channel: Channel, row: OpenDelivery, event: str, change: Change) -> None:
+    async def _start_and_send(
+        self, channel: Channel, row: OpenDelivery, event: str, change: Change, put: Put | None = None
+    ) -> None:
         starting = asyncio.ensure_future(self._move(row, event, change))
         try:
             started = await asyncio.shield(starting)
@@ -264,13 +285,13 @@ class Courier:
                 await self._record(taken, "refuse", Change("the courier was stopped before it was sent"))
             raise
         if started is not None:  # else another process has it
-            await self._send(channel, started)
+            await self._send(channel, started, put or channel.send)
 
-    async def _send(self, channel: Channel, row: OpenDelivery) -> None:
+    async def _send(self, channel: Channel, row: OpenDelivery, put: Put) -> None:
         """The row is `started` in our name: send its next piece, then record what became of it."""
         request = SendRequest(row.key, row.target, row.piece, row.label)
         try:
-            sent = await self._within(channel.traits.longest_request_s, channel.send(request))
+            sent = await self._within(channel.traits.longest_request_s, put(request))
         except ChannelRefusedError as refused:
             await self._record_refusal(row, refused)
         except asyncio.CancelledError:
@@ -305,7 +326,7 @@ class Courier:
                 watch.ask_again_mono = self._hf.clock.mono() + (retry_in_s(watch.failures) or 0.0)
             log.warning("delivery %s: cannot ask %s whether it arrived: %s", row.id, row.channel, exc)
             return
-        if found is None:
+        if found is None or found.preview:  # or only its beginning, which is edited next
             await self._record(row, "not_found", NO_CHANGE)
         else:
             await self._record(row, "found" if row.is_last_piece else "found_piece", Change(found.reference))

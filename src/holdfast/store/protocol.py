@@ -21,6 +21,7 @@ from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
+from holdfast.outbox.preview import Preview
 from holdfast.recovery.classify import Owner
 from holdfast.recovery.progress import Report
 from holdfast.recovery.watching import Mark
@@ -257,6 +258,27 @@ class OutboxStore(Protocol):
         ...
 
     async def deliveries(self, *, state: str | None, limit: int, input_id: str | None = None) -> list[DeliveryView]: ...
+
+    async def begin_preview(self, delivery_id: str, input_id: str, channel: str, target: str) -> Preview | None:
+        """Note, in this process's name, that the beginning of an answer is about to be shown. Durable.
+
+        Returns: what is shown already by an earlier attempt; then nothing was changed. None: it is new.
+        """
+        ...
+
+    async def name_preview(self, delivery_id: str, reference: str) -> None:
+        """Note what the platform calls it."""
+        ...
+
+    async def end_preview(self, delivery_id: str) -> None:
+        """Forget it: it is gone, or was never there. One that has become an answer is forgotten with that move."""
+        ...
+
+    async def preview(self, delivery_id: str) -> Preview | None: ...
+
+    async def previews_without_answer(self, channels: Sequence[str]) -> list[Preview]:
+        """Those whose input has ended with nothing to say."""
+        ...
 
 
 class ModelStore(Protocol):

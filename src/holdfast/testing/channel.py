@@ -27,12 +27,17 @@ PATIENCE_S = 10.0
 
 
 class Received(msgspec.Struct, frozen=True):
-    """One message as the user sees it. `delivery_id`: the key it came with."""
+    """One message as the user sees it. `delivery_id`: the key it came with. preview: it is the beginning of an answer.
+
+    In a platform's file, `edits` is the place of the message that this one has taken, from 1.
+    """
 
     delivery_id: str
     target: str
     text: str
     label: str | None = None
+    preview: bool = False
+    edits: int | None = None
 
 
 class FakeChannel:
@@ -72,10 +77,18 @@ class FakeChannel:
     def received(self) -> list[Received]:
         """What has arrived, oldest first."""
         if self._platform is None:
-            return list(self._received)
-        if not self._platform.exists():
+            arrived = self._received
+        elif not self._platform.exists():
             return []
-        return [msgspec.json.decode(line, type=Received) for line in self._platform.read_bytes().splitlines()]
+        else:
+            arrived = [msgspec.json.decode(line, type=Received) for line in self._platform.read_bytes().splitlines()]
+        shown: list[Received] = []
+        for one in arrived:
+            if one.edits is None:
+                shown.append(one)
+            else:
+                shown[one.edits - 1] = msgspec.structs.replace(one, edits=None)
+        return shown
 
     # ── what will go wrong ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,11 +183,33 @@ class FakeChannel:
             raise SendUnknownError("the platform does not answer")
         for number, one in enumerate(self.received, 1):
             if (one.delivery_id, one.target) == (delivery_id, target):
-                return Sent(f"#{number}")
+                return Sent(f"#{number}", preview=one.preview)
         return None
 
-    def _keep(self, request: SendRequest) -> None:
-        one = Received(request.delivery_id, request.target, request.text, request.label)
+    edit_every_s = 1.0
+
+    async def edit(self, reference: str, request: SendRequest) -> Sent:
+        """As of `Editor`: the same mishaps as for sends."""
+        self.attempts.append(request)
+        await self._tell()
+        number = int(reference.removeprefix("#"))
+        try:
+            if self._mishaps:
+                self._mishaps.popleft()(request)
+            self._keep(request, number)
+        finally:
+            await self._tell()
+        return Sent(reference)
+
+    async def remove(self, reference: str, target: str) -> None:
+        """As of `Editor`; it stays among `received`, without its text."""
+        number = int(reference.removeprefix("#"))
+        was = self.received[number - 1]
+        self._keep(SendRequest(was.delivery_id, target, ""), number)
+        await self._tell()
+
+    def _keep(self, request: SendRequest, edits: int | None = None) -> None:
+        one = Received(request.delivery_id, request.target, request.text, request.label, request.preview, edits)
         if self._platform is None:
             self._received.append(one)
             return

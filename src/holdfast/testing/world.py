@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from holdfast.channel.listening import Adapter
 from holdfast.context.settings import CompactionSettings
 from holdfast.errors import HoldfastError
 from holdfast.inbound.announcement import with_announcements
@@ -40,6 +41,8 @@ from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelClient, ModelRequest
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
+from holdfast.outbox.preview import Mode as Streaming
+from holdfast.outbox.showing import Showing, Surface
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.recovery.watching import WatchSettings
 from holdfast.session.entries import text_of
@@ -111,6 +114,7 @@ class World:
             a model asks for is run, and there are `tools` alone.
         secrets: values that are taken out of what tools are given and give back.
         metering: counts what models use; None: with published prices.
+        streaming: how answers are shown on the channel while they are written.
 
     Attributes:
         hf, model, channel, clock: the parts.
@@ -140,6 +144,7 @@ class World:
         gate: GateSettings | None = None,
         secrets: Iterable[str] = (),
         metering: Metering | None = None,
+        streaming: Streaming = "off",
         patience_s: float = 10.0,
     ) -> None:
         self.path = path
@@ -163,6 +168,7 @@ class World:
         self._gate = gate
         self._redactor = Redactor(secrets)
         self._metering = metering
+        self._streaming: Streaming = streaming
         if gate is not None and not self._agent.workspace:
             self._agent = replace(self._agent, workspace=str(path / "workspace"))
         self.timers: Timers | None = None
@@ -431,9 +437,10 @@ class World:
             hf, with_resets(hf, with_child_ends(with_heartbeat_responses(runner.run)), self._resets)
         )
         worker = Worker(hf, with_announcements(run_input), limits=self._limits)
-        courier = Courier(hf, [self.channel])
+        showing = Showing(hf, [Surface(Adapter(self.channel, editor=self.channel), self._streaming)])
+        courier = Courier(hf, [self.channel], editors={self.channel.name: self.channel}, showing=showing)
         self._courier = courier
-        self._loops = [asyncio.create_task(worker.run()), asyncio.create_task(courier.run())]
+        self._loops = [asyncio.create_task(loop.run()) for loop in (worker, courier, showing)]
         if self._timers_for is not None:
             self.timers = self._timers_for(hf)
             self._loops.append(asyncio.create_task(self.timers.run()))

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
-from holdfast.store.embedded import outbox_rows
+from holdfast.outbox.preview import Preview
+from holdfast.store.embedded import outbox_rows, preview_rows
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.writer import Job
 
@@ -38,3 +39,40 @@ class Delivering(StoreCore):
         if moved is not None and moved.state == "started":
             self.options.faults("delivery.after_started")
         return moved
+
+    # ── previews ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def begin_preview(self, delivery_id: str, input_id: str, channel: str, target: str) -> Preview | None:
+        """Note that the beginning of an answer is about to be shown. Durable.
+
+        Returns: what is shown already, or None.
+        """
+        one = Preview(delivery_id, input_id, channel, target, self.process)
+        now_ms = self.now_ms()
+        job = Job(
+            lambda conn: preview_rows.begin(conn, one, now_ms, lambda row: self.life_in(conn, row["process"])),
+            durable=True,
+        )
+        known = await asyncio.shield(self.writer.submit(job))
+        self.options.faults("preview.after_begin")
+        return known
+
+    async def name_preview(self, delivery_id: str, reference: str) -> None:
+        """Note what the platform calls it. Not synced: it can be asked for again."""
+        self.options.faults("preview.after_send")
+        await asyncio.shield(self.writer.submit(Job(lambda conn: preview_rows.name(conn, delivery_id, reference))))
+
+    async def end_preview(self, delivery_id: str) -> None:
+        """Forget it: it is gone, or was never there."""
+        await asyncio.shield(self.writer.submit(Job(lambda conn: preview_rows.end(conn, delivery_id))))
+
+    async def preview(self, delivery_id: str) -> Preview | None:
+        return await self.reads.ask(
+            lambda conn: preview_rows.preview(conn, delivery_id, lambda row: self.life_in(conn, row["process"]))
+        )
+
+    async def previews_without_answer(self, channels: Sequence[str]) -> list[Preview]:
+        """Those whose input has ended with nothing to say: they are to be taken away."""
+        return await self.reads.ask(
+            lambda conn: preview_rows.without_answer(conn, channels, lambda row: self.life_in(conn, row["process"]))
+        )

@@ -30,6 +30,8 @@ Point = Literal[
     "settle.after_commit",  # input, outbox and claim are settled; nobody has been told
     "delivery.after_started",  # `started` is durable, nothing has gone to the channel
     "delivery.after_send",  # the channel has taken it, the ledger does not know
+    "preview.after_begin",  # the ledger knows that the beginning of an answer is about to be shown
+    "preview.after_send",  # the channel has taken it, the ledger does not know what it is called
     "timer.before_commit",  # a timer has moved on, its transaction is open; the run's input is durable
     "timer.after_commit",  # the timer has moved on, nobody has been told
     "child.before_commit",  # a child is spawned or closed, its transaction is open

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from holdfast.lane import states
 from holdfast.outbox.outbox import RETRY_AFTER_MAX_S, Change, OpenDelivery, Sender
-from holdfast.store.embedded import inbox
+from holdfast.store.embedded import inbox, preview_rows
 
+ARRIVED = ("confirm", "confirm_piece", "found", "found_piece")
 OPEN = "('pending', 'started', 'unknown')"
 _SELECT = "select o.*, i.session from outbox o join inputs i on i.id=o.input"
 
@@ -57,6 +58,8 @@ def move(
     )  # fmt: skip
     if cursor.rowcount == 0:
         return None
+    if event in ARRIVED:
+        preview_rows.end(conn, seen.id)  # it has become the answer, or stays behind as what it is
     row = conn.execute(f"{_SELECT} where o.id=?", (seen.id,)).fetchone()
     data = {name: row[name] for name in ("id", "state", "channel", "target", "part", "attempts", "label", "detail")}
     data |= {"event": event, "process": process}
@@ -74,7 +77,8 @@ def delivery(
 
 def processes_sending(conn: sqlite3.Connection) -> set[str]:
     """Processes in whose name a send was begun that has not ended: they must stay provably dead or alive."""
-    return {row[0] for row in conn.execute("select distinct process from outbox where state='started'")}
+    sending = {row[0] for row in conn.execute("select distinct process from outbox where state='started'")}
+    return sending | preview_rows.processes_showing(conn)
 
 
 def _open_delivery(row: sqlite3.Row, now_ms: int, sender_of: Callable[[sqlite3.Row], Sender]) -> OpenDelivery:

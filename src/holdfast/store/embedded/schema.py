@@ -243,6 +243,13 @@ create table if not exists turned_away(
 ) strict, without rowid;
 create index if not exists turned_away_last on turned_away(last_at_ms);
 
+-- Beginnings of answers that users see already (outbox/preview.py), by the delivery that each will become. `reference`:
+-- the platform's name for the message; null: it was sent, and nobody has heard of it yet.
+create table if not exists previews(
+  id text primary key, input text not null, channel text not null, target text not null, reference text,
+  process text not null, at_ms integer not null
+) strict, without rowid;
+
 -- Who listens to a channel (gateway/listening.py); `beat` grows while that process is at it.
 create table if not exists listeners(
   channel text primary key, process text not null, state text not null, detail text, beat integer not null,
