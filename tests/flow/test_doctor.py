@@ -378,7 +378,7 @@ def test_whatever_stands_among_the_transcripts_is_told_and_does_no_harm(patient:
     Path(os.fsdecode(os.fsencode(folder) + b"/no-text-\xff.jsonl")).write_bytes(b"\xff\n")
     with (folder / "one-line.jsonl").open("wb") as long:
         long.write(b'{"type":"session","version":3}\n"')
-        long.truncate(400 * 1024 * 1024)
+        long.truncate(256 * 1024 * 1024)
     for path in folder.iterdir():
         path.chmod(0o700 if path.is_dir() else 0o600)
     code, found = patient.doctor("--fix")
@@ -421,9 +421,8 @@ async def test_a_state_that_is_being_used_is_healthy_and_stays_as_it_is(state: P
             await turn.append_input([{"role": "user", "content": "hello"}])
             said = await asyncio.to_thread(doctor_apart, state, tmp_path)
             await turn.append(holdfast.assistant("hi", model="demo/demo"))
-        again = await asyncio.to_thread(doctor_apart, state, tmp_path)
     assert said["ok"]
-    assert [one for one in said["findings"] + again["findings"] if one["check"] not in QUIET] == []
+    assert [one for one in said["findings"] if one["check"] not in QUIET] == []
 
 
 @pytest.mark.long
