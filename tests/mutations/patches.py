@@ -88,7 +88,7 @@ MUTATIONS = (
     Mutation(
         "a canceller settles a running input",
         "store/embedded/inbox.py",
-        '    if row["state"] == "queued" and not _may_have_run_unseen(row):\n',
+        '    if row["state"] == "queued" and not _may_have_run_unseen(row) and not _is_taken_in(conn, row):\n',
         '    if row["state"] in ("queued", "running"):\n',
         "conformance/test_embedded.py::TestEmbedded::test_a_running_input_is_asked_to_end_and_its_answer_wins",
     ),

@@ -80,6 +80,25 @@ class OutgoingSuite:
         assert second is not None
         assert (second.piece, second.is_last_piece, second.key != first.key) == ("hello", True, True)
 
+    async def test_what_is_shown_of_an_answer_is_forgotten_once_it_is_the_answer(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        input_id = await answered(here, "hello", ROUTE)
+        [seen] = await here.open_deliveries(["test"])
+        assert await here.begin_preview(seen.id, input_id, "test", "user") is None
+        again = await there.begin_preview(seen.id, input_id, "test", "user")
+        assert again is not None
+        assert (again.process, again.reference, again.life) == (here.process, None, "alive")
+        await here.name_preview(seen.id, "#1")
+        await here.close()
+        left = await there.preview(seen.id)
+        assert left is not None
+        assert (left.reference, left.life) == ("#1", "dead")
+        assert await there.previews_without_answer(["test"]) == [], "its answer is queued"
+        started = await there.move_delivery(seen, "start", Change(piece_chars=9))
+        assert started is not None
+        await there.move_delivery(started, "confirm", Change("#1"))
+        assert await there.preview(seen.id) is None
+
     async def test_the_sender_of_a_delivery_that_ended_is_dead(self, opens: Opens) -> None:
         sender, other = opens(), opens()
         await answered(sender, "hello", ROUTE)
