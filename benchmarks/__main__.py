@@ -16,7 +16,7 @@ from typing import Any
 
 PROGRAMS = (
     "turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "bursts", "classification",
-    "context",
+    "context", "streamed_turn",
     "log_report",
 )  # fmt: skip
 OUT = Path(__file__).parent / "out"

@@ -31,6 +31,8 @@ KINDS = (
     "turn.window",  # data: verdict, detail
     "turn.fallback",  # data: decision record
     "turn.compaction",  # data: phase ("began", "refused", "done" or "left") and what there is to say of it
+    "turn.memory_flush",  # data: phase ("began", "done" or "left"), calls, reason
+    "turn.memory_note",  # data: id, name, is_error
     "turn.too_long",  # data: tokens, detail (a provider refused the context; it is shortened and sent once more)
     "turn.discarded",  # what was streamed in this turn so far is not the answer; data: reason
     "turn.settled",  # data: state, detail, answer, result

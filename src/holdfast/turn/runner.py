@@ -201,7 +201,8 @@ class Runner:
 
     def _hand_on(self, turn: Turn, work: _Work, item: TextDelta | ThinkingDelta) -> None:
         """Tell whoever watches what the model says; stop one that says too much."""
-        work.output_bytes += len(item.text.encode("utf-8", "replace"))
+        text = item.text
+        work.output_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if isinstance(item, TextDelta):
             work.streamed.append(item.text)
         if work.output_bytes > self._limits.output_bytes_max:
