@@ -74,9 +74,15 @@ class Reading(StoreCore):
     async def read_tail(self, owned: OwnedTurn) -> list[Line]:
         """The newest lines, as far back as a context can need them (`read_context`): with the lines of earlier attempts
         at the input, and at most `CONTEXT_BYTES_MAX` bytes.
+
+        Raises:
+            ResourceError: the system refuses to have it read.
         """
         upto = min((position.offset for position in owned.claim.landed.values()), default=None)
-        return await self.in_thread(read_context, owned.file.path, CONTEXT_BYTES_MAX, upto)
+        try:
+            return await self.in_thread(read_context, owned.file.path, CONTEXT_BYTES_MAX, upto)
+        except OSError as exc:
+            raise ResourceError(f"cannot read {owned.file.path}: {exc}") from exc
 
     def view_of(self, owned: OwnedTurn) -> InputView | None:
         """The input that a claimed turn answers, as it was claimed."""

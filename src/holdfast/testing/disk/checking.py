@@ -54,6 +54,20 @@ def check(state: Path, *, accepted: dict[str, str]) -> None:
         check_transcript(entries(path))
     check_inputs(state, accepted)
     check_archives(state)
+    check_timers_and_children(state)
+
+
+def check_timers_and_children(state: Path) -> None:
+    """Each time of a timer is one run, with an input; each end of a sub-agent was told, once (I1, I9)."""
+    runs = rows(state, "select * from timer_runs where state<>'skipped'")
+    times = Counter((row["timer"], row["scheduled_at_ms"], row["attempt"]) for row in runs)
+    assert all(count == 1 for count in times.values()), f"fired twice: {times}"
+    assert all(row["state"] != "running" and row["input"] for row in runs), runs
+    for child in rows(state, "select * from children"):
+        told = rows(state, "select * from inputs where source='subagent' and dedupe_key=?", child["id"])
+        assert (child["state"], len(told)) == ("announced", 1), (child, told)
+    tasks = rows(state, "select * from inputs where source='spawn'")
+    assert len(tasks) == len(rows(state, "select * from children")), "a task without its sub-agent, or the reverse"
 
 
 def check_archives(state: Path) -> None:
@@ -104,7 +118,7 @@ def check_inputs(state: Path, accepted: dict[str, str]) -> None:
         assert row["state"] in TERMINAL | {"queued", "running"}
         assert row["state"] != "failed" or row["detail"]
     for input_id, row in stored.items():
-        if row["state"] == "answered":
+        if row["state"] in ("answered", "steered", "merged"):
             answer = text_of(json.loads(row["result"]))
             assert (input_id, answer) in said, "an answer that the transcript does not have"
         else:

@@ -14,8 +14,14 @@ import msgspec
 
 import holdfast
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
+from holdfast.inbound import orders
+from holdfast.inbound.child import Child
+from holdfast.inbound.children import Children
+from holdfast.inbound.cron import JobDefinition
 from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
+from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
+from holdfast.lane.queue import Mode
 from holdfast.outbox.delivery import Courier
 from holdfast.recovery import upkeep
 from holdfast.store.views import ArchiveView
@@ -23,7 +29,8 @@ from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.storm import outsider
 from holdfast.turn.turn import Turn
 
-KEY, OTHER = "agent:main:main", "agent:main:other"
+KEY, OTHER, HOOK = "agent:main:main", "agent:main:other", "hook:deploy"
+JOB = JobDefinition("job", "is there mail", every="1000h", deliver="none")
 LONGEST_REQUEST_S = 0.2
 Tell = Callable[[str, str, str], None]
 """kind ("accepted", "answered", "appended", "delivered"), name, text."""
@@ -63,17 +70,20 @@ class Work:
     tell: Tell
     undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    async def accept(self, text: str) -> str:
-        event = InboundEvent(KEY, {"content": text}, source="test", key=text, route=Route("test", "alice"))
+    async def accept(self, text: str, *, session: str = KEY, lane: str = "main", queue: Mode | None = None) -> str:
+        event = InboundEvent(
+            session, {"content": text}, source="test", key=text, route=Route("test", "alice"), lane=lane, queue=queue
+        )
         admission = await self.hf.accept(event)
         assert not isinstance(admission, LaneFull)
         self.tell("accepted", admission.input_id, text)
         return admission.input_id
 
     async def claim(self, input_id: str) -> Turn:
-        turn = await self.hf.claim(KEY, wait_s=5, input_id=input_id)
+        seen = await self.hf.input(input_id)
+        turn = await self.hf.claim(seen.session, lane=seen.lane, wait_s=5, input_id=input_id)
         if not isinstance(turn, Turn):
-            raise holdfast.SessionBusyError(KEY, 0.0, turn.why)
+            raise holdfast.SessionBusyError(seen.session, 0.0, turn.why)
         view = turn.view
         assert view is not None
         await turn.append_input([{"role": "user", "content": view.payload["content"]}])
@@ -159,6 +169,19 @@ async def archived(work: Work) -> None:
     await archive(work)
     await work.whole("second")
     await work.deliver()
+
+
+async def collecting(work: Work) -> None:
+    """A turn that has taken two more messages in, whose process dies before it answers."""
+    await work.whole("first")
+    mine = [await work.accept(text, queue="collect") for text in ("second", "third", "fourth")]
+    turn = await work.claim(mine[0])
+    assert [view.id for view in await turn.take_in("merge")] == mine[1:]
+
+
+async def scheduled(work: Work) -> None:
+    await work.whole("first")
+    await orders.add_job(work.hf, JOB)
 
 
 async def another(work: Work) -> None:
@@ -262,6 +285,63 @@ async def reset(work: Work) -> None:
     await work.whole("second")
 
 
+async def redeliver(work: Work) -> None:
+    """A webhook that is delivered again before and after it is answered: one input, one turn."""
+    first = await work.accept("deployed", session=HOOK, lane="hook")
+    assert await work.accept("deployed", session=HOOK, lane="hook") == first
+    await work.answer(await work.claim(first), "answer to deployed")
+    assert await work.accept("deployed", session=HOOK, lane="hook") == first
+
+
+async def collect(work: Work) -> None:
+    """Whatever was left open is taken up again; messages share a turn, before its first step or after it."""
+    await work.hf.store.recover_dead()
+    waiting = await work.hf.inputs(session=KEY, state="queued")
+    mine = waiting[-1].id if waiting else await work.accept("second", queue="collect")
+    turn = await work.claim(mine)
+    await work.accept("late", queue="collect")
+    await turn.take_in("merge")
+    await work.answer(turn, "answer to several")
+
+
+async def steer(work: Work) -> None:
+    """A message comes while a tool runs, and joins the turn after it."""
+    turn = await work.claim(await work.accept("second", queue="steer"))
+    call = {"type": "toolCall", "id": "c", "name": "work", "arguments": {}}
+    await turn.append(holdfast.assistant([call], model="demo/demo", stop_reason="toolUse"))
+    await work.accept("third", queue="steer")
+    await turn.append(holdfast.tool_result("c", "work", "done"))
+    await turn.take_in("steer")
+    await work.answer(turn, "answer to both")
+
+
+async def fire(work: Work) -> None:
+    """A job is fired, answered, and its run closed."""
+    run = await orders.run_now(work.hf, f"cron:{JOB.name}")
+    assert run.input_id is not None
+    await work.answer(await work.claim(run.input_id), "nothing new")
+    await Timers(work.hf).look()
+
+
+async def compact(work: Work) -> None:
+    """A conversation is shortened in the middle of a turn."""
+    turn = await work.claim(await work.accept("second"))
+    await turn.append_compaction("what was said before", None)
+    await work.answer(turn, "answer to second")
+
+
+async def spawn(work: Work) -> None:
+    """A turn hands out a task, twice under the same name; the task is done, and its parent hears of it."""
+    turn = await work.claim(await work.accept("second"))
+    child = await turn.spawn("a task", key="the task")
+    assert isinstance(child, Child)
+    assert await turn.spawn("a task", key="the task") == child
+    await work.answer(turn, "answer to second")
+    [task] = await work.hf.inputs(session=child.session)
+    await work.answer(await work.claim(task.id), "the task is done")
+    await Children(work.hf).look()
+
+
 async def restore(work: Work) -> None:
     [made] = await work.hf.archives()
     assert await work.hf.session(KEY).restore(made.id, by="a test", wait_s=5) is None
@@ -292,6 +372,13 @@ WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "salvage beside": (one_turn, salvage_beside),
     "delivery": (one_turn, deliver),
     "reset": (one_turn, reset),
+    "redelivery": (one_turn, redeliver),
+    "collecting": (one_turn, collect),
+    "collecting again": (collecting, collect),
+    "steering": (one_turn, steer),
+    "timer": (scheduled, fire),
+    "compaction": (one_turn, compact),
+    "sub-agent": (one_turn, spawn),
     "archive": (delivered, archive_and_go_on),
     "restore": (archived, restore),
     "deleting an archive": (another, delete_archive),
