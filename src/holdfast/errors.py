@@ -26,6 +26,7 @@
     │   ├── TranscriptFormatError    not a transcript; refused or set aside, never overwritten
     │   └── ConfigError              exit code 78; lists every fault at once
     ├── TurnLimitError               steps, seconds or bytes of a turn used up (a named outcome)
+    │   └── SpendingLimitError       what models may cost is used up; carries `.scope`, `.opens_at_ms`
     ├── TurnCancelledError           somebody asked the turn to stop; carries `.by`
     ├── TurnStalledError             recovery asked it to end, since it stood still; carries `.why`
     └── StateVersionError            the state directory was written by a newer Holdfast
@@ -320,6 +321,17 @@ class TurnLimitError(HoldfastError):
     def __init__(self, limit: str, message: str) -> None:
         self.limit = limit
         super().__init__(message)
+
+
+class SpendingLimitError(TurnLimitError):
+    """What models may cost is used up. Nobody was asked: it is no model's failure, no other model is tried and none is
+    left alone for it. `.scope` names the limit, `.opens_at_ms` says when it opens again (of one turn: never).
+    """
+
+    def __init__(self, message: str, scope: str, opens_at_ms: int) -> None:
+        self.scope = scope
+        self.opens_at_ms = opens_at_ms
+        super().__init__("spending", message)
 
 
 class TurnStalledError(HoldfastError):

@@ -30,7 +30,7 @@ def ledger() -> sqlite3.Connection:
     conn = sqlite3.connect(":memory:", isolation_level=None)
     conn.row_factory = sqlite3.Row
     for statement in schema.ADDED.split(";\n"):
-        if "model_calls" in statement:
+        if "model_calls" in statement or "table if not exists spent" in statement:
             conn.execute(statement)
     return conn
 

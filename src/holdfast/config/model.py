@@ -19,7 +19,7 @@ from pydantic import (
 
 from holdfast.config.channels import ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
-from holdfast.config.spending import PriceConfig
+from holdfast.config.spending import PriceConfig, SpendingConfig
 from holdfast.config.tools import ToolsConfig
 from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
 from holdfast.context.prune import CACHE_TTL_S
@@ -847,6 +847,7 @@ class Config(Section):
     hooks: HooksConfig = Field(default_factory=HooksConfig)
     subagents: SubagentsConfig = Field(default_factory=SubagentsConfig)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    spending: SpendingConfig = Field(default_factory=SpendingConfig)
     prices: FrozenMap[PriceConfig] = Field(default_factory=dict, validate_default=True)
     channels: FrozenMap[ChannelConfig] = Field(default_factory=dict, validate_default=True)
 

@@ -168,7 +168,8 @@ async def open_worker(
 
 def metering_of(config: Config) -> Metering:
     """What counting model calls needs, as configured."""
-    return Metering(Prices({ref: one.price() for ref, one in config.prices.items()}, config.models.settings()))
+    prices = Prices({ref: one.price() for ref, one in config.prices.items()}, config.models.settings())
+    return Metering(prices, config.spending.limits())
 
 
 def _fence_modes(config: Config) -> Callable[[str], str | None]:

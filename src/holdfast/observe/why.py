@@ -142,6 +142,7 @@ _WORDS = {
     "turn.memory_flush": lambda d: _memory_flush(d),
     "turn.memory_note": lambda d: f"note by {d['name']}{' failed' if d['is_error'] else ''}",
     "turn.too_long": lambda d: f"the context was refused as too long (about {d['tokens']} tokens): {d['detail']}",
+    "turn.spending": lambda d: d.get("held") or f"spending comes near a limit: {d['near']}",
     "turn.discarded": lambda d: f"what had been streamed is kept for people, not as the answer: {d['reason']}",
     "turn.found": lambda d: f"found on taking the session: {d['detail']}",
     "turn.model": lambda d: f"asked {d['model']} (step {d['step']}); write lock released",

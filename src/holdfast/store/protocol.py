@@ -18,6 +18,7 @@ from holdfast.lane.policy import Waiting
 from holdfast.lane.queue import PLAIN, How, QueueSettings
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
+from holdfast.model.spending import Allowance, Guard
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
@@ -326,8 +327,10 @@ class ModelStore(Protocol):
 class UsageStore(Protocol):
     """Calls of models and what they used (`model/usage.py`)."""
 
-    async def note_calls(self, calls: Sequence[ModelCall]) -> None:
-        """Write calls down, those under way too. The same call again moves on only. Survives this process, unsynced."""
+    async def begin_call(self, calls: Sequence[ModelCall], guards: tuple[Guard, ...] = ()) -> Allowance:
+        """Write calls down, of which the last is about to be made, unless a limit forbids that one: in one transaction
+        with what counts against the limits. The same call again moves on only. Survives this process, unsynced.
+        """
         ...
 
     async def calls_of(self, turn: str) -> list[ModelCall]:

@@ -6,12 +6,14 @@ not the second one with a mended history. What a call that gave no count has use
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from holdfast.clock import Clock, epoch_ms
 from holdfast.context.budget import estimate_tokens, text_tokens
-from holdfast.errors import ProviderError
+from holdfast.errors import ProviderError, SpendingLimitError
+from holdfast.model import policy
 from holdfast.model.catalog import provider_of
 from holdfast.model.client import (
     ModelAnswer,
@@ -22,11 +24,13 @@ from holdfast.model.client import (
 )
 from holdfast.model.failure import classify
 from holdfast.model.prices import Prices
-from holdfast.model.usage import OUTPUT_TOKENS_GUESSED, ModelCall, Purpose, Tokens, call_id, ended, of_answer
+from holdfast.model.spending import Guard, SpendingLimits, guards_for, in_words
+from holdfast.model.usage import OUTPUT_TOKENS_GUESSED, ModelCall, Purpose, Tokens, call_id, ended, money, of_answer
 from holdfast.model.walk import Try
 from holdfast.session.key import parse_key
 from holdfast.turn.turn import Turn
 
+log = logging.getLogger("holdfast.usage")
 TOOL_TOKENS = 60
 """What a tool's schema costs besides its description, about."""
 CHARS_PER_TOKEN = 4
@@ -37,6 +41,8 @@ class Metering:
     """What counting needs, for all turns of a process."""
 
     prices: Prices
+    limits: SpendingLimits = field(default_factory=SpendingLimits)
+    _warned: set[tuple[str, str, int]] = field(default_factory=set)
 
     async def begin(
         self, turn: Turn, clock: Clock, candidate: Try, request: ModelRequest, *, step: int, purpose: Purpose
@@ -44,7 +50,7 @@ class Metering:
         """A call that is about to be made, written down with what it will take as we guess.
 
         Raises:
-            ResourceError: it could not be written down.
+            SpendingLimitError: a limit forbids it; nothing was asked. ResourceError: it could not be written down.
         """
         ref = candidate.model
         await self.prices.ready(ref)
@@ -55,8 +61,24 @@ class Metering:
             turn.input_id, ref, candidate.label, step, purpose, "begun", epoch_ms(now), tokens=guess,
             cost=self.prices.cost(ref, guess, now), is_estimate=True,
         )  # fmt: skip
-        await turn.begin_call(call)
+        is_machine = policy.is_machine(turn.session, turn.lane)
+        allowance = await turn.begin_call(call, guards_for(self.limits, call, is_machine=is_machine))
+        for guard, spent in allowance.warned:
+            self._warn(turn, guard, spent)
+        if allowance.held is not None:
+            text = in_words(allowance, self.limits.zone)
+            turn.note("turn.spending", held=text)
+            raise SpendingLimitError(text, allowance.held.scope, allowance.held.until_ms)
         return call
+
+    def _warn(self, turn: Turn, guard: Guard, spent: int) -> None:
+        """Once for each limit and span, of each process."""
+        key = (guard.scope, guard.period, guard.from_ms)
+        if key not in self._warned:
+            self._warned.add(key)
+            log.warning("spending for %s per %s is at %s of %s", guard.name, guard.period, money(spent),
+                        money(guard.whole))  # fmt: skip
+            turn.note("turn.spending", near=f"{guard.name} per {guard.period}: {money(spent)} of {money(guard.whole)}")
 
     def end(
         self, turn: Turn, clock: Clock, call: ModelCall, result: ModelAnswer | BaseException | None, chars: int

@@ -26,6 +26,7 @@ from holdfast.errors import (
 from holdfast.inbound.child import Child, Refused, rights_of
 from holdfast.lane.queue import How
 from holdfast.model.policy import ModelsAfter
+from holdfast.model.spending import Allowance, Guard
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import MOVED_ON_NOTE, NOT_WRITTEN_NOTE, Outcome, answered_by
 from holdfast.recovery.progress import Doing, Progress
@@ -622,14 +623,18 @@ class Turn:
         """The number of the next model call."""
         return len(self.calls) + 1
 
-    async def begin_call(self, call: ModelCall) -> None:
+    async def begin_call(self, call: ModelCall, guards: tuple[Guard, ...] = ()) -> Allowance:
         """Before a model is asked: the ledger knows of the call when this returns, and how those before it have ended,
-        so that nothing that was asked is lost with this process. Not synced. Raises ResourceError.
+        so that nothing that was asked is lost with this process; unless a limit forbids it. Not synced.
+
+        Raises: ResourceError.
         """
-        self.calls[call.id] = call
         news = [one for one in self.calls.values() if one.id not in self._ends_told]
-        await self._hf.store.note_calls(news)
+        allowance = await self._hf.store.begin_call([*news, call], guards)
         self._ends_told |= {one.id for one in news if one.state != "begun"}
+        if allowance.held is None:
+            self.calls[call.id] = call
+        return allowance
 
     def end_call(self, call: ModelCall) -> None:
         """A call has ended; the ledger learns of it before the next one, or with the settlement."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from holdfast.model.spending import Allowance, Guard
 from holdfast.model.usage import ModelCall
 from holdfast.store.embedded import usage_rows
 from holdfast.store.embedded.core import StoreCore
@@ -15,6 +16,6 @@ class Accounting(StoreCore):
     settlement of anybody, and whoever died then is told of as having asked less.
     """
 
-    async def note_calls(self, calls: Sequence[ModelCall]) -> None:
+    async def begin_call(self, calls: Sequence[ModelCall], guards: tuple[Guard, ...] = ()) -> Allowance:
         noted = tuple(calls)
-        await self.writer.submit(Job(lambda conn: usage_rows.put(conn, noted)))
+        return await self.writer.submit(Job(lambda conn: usage_rows.begin(conn, noted, guards)))

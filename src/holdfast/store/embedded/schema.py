@@ -266,6 +266,12 @@ create table if not exists model_calls(
   cost integer, is_estimate integer not null
 ) strict, without rowid;
 create index if not exists model_calls_began on model_calls(began_at_ms);
+-- What was spent in a span that a limit is about (model/spending.py), with what is under way as guessed. Made from the
+-- calls when somebody first asks for it; from then on every call counts, whoever makes it.
+create table if not exists spent(
+  scope text not null, from_ms integer not null, until_ms integer not null, micros integer not null,
+  primary key(scope, from_ms, until_ms)
+) strict, without rowid;
 create index if not exists model_calls_session on model_calls(session, began_at_ms);
 
 -- Work that is held back until somebody releases it: one row, while it is.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from holdfast.model.spending import Allowance, Guard, judge, scopes_of
 from holdfast.model.usage import STATES, ModelCall, Tokens, Used
 from holdfast.store.views import UsedIn
 
+OLD_SUMS_MS = 40 * 86_400_000
+"""Sums of days and months that ended that long ago are thrown away."""
 QUARTER_MS = 900_000
 """Sums are taken over quarters of an hour: the days of every time zone begin at one."""
 _COLUMNS = (
@@ -27,9 +30,49 @@ _SUMS = (
 def put(conn: sqlite3.Connection, calls: Iterable[ModelCall]) -> None:
     """Write calls down. One that is known moves on in its life only, so that writing it again changes nothing."""
     for call in calls:
-        known = conn.execute("select state from model_calls where id=?", (call.id,)).fetchone()
+        known = conn.execute("select state, coalesce(cost, 0) from model_calls where id=?", (call.id,)).fetchone()
         if known is None or STATES.index(known[0]) < STATES.index(call.state):
             conn.execute(_PUT, _values(call))
+            _count(conn, call, (call.cost or 0) - (0 if known is None else known[1]))
+
+
+def _count(conn: sqlite3.Connection, call: ModelCall, micros: int) -> None:
+    """Add to the sums that somebody keeps an eye on."""
+    if micros:
+        conn.executemany(
+            "update spent set micros=micros+?1 where scope=?2 and from_ms<=?3 and until_ms>?3",
+            [(micros, scope, call.began_at_ms) for scope in scopes_of(call)],
+        )
+
+
+def begin(conn: sqlite3.Connection, calls: Sequence[ModelCall], guards: tuple[Guard, ...]) -> Allowance:
+    """Write calls down, the last of which is about to be made; unless a limit forbids it: then those before it."""
+    put(conn, calls[:-1])
+    call = calls[-1]
+    allowance = judge(guards, {guard: _spent(conn, guard, call) for guard in guards}, call.cost)
+    if allowance.held is None:
+        put(conn, [call])
+    return allowance
+
+
+def _spent(conn: sqlite3.Connection, guard: Guard, call: ModelCall) -> int:
+    """What counts against a limit now, in micro-dollars."""
+    if guard.period == "turn":
+        sql = "select coalesce(sum(cost), 0) from model_calls where id>? and id<?"
+        return conn.execute(sql, (f"{call.turn}:", f"{call.turn};")).fetchone()[0]
+    key = (guard.scope, guard.from_ms, guard.until_ms)
+    row = conn.execute("select micros from spent where scope=? and from_ms=? and until_ms=?", key).fetchone()
+    if row is not None:
+        return row[0]
+    kind, _, name = guard.scope.partition(":")
+    where = {"all": "?=''", "agent": "agent=?", "lane": "lane=?", "session": "session=?"}[kind]
+    micros = conn.execute(
+        f"select coalesce(sum(cost), 0) from model_calls where {where} and began_at_ms>=? and began_at_ms<?",  # noqa: S608
+        (name, guard.from_ms, guard.until_ms),
+    ).fetchone()[0]
+    conn.execute("delete from spent where until_ms<?", (guard.from_ms - OLD_SUMS_MS,))
+    conn.execute("insert into spent values(?,?,?,?)", (*key, micros))
+    return micros
 
 
 def cut_off(conn: sqlite3.Connection, turn: str, now_ms: int) -> None:
