@@ -73,9 +73,12 @@ class Holdfast:
         wait_s: float = 30.0,
         input_id: str | None = None,
         fence_mode: str | None = None,
+        thorough: bool = False,
     ) -> Iterator[Turn]:
         """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class."""
-        asked = self._hf.turn(session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode)
+        asked = self._hf.turn(
+            session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode, thorough=thorough
+        )
         with self._loop.held(asked) as inner:
             token = current_turn.set(inner.id)  # turns begun on this thread, inside, are its children
             try:
