@@ -243,6 +243,32 @@ def test_an_agent_inherits_what_it_leaves_unset_and_its_own_model_has_no_inherit
     assert (alone.model, alone.fallbacks) == ("demo/one", ())
 
 
+def test_an_agent_keeps_every_key_that_it_sets_itself(write) -> None:
+    config = load_config(
+        write(
+            """
+            [agents.own]
+            prompt_files = ["HOUSE.md"]
+            tools = ["read"]
+            silence_s = 30
+            workspace = "/somewhere"
+            system_prompt = "You are Ada."
+            dm_scope = "per-peer"
+            [agents.own.widths]
+            cron = 1
+            [agents.own.reset]
+            idle_minutes = 5
+            """
+        ),
+        {},
+    )
+    told, meant = config.agents["own"], config.agent("own")
+    assert {name: getattr(meant, name) for name in told.model_fields_set} == {
+        name: getattr(told, name) for name in told.model_fields_set
+    }
+    assert meant.prompt_files == ("HOUSE.md",)
+
+
 def test_values_are_frozen() -> None:
     config = load_config(None, {})
     with pytest.raises(ValidationError, match="frozen"):

@@ -874,18 +874,14 @@ class Config(Section):
         """
         own = self.agents.get(name, AgentConfig.model_construct())
         inherited = () if own.model else self.models.fallbacks
-        return AgentConfig(
-            model=own.model or self.models.default,
-            fallbacks=inherited if own.fallbacks is None else own.fallbacks,
-            failover=own.failover or self.models.failover,
-            fence_mode=own.fence_mode or self.session.fence_mode,
-            system_prompt=own.system_prompt,
-            workspace=own.workspace,
-            tools=own.tools,
-            silence_s=own.silence_s,
-            widths=own.widths,
-            dm_scope=own.dm_scope or self.session.dm_scope,
-        )
+        filled_in = {
+            "model": own.model or self.models.default,
+            "fallbacks": inherited if own.fallbacks is None else own.fallbacks,
+            "failover": own.failover or self.models.failover,
+            "fence_mode": own.fence_mode or self.session.fence_mode,
+            "dm_scope": own.dm_scope or self.session.dm_scope,
+        }
+        return own.model_copy(update=filled_in)  # a copy, so that no key that it sets is left behind
 
     def limits(self) -> LaneLimits:
         """Widths and depths of the lanes, and of those of agents that have their own."""
