@@ -20,9 +20,11 @@ HEAVY = {
     "click",
     "cronsim",
     "fastapi",
+    "fastmcp",
     "google.genai",
     "httptools",
     "httpx",
+    "mcp",
     "openai",
     "pydantic",
     "pydantic_ai",
@@ -133,6 +135,15 @@ async def main():
 asyncio.run(main())
 """
     assert loaded_after(code) == set()
+
+
+def test_a_turn_without_servers_of_tools_loads_nothing_for_them(tmp_path: Path) -> None:
+    code = f"""
+import holdfast.gateway.app
+from holdfast.cli.main import run
+assert run(["send", "agent:main:main", "hello", "--state", {str(tmp_path / "state")!r}]) == 0
+"""
+    assert loaded_after(code) & {"fastmcp", "mcp"} == set()
 
 
 def test_the_names_of_the_package_its_homes_and_what_type_checkers_see_are_the_same() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from holdfast.config.section import FrozenMap, Positive, Section
+from holdfast.config.servers import ServerConfig, check_names
 from holdfast.errors import InputError
 from holdfast.inbound.event import Route
 from holdfast.tool.approval import TIMEOUT_S
@@ -126,6 +127,9 @@ class ToolsConfig(Section):
         strict=False,
         description="Installed entry points of the group `holdfast.tools` that are loaded: names, or patterns with "
         "`*`. Empty: none.",
+    )
+    servers: Annotated[FrozenMap[ServerConfig], AfterValidator(check_names)] = Field(
+        default_factory=dict, validate_default=True
     )
     exec: ExecConfig = Field(default_factory=ExecConfig)
     loops: LoopsConfig = Field(default_factory=LoopsConfig)

@@ -21,7 +21,7 @@ from holdfast.errors import ResourceError
 from holdfast.gateway.channels import as_adapters, make_platforms, run_listening, run_showing
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.gateway.listening import Listening
-from holdfast.gateway.tools import make_tools, redactor_of, run_background
+from holdfast.gateway.tools import make_tools, redactor_of, run_background, run_servers
 from holdfast.inbound.announcement import with_announcements
 from holdfast.inbound.children import Children, with_child_ends
 from holdfast.inbound.cron import job_of
@@ -45,6 +45,7 @@ from holdfast.tool.background import Background
 from holdfast.tool.prompt_files import PromptFiles
 from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import with_heartbeat_responses
+from holdfast.tool.servers import Servers
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.metering import Metering
@@ -121,11 +122,12 @@ async def open_worker(
     redactor: Redactor | None = None,
     channels: Collection[str] | None = None,
     background: Background | None = None,
+    servers: Servers | None = None,
 ) -> AsyncIterator[tuple[Worker, ModelClients]]:
     """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it.
 
     Args:
-        redactor, channels, background: as of `make_tools`.
+        redactor, channels, background: as of `make_tools`. servers: of more tools, ended by whoever made them.
     """
     providers = config.models.settings()
     async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
@@ -136,7 +138,7 @@ async def open_worker(
 
         tools = make_tools(
             hf, config, parts, model_of=model_of, channels=channels, background=background,
-            redactor=redactor or redactor_of(parts),
+            redactor=redactor or redactor_of(config, parts),
         )  # fmt: skip
 
         async def system_prompt_of(session: str) -> SystemPrompt:
@@ -147,6 +149,8 @@ async def open_worker(
             hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers,
             system_prompt_of=system_prompt_of,
         )  # fmt: skip
+        if servers is not None:
+            servers.reserve(tool.spec.name for tool in tools.toolbox)
         runner = Runner(
             hf,
             commands=hf.commands,
@@ -159,6 +163,7 @@ async def open_worker(
             compaction=config.compaction.settings(),
             prompt_files=prompt_files,
             metering=metering_of(config),
+            more_tools=servers.tools_for if servers is not None else None,
         )
         run_input = with_heartbeat_responses(with_child_ends(runner.run))
         run_input = with_resets(hf, run_input, _reset_policies(config))
@@ -220,7 +225,10 @@ async def run_until_settled(
     Raises:
         UnknownInputError: no such input. StoreStoppedError: the ledger failed.
     """
-    async with open_worker(hf, config, parts=parts) as (worker, _):
+    async with (
+        run_servers(hf, config, parts) as servers,
+        open_worker(hf, config, parts=parts, servers=servers) as (worker, _),
+    ):
         working = asyncio.create_task(worker.run(), name="worker")
         settled = asyncio.create_task(hf.wait_input(input_id, timeout_s), name=f"wait for {input_id}")
         try:
@@ -329,11 +337,13 @@ class Gateway:
         hf: the handle.
         app: the ASGI application.
         worker, working: what runs the inputs, and its task, which ends by itself only if the store has failed.
+        servers: of tools; None: the configuration names none.
     """
 
     def __init__(
         self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None],
         loops: tuple[Listening, Timers, Children], courier: Courier, closing: asyncio.Event,
+        servers: Servers | None = None,
     ) -> None:  # fmt: skip
         self.hf = hf
         self._loops = loops
@@ -342,6 +352,7 @@ class Gateway:
         self.working = working
         self.worker = worker
         self._closing = closing
+        self.servers = servers
 
     async def drain(self, budget_s: float) -> None:
         """Take no new input; give running turns `budget_s`, then put their inputs back in line; send callers away.
@@ -389,15 +400,15 @@ async def build_gateway(
     platforms = make_platforms(hf, config, parts.env, parts.adapters)
     adapters = [*as_adapters(parts.channels), *(one.adapter for one in platforms.values())]
     channels = {ConsoleChannel.usual_name, *(one.channel.name for one in adapters)}
-    redactor = redactor_of(parts, token)
+    redactor = redactor_of(config, parts, token)
     async with (
         run_showing(hf, platforms) as showing,  # ends last: the courier waits for what it has under way
         run_courier(hf, config, adapters, showing) as courier,
         run_background(hf, redactor) as background,
-        open_worker(hf, config, parts=parts, redactor=redactor, channels=channels, background=background) as (
-            worker,
-            models,
-        ),
+        run_servers(hf, config, parts) as servers,
+        open_worker(
+            hf, config, parts=parts, redactor=redactor, channels=channels, background=background, servers=servers
+        ) as (worker, models),
         run_timers(hf, config) as timers,
         run_children(hf, config) as children,
         run_watchdog(hf),
@@ -413,7 +424,7 @@ async def build_gateway(
                          doors=doors_of(platforms))  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing)
+            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, servers)
         finally:
             await _end(worker, working)
 

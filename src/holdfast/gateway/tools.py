@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.errors import InputError
 from holdfast.tool.background import Background
 from holdfast.tool.exec import exec_tool
 from holdfast.tool.files import file_tools
@@ -17,6 +19,7 @@ from holdfast.tool.message import message_tool
 from holdfast.tool.origin import Approvers
 from holdfast.tool.redact import Redactor, secrets_in
 from holdfast.tool.respond import respond_tool
+from holdfast.tool.servers import Servers
 from holdfast.tool.status import status_tool
 from holdfast.turn.spawning import spawn_tool
 from holdfast.turn.tools import Toolbox, built_in_tools
@@ -36,9 +39,10 @@ class Tools:
     approvers: Approvers
 
 
-def redactor_of(parts: Parts, token: str = "") -> Redactor:
-    """Takes out what is a secret in the environment, and the gateway's own token."""
-    return Redactor([*secrets_in(parts.env), token])
+def redactor_of(config: Config, parts: Parts, token: str = "") -> Redactor:
+    """Takes out what is a secret in the environment, what servers are told in headers, and the gateway's own token."""
+    told = [value for one in config.tools.servers.values() for value in one.secrets(parts.env)]
+    return Redactor([*secrets_in(parts.env), *told, token])
 
 
 def make_tools(
@@ -75,6 +79,26 @@ def make_tools(
         *parts.tools,
     ]
     return Tools(Toolbox(tools), Gate(hf, settings, redactor), Approvers(settings.policy, own.approvers))
+
+
+@asynccontextmanager
+async def run_servers(hf: Holdfast, config: Config, parts: Parts) -> AsyncIterator[Servers | None]:
+    """Servers of tools, started when they are first needed, until left; then all are ended. None: there are none.
+
+    Raises:
+        InputError: there are, and the library for them is not installed.
+    """
+    if not config.tools.servers:
+        yield None
+        return
+    if importlib.util.find_spec("fastmcp") is None:
+        raise InputError("tools.servers: MCP servers need the extra `mcp`: pip install 'holdfast[mcp]'")
+    settings = [one.settings(name, hf.state, parts.env) for name, one in config.tools.servers.items()]
+    servers = Servers(settings, hf.clock)
+    try:
+        yield servers
+    finally:
+        await servers.close()
 
 
 @asynccontextmanager

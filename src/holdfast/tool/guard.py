@@ -6,7 +6,10 @@ is closed, or the program has ended, every process that the program has left is 
 of their own: on Linux they become this process's children when their parents die (`PR_SET_CHILD_SUBREAPER`). Elsewhere
 the program's process group is killed. It ends as the program did: with its exit code, or by the same signal.
 
-Source: prctl(2), proc(5).
+`… 0 serve` is for a program that talks with the gateway over standard input and output, for as long as both live. The
+lifeline is the same, but what comes over it is the program's to read: that it is closed is seen by polling.
+
+Source: prctl(2), proc(5), poll(2) on POLLHUP.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ import time
 LOOK_S = 0.1
 GRACE_S = 1.0
 """How long what is asked to end (SIGTERM) may take for it before it is killed."""
+SERVE_GRACE_S = 0.7
+"""The same for a server, once after its input has been closed and once after SIGTERM. The MCP client library kills
+after 2 s, and whatever the program has started would then be left.
+"""
 ROUNDS_MAX = 200
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 NOT_FOUND, NOT_ALLOWED = 127, 126  # as shells say it
@@ -32,10 +39,7 @@ NOT_FOUND, NOT_ALLOWED = 127, 126  # as shells say it
 def main(argv: list[str], processes_max: int) -> int:
     """The exit status to end with; negative: by that signal."""
     sees_all = _set(PR_SET_CHILD_SUBREAPER, 1)
-    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    woken = _wake_on_signals()
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)  # it ends with its program, or with its lifeline
     program = _start(argv)
@@ -63,7 +67,52 @@ def main(argv: list[str], processes_max: int) -> int:
     return -signal.SIGKILL if found is None else found
 
 
-def _start(argv: list[str]) -> int:
+def serve(argv: list[str]) -> int:
+    """The same for a program that talks over this process's standard input and output. SIGTERM asks it to end, too."""
+    sees_all = _set(PR_SET_CHILD_SUBREAPER, 1)
+    woken = _wake_on_signals()
+    told: list[int] = []
+    for one in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    program = _start(argv, keeps_input=True)
+    watch = select.poll()
+    watch.register(0, 0)  # nothing is asked for: that the other end is closed is always told
+    watch.register(woken, select.POLLIN)
+    status: int | None = None
+    asked_at: float | None = None
+    is_termed = False
+    while status is None:
+        ready = dict(watch.poll(None if asked_at is None else LOOK_S * 1000))
+        if woken in ready:
+            os.read(woken, 4096)
+        status = _reaped(program, status)
+        if asked_at is None and (0 in ready or told):
+            asked_at = time.monotonic()
+            watch.unregister(0)
+        if asked_at is None or status is not None:
+            continue
+        waited = time.monotonic() - asked_at
+        if not is_termed and (told or waited > SERVE_GRACE_S):
+            is_termed = True
+            _kill_group(program, signal.SIGTERM)
+        if waited > 2 * SERVE_GRACE_S:
+            break
+    _kill_all(program, sees_all)
+    found = _reaped(program, status)
+    return -signal.SIGKILL if found is None else found
+
+
+def _wake_on_signals() -> int:
+    """A descriptor that can be read from once a signal has come, the end of a child among them."""
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return woken
+
+
+def _start(argv: list[str], *, keeps_input: bool = False) -> int:
     program = os.fork()
     if program:
         return program
@@ -74,8 +123,9 @@ def _start(argv: list[str]) -> int:
         signal.set_wakeup_fd(-1)
         for one in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(one, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
+        if not keeps_input:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
         os.execvpe(argv[0], argv, os.environ)  # noqa: S606  # that is what it is for
     except OSError as exc:
         os.write(2, f"{argv[0]}: {exc.strerror}\n".encode("utf-8", "replace"))
@@ -152,8 +202,8 @@ def _set(option: int, value: int) -> bool:
 
 
 if __name__ == "__main__":
-    code = main([os.fsdecode(one.encode("utf-8", "surrogateescape")) for one in json.loads(sys.argv[1])],
-                int(sys.argv[2]))  # fmt: skip
+    given = [os.fsdecode(one.encode("utf-8", "surrogateescape")) for one in json.loads(sys.argv[1])]
+    code = serve(given) if sys.argv[3:] == ["serve"] else main(given, int(sys.argv[2]))
     if code < 0:
         with contextlib.suppress(OSError):  # of SIGKILL and SIGSTOP nobody can say what they do
             signal.signal(-code, signal.SIG_DFL)
