@@ -20,6 +20,7 @@ from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
 from holdfast.model.spending import Allowance, Guard
 from holdfast.model.usage import ModelCall
+from holdfast.outbox.mail import Login, Mailbox
 from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.outbox.preview import Preview
@@ -573,6 +574,22 @@ class ChannelStore(Protocol):
     async def listeners(self) -> list[ListenerView]: ...
 
 
+class BrowserStore(Mailbox, Protocol):
+    """The web chat: its messages (`outbox/mail.py`), and the browsers that are logged in (`gateway/login.py`)."""
+
+    async def begin_login(self, digest: str, account: str, lifetime_s: float) -> Login:
+        """Durable. Past `LOGINS_MAX` the oldest ends."""
+        ...
+
+    async def login(self, digest: str) -> Login | None:
+        """One that holds now; None: there is none, or it is over."""
+        ...
+
+    async def end_login(self, digest: str) -> None:
+        """Durable; one that is over has ended."""
+        ...
+
+
 class StoryStore(Protocol):
     """What people ask about."""
 
@@ -708,7 +725,7 @@ class RepairStore(Protocol):
 
 class Store(
     SessionStore, InboxStore, LaneStore, OutboxStore, ModelStore, UsageStore, TimerStore, ChildStore, ApprovalStore,
-    ToolworkStore, ChannelStore, StoryStore, LifeStore, RepairStore, Protocol,
+    ToolworkStore, ChannelStore, BrowserStore, StoryStore, LifeStore, RepairStore, Protocol,
 ):  # fmt: skip
     """Everything the kernel needs of a backend."""
 

@@ -243,6 +243,16 @@ create table if not exists turned_away(
 ) strict, without rowid;
 create index if not exists turned_away_last on turned_away(last_at_ms);
 
+-- Messages of the web chat (outbox/mail.py), and browsers that are logged in, by a digest of what they hold.
+create table if not exists mail(
+  seq integer primary key, channel text not null, id text not null, target text not null, who text not null,
+  text text not null, at_ms integer not null, unique(channel, id)
+) strict;
+create index if not exists mail_of_target on mail(channel, target, seq);
+create table if not exists logins(
+  digest text primary key, account text not null, at_ms integer not null, expires_at_ms integer not null
+) strict, without rowid;
+
 -- Beginnings of answers that users see already (outbox/preview.py), by the delivery that each will become. `reference`:
 -- the platform's name for the message; null: it was sent, and nobody has heard of it yet.
 create table if not exists previews(

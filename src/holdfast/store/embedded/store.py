@@ -2,8 +2,8 @@
 
 Its parts are layers over `core.py`: `claiming.py` (read it first), `recovering.py`, `writing.py`, `ending.py`,
 `sharing.py`, `delivering.py`, `marking.py`, `reading.py`, `remembering.py`, `timing.py`, `approving.py`, `toolwork.py`,
-`gating.py`, `accounting.py`, `tidying.py`, `repairing.py`. Waiting for a transcript is in `waiting.py`, the fence in
-`holding.py`, what a new owner starts from in `baseline.py`.
+`gating.py`, `browsing.py`, `accounting.py`, `tidying.py`, `repairing.py`. Waiting for a transcript is in `waiting.py`,
+the fence in `holding.py`, what a new owner starts from in `baseline.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from holdfast.session.key import validate_key
 from holdfast.store.embedded import inbox, queueing
 from holdfast.store.embedded.accounting import Accounting
 from holdfast.store.embedded.approving import Approving
+from holdfast.store.embedded.browsing import Browsing
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.delivering import Delivering
@@ -39,7 +40,7 @@ from holdfast.store.embedded.writer import Job
 
 class EmbeddedStore(
     Claiming, Ending, Marking, Sharing, Delivering, Lives, Reading, Remembering, Timing, Spawning, Approving, Toolwork,
-    Gating, Accounting, Tidying, Repairing,
+    Gating, Browsing, Accounting, Tidying, Repairing,
 ):  # fmt: skip
     """All operations of `store/protocol.py`."""
 

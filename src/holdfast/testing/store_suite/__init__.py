@@ -22,6 +22,7 @@ from holdfast.store.protocol import Store
 PARTS = (
     "accepting",
     "appending",
+    "browsing",
     "children",
     "claiming",
     "hearing",
@@ -35,6 +36,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))  # a f
 
 from holdfast.testing.store_suite.accepting import AcceptingSuite  # noqa: E402
 from holdfast.testing.store_suite.appending import AppendingSuite  # noqa: E402
+from holdfast.testing.store_suite.browsing import BrowsingSuite  # noqa: E402
 from holdfast.testing.store_suite.children import ChildrenSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
 from holdfast.testing.store_suite.hearing import HearingSuite  # noqa: E402
@@ -57,6 +59,7 @@ class StoreSuite(
     TimersSuite,
     ChildrenSuite,
     HearingSuite,
+    BrowsingSuite,
 ):
     """The conformance suite."""
 
