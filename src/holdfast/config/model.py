@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from holdfast.config.caching import CachingConfig
 from holdfast.config.channels import ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
 from holdfast.config.spending import PriceConfig, SpendingConfig
@@ -442,7 +443,7 @@ class CompactionConfig(Section):
         default=CACHE_TTL_S,
         ge=0,
         description="After a pause of so many seconds, long tool results from before it are shown to the model without "
-        "their middle. 0: never.",
+        "their middle; not before its provider's cache has let go of them (`prompt_caching`). 0: never.",
     )
     reserve_tokens: Positive = Field(
         default=OUTPUT_TOKENS_RESERVED, description="Tokens of the window kept free for the answer. At most a quarter."
@@ -833,6 +834,7 @@ class Config(Section):
     outbox: OutboxConfig = Field(default_factory=OutboxConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    prompt_caching: CachingConfig = Field(default_factory=CachingConfig)
     agents: FrozenMap[AgentConfig] = Field(default_factory=dict, validate_default=True)
     bindings: FrozenMap[BindingConfig] = Field(default_factory=dict, validate_default=True)
     identities: FrozenMap[Annotated[tuple[str, ...], Field(strict=False)]] = Field(

@@ -31,6 +31,7 @@ from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.lane.worker import Worker
 from holdfast.model import catalog
+from holdfast.model.caching import Caching
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
 from holdfast.model.prices import Prices
@@ -164,6 +165,7 @@ async def open_worker(
             prompt_files=prompt_files,
             metering=metering_of(config),
             more_tools=servers.tools_for if servers is not None else None,
+            caching=Caching(config.prompt_caching.settings(), models.api_of),
         )
         run_input = with_heartbeat_responses(with_child_ends(runner.run))
         run_input = with_resets(hf, run_input, _reset_policies(config))

@@ -228,6 +228,17 @@ def resolve(
     )
 
 
+def api_of(ref: str, providers: Mapping[str, ProviderSettings] | None = None) -> str:
+    """The interface over which a model is asked, one of `APIS`; for an unknown provider that of most.
+
+    Raises:
+        InputError: `ref` is no reference.
+    """
+    name, _ = split_ref(ref)
+    known = PROVIDERS.get(ALIASES.get(name, name))
+    return _settings(name, providers or {}).api or (known.api if known else OPENAI)
+
+
 def idle_timeout_s(model: str, settings: ProviderSettings, base_url: str | None) -> float:
     """The longest silence of a model's stream: configured for it, for its provider, else by where that is."""
     configured = settings.idle_timeouts.get(model, settings.idle_timeout_s)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from holdfast.context.conversions import Conversions
+    from holdfast.model.caching import CacheWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class ModelRequest:
         timeout_s: longest silence of the provider in seconds; None: the model's own (`catalog.idle_timeout_s`).
         settings: temperature, max_tokens, top_p, stop, seed, tool_choice, …; unknown ones are ignored by name.
         kept: what was made of the session's messages for earlier requests; no part of what is asked.
+        cache: what the provider is to keep of it for later requests; None: nothing is said of that.
     """
 
     model: str
@@ -43,6 +45,7 @@ class ModelRequest:
     timeout_s: float | None = None
     kept: Conversions | None = field(default=None, compare=False, repr=False)
     tokens: int = 0
+    cache: CacheWish | None = None
 
 
 @dataclass(frozen=True, slots=True)

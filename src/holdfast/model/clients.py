@@ -87,6 +87,10 @@ class ModelClients:
             found = self._keys[provider] = () if instead else catalog.credentials_of(ref, self._providers, self._env)
         return found
 
+    def api_of(self, ref: str) -> str:
+        """The interface over which `ref` is asked."""
+        return catalog.api_of(ref, self._providers)
+
     def context_window(self, ref: str) -> int:
         """Tokens that `ref` can read."""
         return catalog.context_window(ref, self._providers)

@@ -19,7 +19,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from holdfast.errors import InputError
-from holdfast.model import catalog
+from holdfast.model import caching, catalog
 from holdfast.model.catalog import ModelTarget
 from holdfast.model.client import ModelRequest
 from holdfast.model.pydantic_messages import to_content, to_delta, to_model_messages, to_usage
@@ -132,6 +132,7 @@ def settings_of(request: ModelRequest, target: ModelTarget, timeout_s: float) ->
         settings["tool_choice"] = _tool_choice(given["tool_choice"], request)
     if target.api != catalog.BEDROCK:
         settings["timeout"] = timeout_s
+    settings |= caching.settings_of(request.cache, target.provider, target.api)
     return ModelSettings(**settings)
 
 

@@ -15,9 +15,10 @@ Calls = Sequence[tuple[str, str, str]]  # id, name, arguments as JSON text
 
 
 def openai(
-    text: str = "", *, finish: str | None = "stop", calls: Calls = (), reasoning: str = "", done: bool = True
-) -> list[bytes]:
-    """A chat-completions stream; `done`: whether `data: [DONE]` ends it."""
+    text: str = "", *, finish: str | None = "stop", calls: Calls = (), reasoning: str = "", done: bool = True,
+    cached: int = 0,
+) -> list[bytes]:  # fmt: skip
+    """A chat-completions stream; `done`: whether `data: [DONE]` ends it; `cached`: tokens read from its cache."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"reasoning_content": word} for word in _words(reasoning)]
     deltas += [{"content": word} for word in _words(text)]
@@ -29,7 +30,11 @@ def openai(
     events = [_openai_chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in deltas]
     if finish is not None:
         events.append(_openai_chunk([{"index": 0, "delta": {}, "finish_reason": finish}]))
-        events.append(_openai_chunk([], {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}))
+        usage: dict[str, Any] = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        if cached:
+            usage["prompt_tokens"] += cached
+            usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        events.append(_openai_chunk([], usage))
     if done:
         events.append(b"data: [DONE]\n\n")
     return events
@@ -72,9 +77,12 @@ def anthropic(
 
 
 def google(
-    text: str = "", *, finish: str | None = "STOP", call: tuple[str, dict[str, Any], str] | None = None
-) -> list[bytes]:
-    """A generateContent stream; `call`: name, arguments and thought signature (base64) of a function call."""
+    text: str = "", *, finish: str | None = "STOP", call: tuple[str, dict[str, Any], str] | None = None,
+    cached: int = 0,
+) -> list[bytes]:  # fmt: skip
+    """A generateContent stream; `call`: name, arguments and thought signature (base64) of a function call; `cached`:
+    tokens read from its cache.
+    """
     parts: list[dict[str, Any]] = [{"text": word} for word in _words(text)]
     if call is not None:
         name, arguments, signature = call
@@ -82,13 +90,20 @@ def google(
     chunks: list[dict[str, Any]] = [{"content": {"role": "model", "parts": [part]}, "index": 0} for part in parts]
     if finish is not None:
         chunks[-1]["finishReason"] = finish
-    usage = {"promptTokenCount": 12, "candidatesTokenCount": 4, "totalTokenCount": 16}
+    usage = {"promptTokenCount": 12 + cached, "candidatesTokenCount": 4, "totalTokenCount": 16 + cached}
+    usage |= {"cachedContentTokenCount": cached} if cached else {}
     head = {"modelVersion": "stub", "responseId": "resp_1", "usageMetadata": usage}
     return [sse({"candidates": [chunk], **head}) for chunk in chunks]
 
 
-def bedrock(text: str = "", *, finish: str | None = "end_turn", calls: Calls = ()) -> list[bytes]:
-    """A ConverseStream answer in AWS event-stream framing; content type `application/vnd.amazon.eventstream`."""
+def bedrock(
+    text: str = "", *, finish: str | None = "end_turn", calls: Calls = (), cached: int = 0, written: int = 0
+) -> list[bytes]:
+    """A ConverseStream answer in AWS event-stream framing; content type `application/vnd.amazon.eventstream`.
+
+    Args:
+        cached, written: tokens read from its cache and into it.
+    """
     events: list[tuple[str, dict[str, Any]]] = [("messageStart", {"role": "assistant"})]
     events += [("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in _words(text)]
     events.append(("contentBlockStop", {"contentBlockIndex": 0}))
@@ -98,7 +113,8 @@ def bedrock(text: str = "", *, finish: str | None = "end_turn", calls: Calls = (
         events.append(("contentBlockDelta", {"contentBlockIndex": index, "delta": {"toolUse": {"input": arguments}}}))
         events.append(("contentBlockStop", {"contentBlockIndex": index}))
     if finish is not None:
-        usage = {"inputTokens": 8, "outputTokens": 3, "totalTokens": 11}
+        usage = {"inputTokens": 8, "outputTokens": 3, "totalTokens": 11 + cached + written}
+        usage |= {"cacheReadInputTokens": cached, "cacheWriteInputTokens": written} if cached or written else {}
         events.append(("messageStop", {"stopReason": finish}))
         events.append(("metadata", {"usage": usage, "metrics": {"latencyMs": 1}}))
     return [aws_event(kind, payload) for kind, payload in events]

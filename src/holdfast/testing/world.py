@@ -38,6 +38,7 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.queue import PLAIN, Mode, QueueSettings
 from holdfast.lane.worker import Worker
+from holdfast.model.caching import Caching
 from holdfast.model.client import ModelClient, ModelRequest
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
@@ -62,6 +63,7 @@ from holdfast.tool.prompt_files import PromptFiles
 from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import respond_tool, with_heartbeat_responses
 from holdfast.tool.status import status_tool
+from holdfast.turn.asking import Models
 from holdfast.turn.commands import Commands
 from holdfast.turn.fresh_start import with_fresh_starts
 from holdfast.turn.metering import Metering
@@ -98,7 +100,8 @@ class World:
     Args:
         path: a folder of its own; the state is in `path/state`.
         model: default: answers "re: " and the text of the newest message, once its script is used up.
-        client_for: clients of real or other models by reference, instead of `model`; then name one in `agent`.
+        client_for: clients of real or other models by reference, or `Models`, who know keys as well, instead of
+            `model`; then name one in `agent`.
         agent: how every session answers; default: with `model`, and without fallbacks.
         channel: default: "test", which cannot be asked what has arrived.
         queue: what becomes of messages that find their session busy; default: a turn each, at once.
@@ -114,6 +117,7 @@ class World:
             a model asks for is run, and there are `tools` alone.
         secrets: values that are taken out of what tools are given and give back.
         metering: counts what models use; None: with published prices.
+        caching: what providers are asked to keep; None: nothing is said of that.
         streaming: how answers are shown on the channel while they are written.
 
     Attributes:
@@ -125,7 +129,7 @@ class World:
         path: Path,
         *,
         model: ScriptedModel | None = None,
-        client_for: Callable[[str], ModelClient] | None = None,
+        client_for: Callable[[str], ModelClient] | Models | None = None,
         agent: AgentSettings | None = None,
         channel: FakeChannel | None = None,
         clock: VirtualClock | None = None,
@@ -144,6 +148,7 @@ class World:
         gate: GateSettings | None = None,
         secrets: Iterable[str] = (),
         metering: Metering | None = None,
+        caching: Caching | None = None,
         streaming: Streaming = "off",
         patience_s: float = 10.0,
     ) -> None:
@@ -168,6 +173,7 @@ class World:
         self._gate = gate
         self._redactor = Redactor(secrets)
         self._metering = metering
+        self._caching = caching
         self._streaming: Streaming = streaming
         if gate is not None and not self._agent.workspace:
             self._agent = replace(self._agent, workspace=str(path / "workspace"))
@@ -425,6 +431,7 @@ class World:
             hf,
             commands=hf.commands,
             metering=self._metering,
+            caching=self._caching,
             client_for=self._client_for,
             agent_for=lambda _: self._agent,
             toolbox=Toolbox(tools),

@@ -23,6 +23,7 @@ from holdfast.errors import CoordinationError, HoldfastError, ProviderError, Tur
 from holdfast.inbound.chat import new_messages, offered_tools
 from holdfast.inbound.upkeep import ask_for_compaction, compaction_in
 from holdfast.kernel import Holdfast
+from holdfast.model.caching import Caching, wish_for
 from holdfast.model.client import (
     ModelAnswer,
     ModelClient,
@@ -100,6 +101,7 @@ class Runner:
         compaction: how conversations that become too long are shortened.
         gate: what each call of a tool has to pass; None: whatever a model asks for is run.
         metering: counts what models use; None: with published prices.
+        caching: what providers are asked to keep of requests; None: nothing is said of that.
         more_tools: those that are only known once a turn begins, by session and lane (servers).
         prompt_files: reads what stands before a conversation; None: only the agent's own text does.
     """
@@ -119,6 +121,7 @@ class Runner:
         more_tools: MoreTools | None = None,
         prompt_files: ReadPromptFiles | None = None,
         metering: Metering | None = None,
+        caching: Caching | None = None,
     ) -> None:
         self._hf = hf
         self._compaction = compaction or CompactionSettings()
@@ -133,6 +136,7 @@ class Runner:
         self._prompt_files = prompt_files
         self._conversions = AllConversions()
         self._metering = metering or Metering(Prices())
+        self._caching = caching
 
     async def run(self, turn: Turn, view: InputView) -> None:
         """From an owned session to its final line. Settling is the turn's own business.
@@ -311,7 +315,10 @@ class Runner:
         tools = [*work.client_tools.values(), *(tool for tool in ours if tool.name not in work.client_tools)]
         timeout_s = turn.silence.request_timeout_s if turn.silence is not None else None
         kept = self._conversions.of(turn.transcript.path)
-        return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept, tokens)
+        wish = None
+        if self._caching is not None:
+            wish = wish_for(self._caching.settings, store_id=self._hf.store.store_id, session=turn.session)
+        return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept, tokens, wish)
 
     async def _planned(self, turn: Turn, work: _Work) -> Plan:
         lines = await turn.branch()
@@ -319,7 +326,13 @@ class Runner:
             follows = work.view.payload.get("follows") or ()  # a child's end, in such a run
             lines = own_lines(lines, inputs=[*follows, *turn.answers], turn=turn.id)
         planned = plan(lines, inputs=turn.answers, turn=turn.id, kept=self._conversions.of(turn.transcript.path))
-        return replace(planned, messages=prune(planned.messages, own=planned.own, ttl_s=self._compaction.prune_after_s))
+        pause_s = self._pause_s(work.asking.plan.requested)
+        return replace(planned, messages=prune(planned.messages, own=planned.own, ttl_s=pause_s))
+
+    def _pause_s(self, model: str) -> float:
+        """After how long a pause old results are shortened: never while the provider may still have them whole."""
+        pause_s = self._compaction.prune_after_s
+        return max(pause_s, self._caching.warm_s(model)) if pause_s and self._caching is not None else pause_s
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
