@@ -27,7 +27,10 @@ FEWER = {("opening again", "kill-log"): 3}
 """A state that is there already is opened with few writes."""
 IN_CI = ("opening", "append", "settle", "accept", "takeover", "salvage", "delivery", "recovery")
 """Of these every call in CI; the others, variants of them, in the long version."""
-SAMPLED = ("redelivery", "collecting", "collecting again", "steering", "timer", "compaction", "sub-agent")
+SAMPLED = (
+    "redelivery", "collecting", "collecting again", "steering", "timer", "heartbeat", "standstill", "compaction",
+    "sub-agent",
+)  # fmt: skip
 """Of these fewer states in CI, and nothing else: what they are made of is tried whole above."""
 EACH = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.long) for name in WORKLOADS]
 RECOVERIES = [name for name in WORKLOADS if name.startswith("recovery")]

@@ -55,6 +55,22 @@ def check(state: Path, *, accepted: dict[str, str]) -> None:
     check_inputs(state, accepted)
     check_archives(state)
     check_timers_and_children(state)
+    check_marks(state)
+
+
+def asked_to_end(state: Path) -> set[str]:
+    """Turns that were asked to end since they stood still."""
+    return {row["turn"] for row in rows(state, "select * from events where kind='session.recovery.requested'")}
+
+
+def check_marks(state: Path) -> None:
+    """Whoever was asked to end stood still, what came of it was said once, and nothing is left of it (P9)."""
+    assert rows(state, "select * from marks") == []
+    said = Counter(row["turn"] for row in rows(state, "select * from events where kind='session.recovery.completed'"))
+    asked = asked_to_end(state)
+    assert said == Counter(asked), (asked, said)
+    stopped = rows(state, "select * from inputs where error='TurnStalledError'")
+    assert all(row["state"] == "failed" and row["turn"] in asked for row in stopped), (asked, stopped)
 
 
 def check_timers_and_children(state: Path) -> None:
@@ -63,6 +79,16 @@ def check_timers_and_children(state: Path) -> None:
     times = Counter((row["timer"], row["scheduled_at_ms"], row["attempt"]) for row in runs)
     assert all(count == 1 for count in times.values()), f"fired twice: {times}"
     assert all(row["state"] != "running" and row["input"] for row in runs), runs
+    fired = rows(state, "select id, dedupe_key from inputs where source in ('cron', 'heartbeat')")
+    known = {row["input"] for row in runs}
+    unknown = [row for row in fired if row["id"] not in known and "@manual:" not in row["dedupe_key"]]
+    assert len(known) == len(runs), runs
+    assert not unknown, (runs, fired)  # of one by hand whoever asked for it was not told that it runs
+    news = rows(state, "select id from inputs where source='announcement'")
+    of_hearts = [row for row in runs if row["timer"].startswith("heartbeat:") and row["state"] == "ok"]
+    assert sorted(row["announce"] for row in of_hearts) == sorted(row["id"] for row in news), (of_hearts, news)
+    overdue = rows(state, "select id from timers where state='active' and next_at_ms < 1000")
+    assert not overdue, f"never fired: {overdue}"
     for child in rows(state, "select * from children"):
         told = rows(state, "select * from inputs where source='subagent' and dedupe_key=?", child["id"])
         assert (child["state"], len(told)) == ("announced", 1), (child, told)

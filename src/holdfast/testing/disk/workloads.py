@@ -7,14 +7,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 import holdfast
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
-from holdfast.inbound import orders
+from holdfast.errors import TurnStalledError
+from holdfast.inbound import announcement, orders
+from holdfast.inbound.beating import HeartbeatSettings
 from holdfast.inbound.child import Child
 from holdfast.inbound.children import Children
 from holdfast.inbound.cron import JobDefinition
@@ -24,13 +26,18 @@ from holdfast.kernel import Holdfast
 from holdfast.lane.queue import Mode
 from holdfast.outbox.delivery import Courier
 from holdfast.recovery import upkeep
-from holdfast.store.views import ArchiveView
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.recovery.watching import WatchSettings
+from holdfast.store.views import ArchiveView, InputView
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.storm import outsider
 from holdfast.turn.turn import Turn
 
 KEY, OTHER, HOOK = "agent:main:main", "agent:main:other", "hook:deploy"
 JOB = JobDefinition("job", "is there mail", every="1000h", deliver="none")
+HEARTBEAT = HeartbeatSettings("main", 3_600_000_000, KEY, target="last")
+WATCH = WatchSettings(warn_s=0.001, abort_s=0.002, live_owners="ask")
+"""Whoever says nothing for a moment stands still."""
 LONGEST_REQUEST_S = 0.2
 Tell = Callable[[str, str, str], None]
 """kind ("accepted", "answered", "appended", "delivered"), name, text."""
@@ -80,22 +87,36 @@ class Work:
         return admission.input_id
 
     async def claim(self, input_id: str) -> Turn:
-        seen = await self.hf.input(input_id)
-        turn = await self.hf.claim(seen.session, lane=seen.lane, wait_s=5, input_id=input_id)
-        if not isinstance(turn, Turn):
-            raise holdfast.SessionBusyError(seen.session, 0.0, turn.why)
+        turn = await self._claim(await self.hf.input(input_id))
         view = turn.view
         assert view is not None
         await turn.append_input([{"role": "user", "content": view.payload["content"]}])
         return turn
 
+    async def _claim(self, seen: InputView) -> Turn:
+        turn = await self.hf.claim(seen.session, lane=seen.lane, wait_s=5, input_id=seen.id)
+        if not isinstance(turn, Turn):
+            raise holdfast.SessionBusyError(seen.session, 0.0, turn.why)
+        return turn
+
     async def answer(self, turn: Turn, text: str) -> None:
-        """Whatever becomes of the turn, it is closed, as every user of the library does."""
-        failure: BaseException | None = None
-        try:
+        async def say() -> None:
             async with turn.prompt_window() as window:
                 window.finished(text)
             await turn.append(holdfast.assistant(text, model="demo/demo"))
+
+        await self._to_its_end(turn, say, text)
+
+    async def announce(self, view: InputView) -> None:
+        """What a gateway does with the result of a timer's run."""
+        turn = await self._claim(view)
+        await self._to_its_end(turn, lambda: announcement.run_announcement(turn, view), view.payload["content"])
+
+    async def _to_its_end(self, turn: Turn, work: Callable[[], Awaitable[None]], text: str) -> None:
+        """Whatever becomes of the turn, it is closed, as every user of the library does."""
+        failure: BaseException | None = None
+        try:
+            await work()
         except BaseException as exc:
             failure = exc
             raise
@@ -182,6 +203,13 @@ async def collecting(work: Work) -> None:
 async def scheduled(work: Work) -> None:
     await work.whole("first")
     await orders.add_job(work.hf, JOB)
+
+
+async def due(work: Work) -> None:
+    """A heartbeat whose time has come, in a conversation whose answer has arrived."""
+    await delivered(work)
+    await Timers(work.hf, heartbeats=[HEARTBEAT]).begin()
+    await orders.change(work.hf, "heartbeat:main", lambda seen: replace(seen, next_at_ms=1))
 
 
 async def another(work: Work) -> None:
@@ -323,6 +351,45 @@ async def fire(work: Work) -> None:
     await Timers(work.hf).look()
 
 
+async def beat(work: Work) -> None:
+    """A heartbeat is fired, answered in its own transcript, and what it has found enters the conversation."""
+    timers = Timers(work.hf)
+
+    async def what_waits() -> list[InputView]:
+        """One look at most meets a disk that refuses; after a failed sync nothing settles until a restart."""
+        for _ in range(3):
+            await timers.look()
+        return await work.hf.inputs(state="queued")
+
+    for fired in await what_waits():
+        await work.answer(await work.claim(fired.id), "somebody waits")
+    for news in await what_waits():
+        await work.announce(news)
+    await timers.look()
+
+
+async def stand_still(work: Work) -> None:
+    """A turn of which nothing is heard is told of, asked to end, and ends; then it is said what came of that."""
+    turn = await work.claim(await work.accept("second"))
+    work.hf.watch = WATCH
+    watchdog = Watchdog(work.hf)
+    failure: BaseException | None = None
+    try:
+        turn.begins("model", "demo/demo")
+        while True:
+            await asyncio.sleep(0.005)
+            await watchdog.look()
+            await turn.check()
+    except TurnStalledError as asked:
+        failure = asked
+    except BaseException as exc:
+        failure = exc
+        raise
+    finally:
+        await work.hf.close_turn(turn, failure)
+    await watchdog.look()
+
+
 async def compact(work: Work) -> None:
     """A conversation is shortened in the middle of a turn."""
     turn = await work.claim(await work.accept("second"))
@@ -377,6 +444,8 @@ WORKLOADS: dict[str, tuple[Act | None, Act]] = {
     "collecting again": (collecting, collect),
     "steering": (one_turn, steer),
     "timer": (scheduled, fire),
+    "heartbeat": (due, beat),
+    "standstill": (one_turn, stand_still),
     "compaction": (one_turn, compact),
     "sub-agent": (one_turn, spawn),
     "archive": (delivered, archive_and_go_on),
