@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from holdfast.config.browser import LoginConfig
 from holdfast.config.caching import CachingConfig
 from holdfast.config.channels import ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
@@ -94,6 +95,7 @@ class GatewayConfig(Section):
         description="Gateways of a state that may die within five minutes before work is held back until "
         "`holdfast recover --release`. 0: never.",
     )
+    login: LoginConfig = Field(default_factory=LoginConfig)
 
     @property
     def is_loopback(self) -> bool:

@@ -397,6 +397,7 @@ async def build_gateway(
     from holdfast.gateway.guard import LOOPBACK_NAMES  # the web framework, which `run_until_settled` does without
     from holdfast.gateway.hook_rules import hook_rules
     from holdfast.gateway.http import create_app
+    from holdfast.gateway.login import Logins
     from holdfast.gateway.openai_api import Models
 
     platforms = make_platforms(hf, config, parts.env, parts.adapters)
@@ -420,10 +421,12 @@ async def build_gateway(
         closing = asyncio.Event()
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
+        login = config.gateway.login
+        logins = Logins(hf, token=token, lifetime_s=login.hours * 3600, secure=login.secure)
         rules = hook_rules(config, parts.env, token=token, channels=channels)
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
                          routing=config.routing(), limits=config.retention.limits(),
-                         doors=doors_of(platforms))  # fmt: skip
+                         doors=doors_of(platforms), logins=logins)  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, servers)

@@ -36,7 +36,8 @@ def docs_page(openapi: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{STYLE}</style></head><body>'
-        f"<h1>{title}</h1><p>Every request but the health checks carries <code>Authorization: Bearer TOKEN</code>; "
+        f"<h1>{title}</h1><p>Every request but the health checks carries <code>Authorization: Bearer TOKEN</code>, or "
+        'the cookie of a browser (<a href="/login">log in or out</a>); '
         "webhooks (<code>/hooks/…</code>) have keys of their own. "
         'The same as data: <a href="/openapi.json">/openapi.json</a>.</p>'
         f"<dl>{''.join(routes)}</dl></body></html>"

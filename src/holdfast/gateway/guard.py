@@ -1,6 +1,7 @@
 """The gateway's outer wall, in ASGI: who may ask at all. Runs before any route is looked up.
 
-Order: the name the caller used for us (DNS rebinding), where a browser says the request comes from (CSRF), the token.
+Order: the name the caller used for us (DNS rebinding), where a browser says the request comes from (CSRF), the token
+or a browser's cookie (`login.py`). Sockets pass the same wall as requests.
 Source: threat table of the project's reliability notes; bearer tokens, RFC 6750.
 """
 
@@ -12,15 +13,21 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse
 
 from holdfast.gateway.account import account_of
+from holdfast.gateway.assets import ASSETS
+from holdfast.gateway.login import CSRF_HEADER, LoggedIn, Logins, is_csrf
 from holdfast.gateway.replies import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/logout", *ASSETS})
+"""`/logout` looks at the cookie itself."""
+PAGES = frozenset({"/chat", "/docs", "/openapi.json"})
+"""What people open in a browser: whoever is not logged in is led to `/login`."""
 OWN_KEY_PREFIXES = ("/hooks/", "/channels/")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SECURITY_HEADERS = {
@@ -39,40 +46,68 @@ class Guard:
     Args:
         token: the bearer token. Only digests of equal length are compared, in constant time.
         hosts: names, without port, by which callers may address us; None: any (bound to more than loopback).
+        logins: browsers that are let in by a cookie; None: none are.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str] | None = LOOPBACK_NAMES) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        hosts: Iterable[str] | None = LOOPBACK_NAMES,
+        logins: Logins | None = None,
+    ) -> None:
         self._app = app
         self._digest = _digest(token.encode())
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._logins = logins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
 
         async def send_hardened(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
-            self._check(scope)
+            await self._check(scope)
         except Refusal as refusal:
-            await refusal.response()(scope, receive, send_hardened)
+            leads = refusal.status == 401 and self._logins is not None and _is_page(scope)
+            response = RedirectResponse(f"/login?next={scope['path']}", 303) if leads else refusal.response()
+            await response(scope, receive, send_hardened)
             return
         await self._app(scope, receive, send_hardened)
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         # Hooks and platforms have keys of their own, and call by the name of a tunnel or proxy in front of us.
-        has_own_key = scope["path"].startswith(OWN_KEY_PREFIXES)
+        has_own_key = scope["type"] == "http" and scope["path"].startswith(OWN_KEY_PREFIXES)
         host = "" if has_own_key else self._checked_host(_values(scope, b"host"))
-        if scope["method"] not in _READING:
+        is_change = scope["type"] == "websocket" or scope["method"] not in _READING
+        if is_change:
             _check_origin(scope, host)
-        if scope["path"] not in OPEN_PATHS and not has_own_key:
-            scope.setdefault("state", {})["account"] = self._checked_account(_values(scope, b"authorization"))
+        if scope["type"] == "http" and (scope["path"] in OPEN_PATHS or has_own_key):
+            return
+        state = scope.setdefault("state", {})
+        login = await self._login(scope, host)
+        if login is None:
+            state["account"] = self._checked_account(_values(scope, b"authorization"))
+            return
+        if is_change:
+            _check_page(scope, login)
+        assert self._logins is not None
+        state["account"], state["login"] = self._logins.account, login
+
+    async def _login(self, scope: Scope, host: str) -> LoggedIn | None:
+        """A browser that is logged in. Where there is a token, it alone counts."""
+        if self._logins is None or _values(scope, b"authorization"):
+            return None
+        cookies = _values(scope, b"cookie")
+        return await self._logins.of(cookies, host) if cookies else None
 
     def _checked_host(self, values: list[bytes]) -> str:
         host = values[0].decode("latin-1").lower() if len(values) == 1 else ""
@@ -93,6 +128,30 @@ class Guard:
                 {"www-authenticate": "Bearer"},
             )
         return account_of(token.decode("latin-1"))
+
+
+def _is_page(scope: Scope) -> bool:
+    """Whether somebody opens one of our pages in a browser."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] in ("GET", "HEAD")
+        and scope["path"] in PAGES
+        and any(b"text/html" in value for value in _values(scope, b"accept"))
+        and not _values(scope, b"authorization")
+    )
+
+
+def _check_page(scope: Scope, login: LoggedIn) -> None:
+    """Browsers send a cookie by themselves: a change has to say that it is a page of ours that asks for it. A socket
+    cannot carry a header of a page's choice; no other page's can open one.
+    """
+    if not _values(scope, b"origin"):
+        raise Refusal(403, "a change with a cookie must say its origin; programs use the token", code="no_origin")
+    given = _values(scope, CSRF_HEADER.encode())
+    if scope["type"] == "http" and not (len(given) == 1 and is_csrf(login, given[0].decode("latin-1"))):
+        raise Refusal(
+            403, f"a change with a cookie must carry {CSRF_HEADER}, as GET /api/login tells it", code="csrf_token"
+        )
 
 
 def _check_origin(scope: Scope, host: str) -> None:

@@ -1,7 +1,7 @@
 """The HTTP application: its routes outside `/v1`, and what is true for all of them.
 
-Every request but the two health checks carries the bearer token; nothing is changed by GET; bodies are bounded; what
-cannot be done is said as JSON with a status of its own (`replies.py`). Read `create_app` first.
+Every request but the health checks carries the bearer token or a browser's cookie; nothing is changed by GET; bodies
+are bounded; what cannot be done is said as JSON with a status of its own (`replies.py`). Read `create_app` first.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from holdfast.gateway.exchange import Desk, still_running
 from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
 from holdfast.gateway.hooks_api import HookRules, Hooks
+from holdfast.gateway.login import Logins
+from holdfast.gateway.login_api import LoginApi
 from holdfast.gateway.openai_api import ChatApi, Models, check_model
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
@@ -69,6 +71,7 @@ def create_app(
     routing: Rules = Rules(),  # noqa: B008  # frozen
     limits: Limits = Limits(),  # noqa: B008
     doors: Mapping[str, ChannelDoor] = MappingProxyType({}),
+    logins: Logins | None = None,
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -82,6 +85,7 @@ def create_app(
         routing: which agent and session take what was said on a channel.
         limits: what retention asks for, when a caller asks to prune.
         doors: the configured channels, by name.
+        logins: browsers that are let in by a cookie; None: with usual lifetimes.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
@@ -94,11 +98,13 @@ def create_app(
     app.include_router(ApprovalsApi(hf).router())
     app.include_router(UsageApi(hf).router())
     app.include_router(ChannelsApi(hf, doors).router())
+    logins = logins or Logins(hf, token=token)
+    app.include_router(LoginApi(logins).router())
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all
     _add_errors(app)
-    return Guard(app, token=token, hosts=hosts)
+    return Guard(app, token=token, hosts=hosts, logins=logins)
 
 
 class _Api:

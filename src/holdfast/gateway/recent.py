@@ -19,6 +19,10 @@ class Recent:
         times = self._times.get(name)
         return times is not None and len(times) >= self._most and now_mono - times[0] < self._within_s
 
+    def full_for_s(self, name: str, now_mono: float) -> float:
+        """For how long it stays full if nothing more happens; 0: it is not."""
+        return self._times[name][0] + self._within_s - now_mono if self.is_full(name, now_mono) else 0.0
+
     def add(self, name: str, now_mono: float) -> None:
         self._times.setdefault(name, deque(maxlen=self._most)).append(now_mono)
         self._times.move_to_end(name)
