@@ -19,6 +19,7 @@ HEAVY = {
     "boto3",
     "click",
     "cronsim",
+    "discord",
     "fastapi",
     "fastmcp",
     "google.genai",
@@ -35,6 +36,7 @@ HEAVY = {
     "uvloop",
 }
 PURE = [
+    "channel/discord_events.py",
     "channel/slack_events.py",
     "channel/slack_text.py",
     "outbox/chunks.py",

@@ -57,12 +57,32 @@ class SlackConfig(Section):
     )
 
 
+class DiscordConfig(Section):
+    """A Discord bot (`docs/discord.md`)."""
+
+    token_env: VariableName = Field(
+        default="DISCORD_BOT_TOKEN", description="Environment variable with the bot's token."
+    )
+    reply_in_thread: Literal["always", "in_threads"] = Field(
+        default="in_threads",
+        description="Where answers in channels go: `always` into a thread under the message, which is a conversation "
+        "of its own; `in_threads` only where the message stands in one, else into the channel.",
+    )
+    message_content: bool = Field(
+        default=True,
+        description="Whether the bot asks to read everything that is said in its channels (Message Content Intent). "
+        "False: it hears only what names it, and direct messages.",
+    )
+    api_url: str | None = Field(default=None, description="Address of the API, for a proxy. Unset: Discord's own.")
+
+
 class ChannelConfig(Section):
     """One platform. The NAME is how routes call it: `NAME:target`."""
 
     kind: str | None = Field(
         default=None,
-        description="Which adapter: `slack`, or an entry point of the group `holdfast.channels`. Unset: NAME.",
+        description="Which adapter: `slack`, `discord`, or an entry point of the group `holdfast.channels`. "
+        "Unset: NAME.",
     )
     enabled: bool = Field(default=True, description="False: as if the table were not there.")
     dm: DmPolicy = Field(
@@ -100,6 +120,7 @@ class ChannelConfig(Section):
     )
     attachment_mib_max: Positive = Field(default=5, le=8, description="MiB of one file; larger ones are only named.")
     slack: SlackConfig | None = None
+    discord: DiscordConfig | None = None
     options: FrozenMap[Option] = Field(
         default_factory=dict, validate_default=True, description="What a plugin's adapter wants to know."
     )
@@ -121,7 +142,7 @@ class ChannelConfig(Section):
 
     def adapter_options(self, kind: str) -> dict[str, Any]:
         """What the adapter's maker gets: its own table with its defaults, or `options`."""
-        tables = {"slack": SlackConfig}
+        tables = {"slack": SlackConfig, "discord": DiscordConfig}
         if kind not in tables:
             return dict(self.options)
         return (getattr(self, kind) or tables[kind]()).model_dump()

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
 
 GROUP = "holdfast.channels"
-BUILT_IN = {"slack": "holdfast.channel.slack:make"}
+BUILT_IN = {"discord": "holdfast.channel.discord:make", "slack": "holdfast.channel.slack:make"}
 """Kinds that come with Holdfast: module and maker, loaded when a configuration names them."""
-EXTRAS = {"slack": "slack"}
+EXTRAS = {"discord": "discord", "slack": "slack"}
 """What has to be installed for a kind: `pip install 'holdfast[EXTRA]'`."""
 MIB = 1 << 20
 log = logging.getLogger("holdfast.channels")
