@@ -13,6 +13,7 @@ import pytest
 
 import holdfast
 from holdfast import ids
+from holdfast.errors import TurnCancelledError
 from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.session.entries import custom
@@ -118,6 +119,41 @@ async def test_messages_that_a_lost_claim_had_collected_keep_the_one_line_each_h
         assert await collect(hf, mine[0]) == mine[1:]
         lines = [line for line in await hf.session(SESSION).lines() if line.kind == "entry"]
     assert [line.id for line in lines] == [ids.input_line_id(one) for one in mine]
+
+
+@pytest.mark.promise("I1")
+async def test_messages_collected_again_in_another_file_keep_the_one_line_each_has(tmp_path: Path) -> None:
+    """The file is deleted under a turn that had taken them in. In the new one the place after which their lines came in
+    the old one is the beginning of another line.
+    """
+    async with holdfast.open(tmp_path) as hf:
+        first, second = [await say(hf, text) for text in ("one", "two")]
+        assert await collect(hf, first) == [second]
+        await stop(hf, first)
+        third, fourth = [await say(hf, text) for text in ("six", "ten")]
+        assert await collect(hf, second) == [third, fourth]
+        [turn] = hf.live_turns()
+        Path(turn.transcript.path).unlink()
+        with pytest.raises(holdfast.SessionTakeoverError) as lost:
+            await turn.check()
+        await hf.close_turn(turn, lost.value)
+        assert await collect(hf, second) == [third, fourth]
+        await stop(hf, second)
+        assert await collect(hf, third) == [fourth]
+        lines = [line.id for line in await hf.session(SESSION).lines() if line.kind == "entry"]
+    assert lines == [ids.input_line_id(one) for one in (second, third, fourth)]
+
+
+async def say(hf: Holdfast, text: str) -> str:
+    accepted = await hf.accept(InboundEvent(SESSION, {"content": text}, key=text, queue="collect"))
+    assert isinstance(accepted, Accepted)
+    return accepted.input_id
+
+
+async def stop(hf: Holdfast, input_id: str) -> None:
+    [turn] = hf.live_turns()
+    await hf.cancel(input_id, by="a test")
+    await hf.close_turn(turn, TurnCancelledError("a test"))
 
 
 async def collect(hf: Holdfast, input_id: str) -> list[str]:

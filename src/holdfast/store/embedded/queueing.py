@@ -212,8 +212,8 @@ def join(
     joining = queue.choose_joining(place_of(own), [place_of(row) for row in rows.values()], how)
     for other in joining:
         conn.execute(
-            "update inputs set joined=?, how=?, turn=?, first_offset=coalesce(first_offset, ?) where id=?",
-            (turn, how, turn, end, other.id),
+            "update inputs set joined=?, how=?, turn=?, first_offset=min(coalesce(first_offset, ?), ?) where id=?",
+            (turn, how, turn, end, end, other.id),  # the file may be another one, or shorter after a power loss
         )
         story = (now_ms, other.session, other.id, turn, "turn.took_in", {"turn": turn, "input": own["id"], "how": how})
         inbox.note_events(conn, [story])
