@@ -30,6 +30,7 @@ from holdfast.testing.simulation.process import Parts
 from holdfast.testing.simulation.run import HARM
 from holdfast.testing.simulation.scheduler import Host
 from holdfast.turn.commands import Commands
+from holdfast.turn.runner import Runner
 from holdfast.turn.turn import RESET_TYPE, Turn
 
 
@@ -210,6 +211,28 @@ class RewritingStore(EmbeddedStore):
         return taken
 
 
+class HastyQueueStore(EmbeddedStore):
+    """Whatever waits begins as soon as it can."""
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        return await super().accept(event, replace(usual, debounce_ms=0), is_command=is_command)
+
+
+class PoliteStore(EmbeddedStore):
+    """Lets a turn finish that is to be interrupted."""
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        waits = replace(usual, mode="collect") if usual.mode == "interrupt" else usual
+        return await super().accept(event, waits, is_command=is_command)
+
+
+class ForgetfulRunner(Runner):
+    """Throws away what a model had said when its turn was stopped."""
+
+    async def _keep_partial(self, turn: Turn, text: str, why: str) -> None:
+        return
+
+
 class SilentlyDroppingStore(EmbeddedStore):
     """A turn does not hear of what was dropped before it."""
 
@@ -310,6 +333,11 @@ BUGS = {
     "ends of sub-agents told by each process": Bug(with_store(TellingStore), ("I1",), only=("sub-agents",)),
     "lines of messages taken in, written again": Bug(
         with_store(RewritingStore), ("I1", "P3"), ("kill", "kill planned", "power loss"), ("queue",)
+    ),
+    "debounce that nobody waits for": Bug(with_store(HastyQueueStore), ("queue",), only=("queue",)),
+    "an interrupt that waits its turn": Bug(with_store(PoliteStore), ("queue",), only=("queue",)),
+    "what was said until an interrupt is thrown away": Bug(
+        lambda parts: replace(parts, make_runner=ForgetfulRunner), ("queue",), ("stop",), ("queue",)
     ),
     "messages dropped in silence": Bug(with_store(SilentlyDroppingStore), ("P3",), only=("queue",)),
     "giving way for good": Bug(with_store(ImpatientStore), ("P2",), only=("machines",)),

@@ -35,6 +35,7 @@ def find_broken_ways(rest: Rest) -> Iterable[str]:
             yield from _answer_faults(rest, row)
         yield from _reason_faults(rest, row)
         yield from _debounce_faults(rest, row)
+        yield from _interrupt_faults(rest, row)
         if row["state"] == "skipped" and row["how"] in ("summary", "drop"):
             yield from _drop_faults(rest, row)
         if content_of(row) == "/stop":
@@ -119,12 +120,39 @@ def _reason_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
 
 def _debounce_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
     """Whatever waits behind a turn begins once it has been quiet, also after a restart."""
-    if not row["debounce_ms"] or rest.counts.get("clock set"):
+    wanted_ms = rest.ways.queue.debounce_ms if _found_busy(rest, row) is not None else row["debounce_ms"]
+    if not wanted_ms or rest.counts.get("clock set"):
         return
     first = min((turn["started_at_ms"] for turn in rest.turns if turn["input"] == row["id"]), default=None)
-    if first is not None and first < row["accepted_at_ms"] + row["debounce_ms"]:
-        early = row["accepted_at_ms"] + row["debounce_ms"] - first
-        yield f"queue: {row['id']} was begun {early} ms before it had been quiet for {row['debounce_ms']} ms"
+    if first is not None and first < row["accepted_at_ms"] + wanted_ms:
+        early = row["accepted_at_ms"] + wanted_ms - first
+        yield f"queue: {row['id']} was begun {early} ms before it had been quiet for {wanted_ms} ms"
+
+
+def _interrupt_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
+    """P2: where newer messages interrupt, the turn that one of them has met was asked to stop."""
+    met = _found_busy(rest, row)
+    if rest.ways.queue.mode != "interrupt" or met is None or rest.counts.get("clock set"):
+        return
+    other = rest.inputs[met["input"]]
+    if other["route_target"] == row["route_target"] and other["cancel_by"] is None:
+        yield f"queue: {row['id']} came while {met['id']} ran for {other['id']}, and did not interrupt it"
+
+
+def _found_busy(rest: Rest, row: sqlite3.Row) -> sqlite3.Row | None:
+    """The turn that ran for a person when another message of a person came; None: there was none for certain. Who was
+    stopped meanwhile has taken its time from before.
+    """
+    if row["lane"] != "main" or row["source"] != "simulation" or content_of(row).startswith("/"):
+        return None
+    for turn in rest.turns:
+        of = rest.inputs.get(turn["input"] or "")
+        is_of_person = of is not None and of["source"] == "simulation" and not content_of(of).startswith("/")
+        if (turn["transcript"], turn["lane"]) != (row["transcript"], "main") or not is_of_person:
+            continue
+        if turn["input"] != row["id"] and turn["started_at_ms"] < row["accepted_at_ms"] < (turn["ended_at_ms"] or 0):
+            return turn
+    return None
 
 
 def _drop_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
