@@ -133,7 +133,7 @@ class Holdfast:
                 self._cancel_live(admission.interrupts, RESET_BY if command is not None else INTERRUPTED_BY)
             if self.commands is not None and command is not None and command.acts_at_once:
                 await self.commands.at_door(admission.input_id, event.session, command)
-            if self.events.is_watched:
+            if self.events.wants("input.accepted"):
                 at_ms = epoch_ms(self.clock.now())
                 data = {"source": event.source, "lane": event.lane}
                 self.events.publish(TurnEvent("input.accepted", event.session, at_ms, admission.input_id, data=data))

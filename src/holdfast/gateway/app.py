@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from holdfast.config import Config
+    from holdfast.observe.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,12 +341,13 @@ class Gateway:
         app: the ASGI application.
         worker, working: what runs the inputs, and its task, which ends by itself only if the store has failed.
         servers: of tools; None: the configuration names none.
+        metrics: what it counts.
     """
 
     def __init__(
         self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None],
         loops: tuple[Listening, Timers, Children], courier: Courier, closing: asyncio.Event,
-        servers: Servers | None = None,
+        metrics: Metrics, servers: Servers | None = None,
     ) -> None:  # fmt: skip
         self.hf = hf
         self._loops = loops
@@ -355,6 +357,7 @@ class Gateway:
         self.worker = worker
         self._closing = closing
         self.servers = servers
+        self.metrics = metrics
 
     async def drain(self, budget_s: float) -> None:
         """Take no new input; give running turns `budget_s`, then put their inputs back in line; send callers away.
@@ -399,12 +402,15 @@ async def build_gateway(
     from holdfast.gateway.http import create_app
     from holdfast.gateway.login import Logins
     from holdfast.gateway.openai_api import Models
+    from holdfast.observe.metrics import Metrics
 
     platforms = make_platforms(hf, config, parts.env, parts.adapters)
     adapters = [*as_adapters(parts.channels), *(one.adapter for one in platforms.values())]
     channels = {ConsoleChannel.usual_name, *(one.channel.name for one in adapters)}
     redactor = redactor_of(config, parts, token)
+    metrics = Metrics(hf)
     async with (
+        hearing(hf, metrics),
         run_showing(hf, platforms) as showing,  # ends last: the courier waits for what it has under way
         run_courier(hf, config, adapters, showing) as courier,
         run_background(hf, redactor) as background,
@@ -426,12 +432,21 @@ async def build_gateway(
         rules = hook_rules(config, parts.env, token=token, channels=channels)
         app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
                          routing=config.routing(), limits=config.retention.limits(),
-                         doors=doors_of(platforms), logins=logins)  # fmt: skip
+                         doors=doors_of(platforms), logins=logins, metrics=metrics)  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, servers)
+            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, metrics, servers)
         finally:
             await _end(worker, working)
+
+
+@asynccontextmanager
+async def hearing(hf: Holdfast, metrics: Metrics) -> AsyncIterator[None]:
+    """Count and, where the environment asks for it, trace what happens, until left."""
+    from holdfast.observe.tracing import tracing
+
+    with metrics.hear(), tracing(hf):
+        yield
 
 
 def is_loopback(config: Config, host: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -32,6 +32,7 @@ from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
 from holdfast.gateway.hooks_api import HookRules, Hooks
 from holdfast.gateway.login import Logins
 from holdfast.gateway.login_api import LoginApi
+from holdfast.gateway.metrics_api import MetricsApi
 from holdfast.gateway.openai_api import ChatApi, Models, check_model
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
@@ -50,6 +51,9 @@ from holdfast.session.retention import Limits
 from holdfast.store.views import InputView
 from holdfast.turn.events import Subscription
 from holdfast.version import __version__
+
+if TYPE_CHECKING:
+    from holdfast.observe.metrics import Metrics
 
 WAIT_S = 30.0  # semantics of the re-imagined system: waiting on a run takes 30 s unless said otherwise
 WAIT_S_MAX = 600.0
@@ -72,6 +76,7 @@ def create_app(
     limits: Limits = Limits(),  # noqa: B008
     doors: Mapping[str, ChannelDoor] = MappingProxyType({}),
     logins: Logins | None = None,
+    metrics: Metrics | None = None,
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -86,6 +91,7 @@ def create_app(
         limits: what retention asks for, when a caller asks to prune.
         doors: the configured channels, by name.
         logins: browsers that are let in by a cookie; None: with usual lifetimes.
+        metrics: what `/metrics` tells; None: it is not there.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
@@ -100,6 +106,8 @@ def create_app(
     app.include_router(ChannelsApi(hf, doors).router())
     logins = logins or Logins(hf, token=token)
     app.include_router(LoginApi(logins).router())
+    if metrics is not None:
+        app.include_router(MetricsApi(metrics).router())
     if hooks is not None:
         app.include_router(Hooks(hf, hooks).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from holdfast.clock import iso
+from holdfast.observe.tracing import trace_id_of
+from holdfast.turn.turn import current_turn
 
 FORMATS = ("text", "json")
 REDACTED = "[redacted]"
@@ -52,7 +54,9 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(TextFormatter):
-    """One object per line: at, level, logger, message, tag (`diagnostic`, …), the line's facts, traceback."""
+    """One object per line: at, level, logger, message, the turn in which it was written (and its trace, where there is
+    one), tag (`diagnostic`, …), the line's facts, traceback.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -62,6 +66,12 @@ class JsonFormatter(TextFormatter):
             "logger": record.name,
             "message": message,
         }
+        turn = current_turn.get()
+        if turn is not None:
+            line["turn"] = turn
+            trace = trace_id_of(turn)
+            if trace is not None:
+                line["trace_id"] = trace
         tag = _TAG.match(message)
         if tag:
             line["tag"] = tag[1]

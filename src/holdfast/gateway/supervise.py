@@ -25,6 +25,7 @@ from holdfast.errors import InputError
 from holdfast.gateway import address, log
 from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.connection import BoundedHttp
+from holdfast.gateway.lag import watch_lag
 from holdfast.model import catalog
 from holdfast.recovery.restart import booted
 
@@ -110,6 +111,7 @@ async def _serve(
             ):
                 here = server.reachable_at(host)
                 address.write_address(state, here)
+                lag = asyncio.create_task(watch_lag(gateway.metrics.loop_lag.observe), name="lag")
                 telling = asyncio.create_task(address.keep_told(state, here), name="address")
                 try:
                     _greet(say, here, state, token_file, token if is_new else None)
@@ -118,6 +120,7 @@ async def _serve(
                     return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)
                 finally:
                     telling.cancel()
+                    lag.cancel()
                     await asyncio.gather(telling, return_exceptions=True)
                     address.remove_address(state, here)
 

@@ -25,6 +25,8 @@ class WindowOwner(Protocol):
 
     def note(self, kind: str, **data: Any) -> None: ...
 
+    def publish(self, kind: str, **data: Any) -> None: ...
+
 
 class PromptWindow:
     """`async with turn.prompt_window() as window:`; afterwards `window.verdict` says what was found.
@@ -51,20 +53,28 @@ class PromptWindow:
 
     async def __aenter__(self) -> PromptWindow:
         self._owner.windows.add(self)
+        self._owner.publish("turn.window_opened")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._owner.windows.discard(self)
-        if exc is not None:
-            return  # nothing is appended after a failed call; the next append looks anyway
+        if exc is not None:  # nothing is appended after a failed call; the next append looks anyway
+            self._tell("failed", type(exc).__name__)
+            return
         try:
-            self.verdict = strongest(await self._owner.inspect(), self._met)
+            self.verdict = verdict = strongest(await self._owner.inspect(), self._met)
         except OwnershipLostError as lost:
-            self.verdict = getattr(lost, "verdict", None)
+            self.verdict = found = getattr(lost, "verdict", None)
+            self._tell(found.kind if found is not None else "lost", str(lost))
             if self._finished is not None:
                 await self._owner.keep_finished(self._finished)
             raise
-        if self.verdict.kind == "advanced":
-            self._owner.note("turn.window", verdict=self.verdict.kind, detail=self.verdict.detail)
+        self._tell(verdict.kind, verdict.detail)
+        if verdict.kind == "advanced":
+            self._owner.note("turn.window", verdict=verdict.kind, detail=verdict.detail)
+
+    def _tell(self, verdict: str, detail: str | None) -> None:
+        """For whoever watches. Where not even looking was possible, the end of the turn closes the window."""
+        self._owner.publish("turn.window_closed", verdict=verdict, detail=detail)

@@ -33,6 +33,7 @@ from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.session.retention import Conversation, Kept
 from holdfast.store.views import (
     ArchiveView,
+    Backlog,
     Cursor,
     DeliveryView,
     Happened,
@@ -593,10 +594,20 @@ class BrowserStore(Mailbox, Protocol):
 class StoryStore(Protocol):
     """What people ask about."""
 
+    def hear_of_lock_waits(self, told: Callable[[float], object]) -> AbstractContextManager[None]:
+        """Within it `told` is called, on any thread, with the seconds of each wait of this process for a write lock
+        that somebody else held; it must be quick and must not fail.
+        """
+        ...
+
     def note_events(self, events: list[StoryLine]) -> None: ...
 
     async def happened(self, since: Cursor | None) -> Happened:
         """What other processes have done since; None: only the cursor of now."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """What waits and runs now. Costs what is open, not what has been."""
         ...
 
     async def tidy(self) -> int:

@@ -196,6 +196,24 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits and what runs at this moment, in all processes on a state, counted.
+
+    Args:
+        waiting: inputs by lane that nobody has begun. oldest_accepted_ms: the one that has waited longest.
+        running: turns by lane.
+        undelivered: by channel and state (`pending`, `started`, `unknown`): how many, and since when the oldest.
+        asked: approvals that wait for a person.
+    """
+
+    waiting: dict[str, int]
+    oldest_accepted_ms: int | None
+    running: dict[str, int]
+    undelivered: dict[tuple[str, str], tuple[int, int]]
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
 class WhyLine:
     """One step of the chain from input to outcome. `evidence`: where it can be checked (table:id or file:offset)."""
 

@@ -9,26 +9,32 @@ A watcher that is too slow loses the oldest events, never delays the turn, and s
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 EVENT_BUFFER_MAX = 4096
+log = logging.getLogger("holdfast.events")
 
 KINDS = (
     "input.accepted",  # data: source, lane
     "input.joined",  # data: retries (an equal request shares this input)
     "input.left",  # data: present (a caller's connection closed before it had the answer; so many are still there)
-    "turn.started",  # data: epoch, lane, attempt
+    "turn.started",  # data: epoch, lane, attempt, waited_ms (since its input was accepted; None: it has none)
     "turn.model",  # data: model, step (a model request goes out; the prompt window opens)
     "turn.delta",  # data: text
     "turn.thinking",  # data: text
     "turn.tool_call",  # data: id, name, arguments
     "turn.tool_result",  # data: id, name, text, is_error
     "turn.tool_output",  # data: id, name, text (what a running tool has to say)
-    "turn.window",  # data: verdict, detail
+    "turn.window",  # data: verdict, detail (somebody had written while the model was asked)
+    "turn.window_opened",
+    "turn.window_closed",  # data: verdict (of `session/fence.py`, "lost", or "failed": no answer), detail
+    "turn.call_began",  # data: id, model, purpose
+    "turn.call_ended",  # data: id, model, purpose, state, reason, ms, tokens, cost (micro-dollars), finish
     "turn.fallback",  # data: decision record
     "turn.compaction",  # data: phase ("began", "refused", "done" or "left") and what there is to say of it
     "turn.memory_flush",  # data: phase ("began", "done" or "left"), calls, reason
@@ -54,6 +60,9 @@ class TurnEvent:
     input_id: str | None = None
     turn_id: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+
+Listener = Callable[[TurnEvent], object]
 
 
 class Subscription:
@@ -112,11 +121,16 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self._listeners: dict[str, list[Listener]] = {}
 
     @property
     def is_watched(self) -> bool:
-        """Whether anybody would hear of an event: making one for nobody costs a turn more than it seems."""
+        """Whether anybody watches: making an event for nobody costs a turn more than it seems."""
         return bool(self._subscriptions)
+
+    def wants(self, kind: str) -> bool:
+        """Whether anybody would hear of an event of this kind."""
+        return bool(self._subscriptions) or kind in self._listeners
 
     @property
     def is_watched_elsewhere(self) -> bool:
@@ -124,6 +138,11 @@ class EventBus:
         return any(subscription.elsewhere for subscription in self._subscriptions)
 
     def publish(self, event: TurnEvent) -> None:
+        for listener in self._listeners.get(event.kind, ()):
+            try:
+                listener(event)
+            except Exception:  # the edge of what only observes: a turn never fails for being counted
+                log.exception("a listener to %s failed", event.kind)
         for subscription in list(self._subscriptions):
             subscription.offer(event)
 
@@ -132,6 +151,22 @@ class EventBus:
         for subscription in list(self._subscriptions):
             if subscription.elsewhere:
                 subscription.offer(event)
+
+    @contextmanager
+    def listening(self, listener: Listener, kinds: Iterable[str]) -> Iterator[None]:
+        """Within it `listener` is called with each event of these kinds, of this process, where it happens: it must be
+        quick, and never waits.
+        """
+        kinds = list(kinds)
+        for kind in kinds:
+            self._listeners.setdefault(kind, []).append(listener)
+        try:
+            yield
+        finally:
+            for kind in kinds:
+                self._listeners[kind].remove(listener)
+                if not self._listeners[kind]:
+                    del self._listeners[kind]
 
     @contextmanager
     def subscribe(

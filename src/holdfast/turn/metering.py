@@ -102,7 +102,8 @@ class Metering:
             ended(
                 call, state, epoch_ms(now), tokens=tokens, cost=self.prices.cost(call.model, tokens, now),
                 reason=reason, is_estimate=counted is None,
-            )
+            ),
+            result.stop_reason if isinstance(result, ModelAnswer) else None,
         )  # fmt: skip
 
 

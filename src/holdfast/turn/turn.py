@@ -116,7 +116,8 @@ class Turn:
         self.stopped_for: str | None = None  # why recovery has asked it to end
         self.silence: Silence | None = None  # how long its model may say nothing; None: nobody has said, for ever
         self.timed_out: str | None = None  # why it ends, once that has passed
-        self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt)
+        waited_ms = None if view is None else max(0, epoch_ms(hf.clock.now()) - view.accepted_at_ms)
+        self._publish("turn.started", epoch=owned.epoch.number, lane=lane, attempt=owned.attempt, waited_ms=waited_ms)
         for finding in owned.findings:
             self.note("turn.found", detail=finding)
 
@@ -634,11 +635,19 @@ class Turn:
         self._ends_told |= {one.id for one in news if one.state != "begun"}
         if allowance.held is None:
             self.calls[call.id] = call
+            self._publish("turn.call_began", id=call.id, model=call.model, purpose=call.purpose)
         return allowance
 
-    def end_call(self, call: ModelCall) -> None:
-        """A call has ended; the ledger learns of it before the next one, or with the settlement."""
+    def end_call(self, call: ModelCall, finish: str | None = None) -> None:
+        """A call has ended, its answer for the reason `finish`; the ledger learns of it before the next one, or with
+        the settlement.
+        """
         self.calls[call.id] = call
+        self._publish(
+            "turn.call_ended", id=call.id, model=call.model, purpose=call.purpose, state=call.state,
+            reason=call.reason, ms=(call.ended_at_ms or call.began_at_ms) - call.began_at_ms, tokens=call.tokens,
+            cost=call.cost, finish=finish,
+        )  # fmt: skip
 
     # ── the story ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -652,7 +661,7 @@ class Turn:
         self._publish(kind, **data)
 
     def _publish(self, kind: str, **data: Any) -> None:
-        if self._hf.events.is_watched:
+        if self._hf.events.wants(kind):
             at_ms = epoch_ms(self._hf.clock.now())
             self._hf.events.publish(TurnEvent(kind, self.session, at_ms, self.input_id, self.id, data))
 

@@ -322,7 +322,7 @@ class Claiming(Recovering):
         if before is None or before.has_chain():
             return
         seen, digest = baseline.hash_prefix(file.path, before.anchor)
-        file.hold_blocking(self.options.acquire_timeout_ms)
+        self.hold_blocking(file)
         try:
             rec, now = file.look(), file.seen
             if rec is None or now is None or rec.anchor != before.anchor or not now.same_file(seen):

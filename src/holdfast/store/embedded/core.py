@@ -8,8 +8,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -121,6 +121,7 @@ class StoreCore:
             self.bell = Bell(state.path / "bells", self.sentinel.name)
             self._coarse = here().has_coarse_clock(state.fence)
             self._files: dict[str, TranscriptFile] = {}
+            self._told_of_waits: Callable[[float], object] | None = None
             self._closed = False
             self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
             self._paths: dict[str, str] = {}  # of transcripts just found, which are about to be opened
@@ -249,6 +250,14 @@ class StoreCore:
     def hear_of_free_slots(self, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """Within it `wake` is called when another process has freed a slot; see `Bell.heard_by`."""
         return self.bell.heard_by(wake)
+
+    @contextmanager
+    def hear_of_lock_waits(self, told: Callable[[float], object]) -> Iterator[None]:
+        before, self._told_of_waits = self._told_of_waits, told
+        try:
+            yield
+        finally:
+            self._told_of_waits = before
 
     # ── transcripts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -409,7 +418,7 @@ class StoreCore:
     def with_lock_blocking(self, file: TranscriptFile, act: Callable[[Any], T], owned: OwnedTurn | None) -> T:
         proof = None
         for attempt in range(PROOFS_MAX):
-            with file.held(self.options.acquire_timeout_ms):
+            with self.holding(file):
                 try:
                     if attempt == PROOFS_MAX - 1 and owned is not None:
                         proof = file.prove(owned.claim.record)
@@ -423,6 +432,23 @@ class StoreCore:
             proof = file.prove(rec) if rec is not None else None
         raise CoordinationError(f"{file.path} changed {PROOFS_MAX} times while it was being read; try again")
 
+    def hold_blocking(self, file: TranscriptFile, timeout_ms: int | None = None) -> None:
+        """Take a write lock on a thread that may block. `timeout_ms`: None: as the options say. Raises: as the file."""
+        told, began_mono = self._told_of_waits, self.clock.mono()
+        try:
+            file.hold_blocking(timeout_ms or self.options.acquire_timeout_ms)
+        finally:
+            if told is not None:
+                told(self.clock.mono() - began_mono)
+
+    @contextmanager
+    def holding(self, file: TranscriptFile) -> Iterator[None]:
+        self.hold_blocking(file)
+        try:
+            yield
+        finally:
+            file.release()
+
     def refuse_if_forked(self) -> None:
         if not self.sentinel.is_ours():
             raise OwnershipLostError("this process was forked from the one that owns the turn; it owns nothing")
@@ -433,7 +459,7 @@ class StoreCore:
         """
 
         async def act() -> Any:
-            await self.in_thread(file.hold_blocking, timeout_ms or self.options.acquire_timeout_ms)
+            await self.in_thread(self.hold_blocking, file, timeout_ms)
             return await self.writer.submit(job)
 
         return await asyncio.shield(self.in_use(file, asyncio.ensure_future(act())))

@@ -28,6 +28,14 @@ def first_of_each_target(
     return [_open_delivery(row, now_ms, sender_of) for row in rows]
 
 
+def open_by_channel(conn: sqlite3.Connection) -> dict[tuple[str, str], tuple[int, int]]:
+    """How many rows are unfinished, by channel and state, and when the oldest of them was made."""
+    rows = conn.execute(
+        f"select channel, state, count(*), min(created_at_ms) from outbox where state in {OPEN} group by 1, 2"  # noqa: S608
+    )
+    return {(channel, state): (count, oldest) for channel, state, count, oldest in rows}
+
+
 def move(
     conn: sqlite3.Connection, seen: OpenDelivery, event: str, change: Change, process: str, now_ms: int
 ) -> OpenDelivery | None:

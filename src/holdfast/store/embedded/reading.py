@@ -43,6 +43,7 @@ from holdfast.store.embedded.rows import view_of_input
 from holdfast.store.embedded.scan import read_context, read_file
 from holdfast.store.views import (
     ArchiveView,
+    Backlog,
     Cursor,
     DeliveryView,
     Happened,
@@ -137,6 +138,9 @@ class Reading(StoreCore):
 
     async def state_of_input(self, input_id: str) -> str:
         return (await self.reads.input(input_id)).state
+
+    async def backlog(self) -> Backlog:
+        return await self.reads.backlog(self.now_ms())
 
     async def happened(self, since: Cursor | None) -> Happened:
         return await self.reads.happened(since, self.process)

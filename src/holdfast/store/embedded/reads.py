@@ -20,7 +20,7 @@ from holdfast.store.embedded import boots, child_rows, claims, elsewhere, inbox,
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.rows import decode, position_of, view_of_delivery, view_of_input, view_of_turn
 from holdfast.store.embedded.sentinel import Life
-from holdfast.store.views import Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
+from holdfast.store.views import Backlog, Cursor, DeliveryView, Happened, InputView, SessionView, TurnView
 
 T = TypeVar("T")
 JOINABLE_MAX = 256
@@ -114,6 +114,26 @@ class Reads:
                 running |= claims.running_of_agents(conn)
             waiting = inbox.waiting(conn, now_ms, with_agents=with_agents) if boots.held(conn) is None else []
             return waiting, running, claims.is_solo_running(conn)
+
+        return await self.ask(question)
+
+    async def backlog(self, now_ms: int) -> Backlog:
+        """Counts of what is open; each from an index that holds nothing else."""
+
+        def question(conn: sqlite3.Connection) -> Backlog:
+            waiting = conn.execute("select lane, queued from depths where transcript='' and queued>0")
+            [oldest] = conn.execute(
+                "select min(accepted_at_ms) from inputs where state in ('queued', 'running') and state='queued'"
+            ).fetchone()
+            running = conn.execute(
+                "select owner_lane, count(*) from transcripts where owner_turn is not null group by owner_lane"
+            )
+            [asked] = conn.execute(
+                "select count(*) from approvals where state='pending' and expires_at_ms>?", (now_ms,)
+            ).fetchone()
+            return Backlog(
+                dict(map(tuple, waiting)), oldest, dict(map(tuple, running)), outbox_rows.open_by_channel(conn), asked
+            )
 
         return await self.ask(question)
 

@@ -211,6 +211,7 @@ create table if not exists approvals(
   scope text not null, decided_by text, decided_at_ms integer
 ) strict, without rowid;
 create index if not exists approvals_asked on approvals(asked_at_ms);
+create index if not exists approvals_pending on approvals(expires_at_ms) where state='pending';
 create index if not exists approvals_of_input on approvals(input) where input is not null;
 create table if not exists grants(
   transcript text not null, tool text not null, subject text not null, session text not null, granted_by text not null,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from holdfast.outbox.outbox import Change
 from holdfast.store.protocol import Store
-from holdfast.testing.store_suite.words import ROUTE, Opens, accept, answered, claim_input
+from holdfast.store.views import Backlog
+from holdfast.testing.clock import VirtualClock
+from holdfast.testing.store_suite.words import OTHER, ROUTE, Opens, accept, answered, claim_input
 
 
 class HearingSuite:
@@ -61,3 +63,33 @@ class HearingSuite:
         assert ended.id == held.turn
         assert view is not None
         assert view.answer == "hi"
+
+    async def test_what_waits_and_runs_is_counted_in_all_processes(self, opens: Opens) -> None:
+        clock = VirtualClock()
+        here, there = opens(clock=clock), opens(clock=clock)
+        assert await here.backlog() == Backlog({}, None, {}, {}, 0)
+        await answered(here, "hello", ROUTE)
+        made_ms = here.now_ms()
+        await clock.advance(5.0)
+        waits_ms = here.now_ms()
+        first = await accept(here, "one", lane="cron")
+        await clock.advance(5.0)
+        await accept(here, "two", lane="cron")
+        await accept(here, "three", session=OTHER)
+        now = await there.backlog()
+        assert (now.waiting, now.oldest_accepted_ms, now.running) == ({"cron": 2, "main": 1}, waits_ms, {})
+        assert now.undelivered == {("test", "pending"): (1, made_ms)}
+        held = await claim_input(here, first)
+        now = await there.backlog()
+        assert (now.waiting, now.running) == ({"cron": 1, "main": 1}, {"cron": 1})
+        await held.answer()
+        assert (await there.backlog()).running == {}
+
+    async def test_waits_for_a_write_lock_are_told_while_somebody_listens(self, store: Store) -> None:
+        told: list[float] = []
+        with store.hear_of_lock_waits(told.append):
+            await answered(store, "hello", ROUTE)
+        assert all(seconds >= 0 for seconds in told)
+        before = list(told)
+        await answered(store, "again", ROUTE)
+        assert told == before
