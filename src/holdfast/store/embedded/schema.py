@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from holdfast.errors import ResourceError, StateVersionError
@@ -314,6 +316,34 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("pragma synchronous=full")
         connection.execute("pragma foreign_keys=on")
     return connection
+
+
+def new_ledger(store_id: str) -> bytes:
+    """The file of a ledger in which nothing has happened yet: every table, and whose it is. Empty where this SQLite
+    cannot tell what a database of its memory looks like as a file: then `create_or_check` makes the tables in place.
+
+    Written as it is, a new state is open and closed after fifty disk calls; tables made one by one, through the log,
+    take three hundred.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        if not hasattr(connection, "serialize"):
+            return b""
+        connection.deserialize(_without_owner())
+        connection.execute("insert into meta(key, value) values('store', ?)", (store_id,))
+        made = bytearray(connection.serialize())
+    made[_WAL_FLAGS] = b"\x02\x02"  # in memory there is no log; this is a file that has one
+    return bytes(made)
+
+
+_WAL_FLAGS = slice(18, 20)
+"""Where a database says that it is read and written through a log. Source: sqlite.org/fileformat2.html, 1.3.3."""
+
+
+@cache
+def _without_owner() -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(f"begin; {TABLES}; {ADDED}; pragma user_version={SCHEMA_VERSION}; commit")
+        return connection.serialize()
 
 
 def create_or_check(connection: sqlite3.Connection, store_id: str) -> None:

@@ -124,7 +124,7 @@ class LedgerWriter:
             raise self._locked()
         try:
             if connection is None:
-                self._make_file()
+                self._make_file(store_id)
                 connection = schema.connect(self._path)
             schema.create_or_check(connection, store_id)
         except (OSError, sqlite3.DatabaseError) as exc:
@@ -133,14 +133,24 @@ class LedgerWriter:
             self._lock.release()
         return connection
 
-    def _make_file(self) -> None:
-        """With our mode, if it is not there. One that is there is left to SQLite: closing a descriptor of it would let
-        go of the locks that other connections of this process hold on it.
+    def _make_file(self, store_id: str) -> None:
+        """With our mode, whole or not at all, if it is not there. One that is there is left to SQLite: closing a
+        descriptor of it would let go of the locks that other connections of this process hold on it.
         """
         if os.path.islink(self._path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        if self._path.exists():
+            return
+        draft = self._path.with_name("ledger.new")  # nobody else makes one: we hold the lock of the ledger
+        draft.unlink(missing_ok=True)
+        fd = self._machine.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            disk.write_all(fd, schema.new_ledger(store_id))
+            disk.sync_data(fd)
+        finally:
+            self._machine.close(fd)
+        os.rename(draft, self._path)
+        disk.sync_folder(self._path.parent)
 
     def _locked(self) -> ResourceError:
         return ResourceError(
