@@ -1,7 +1,8 @@
 """The loop: a fault at the first disk call, at the second, and so on, until a run ends without one.
 
-Each run has three processes: one prepares a state and dies, one acts and meets the fault, one opens what is left,
-finishes what was accepted and checks. All are forks of this one, which has imported everything and opened nothing.
+Each run has two processes of its own: one prepares a state and dies, one acts and meets the fault. A third, which goes
+on from run to run, opens what is left, finishes what was accepted and checks. All are forks of this one, which has
+imported everything and opened nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import holdfast
 from holdfast.errors import HoldfastError
@@ -29,6 +32,7 @@ from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
 from holdfast.recovery import upkeep
 from holdfast.recovery.watchdog import Watchdog
+from holdfast.store.embedded.machine import Machine, stand_on
 from holdfast.store.embedded.store import EmbeddedStore
 from holdfast.store.views import InputView
 from holdfast.testing.disk import checking, shim
@@ -182,6 +186,84 @@ def meet(place: Place, act: Act, fault: Fault, nth: int, tell: Callable[[str, st
         end()
 
 
+class Finisher:
+    """A process that finishes and checks what was left of one run after another. A process for each would spend half
+    its time on getting pages of its own. After a run with a complaint, or one that did not end, comes a new one.
+
+    Args:
+        machine: what it stands on; None: the real one.
+    """
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self._machine = machine
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed on leaving; what the process says on stderr
+        self._pid = 0
+        self._jobs: IO[str] | None = None
+        self._results: IO[str] | None = None
+
+    def __enter__(self) -> Finisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+        self._said.close()
+
+    def finish(self, place: Place, told: Told, *, may_fail: bool) -> str | None:
+        """`finish_and_check` there. Returns its complaint; None: everything is as it should be."""
+        if self._jobs is None or self._results is None:
+            self._jobs, self._results = self._begin()
+        self._said.truncate(0)
+        self._jobs.write(json.dumps([str(place.root), told, may_fail]) + "\n")
+        self._jobs.flush()
+        if self._results.readline() == "kept\n":
+            return None
+        code = self._end()
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 3000))
+        return f"{self._said.read().decode(errors='replace')} (exit code {code})"
+
+    def _begin(self) -> tuple[IO[str], IO[str]]:
+        jobs_in, jobs_out = os.pipe()
+        results_in, results_out = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            code = 1
+            try:
+                os.close(jobs_out)
+                os.close(results_in)
+                os.dup2(self._said.fileno(), 2)
+                with os.fdopen(jobs_in) as jobs:
+                    self._work_off(jobs, results_out)
+                code = 0
+            except BaseException:  # noqa: BLE001  # the edge of the process: told by its exit code
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(jobs_in)
+        os.close(results_out)
+        return os.fdopen(jobs_out, "w"), os.fdopen(results_in)
+
+    def _work_off(self, jobs: IO[str], results: int) -> None:
+        if self._machine is not None:
+            stand_on(self._machine)
+        while line := jobs.readline():
+            root, told, may_fail = json.loads(line)
+            signal.alarm(CHILD_S_MAX)
+            finish_and_check(Place(Path(root)), told, may_fail=may_fail)
+            signal.alarm(0)
+            os.write(results, b"kept\n")
+
+    def _end(self) -> int:
+        """Let it end, and wait for that. Returns its exit code; 0 if there is none."""
+        if self._jobs is None or self._results is None:
+            return 0
+        self._jobs.close()
+        self._results.close()
+        self._jobs = self._results = None
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
 def finish_and_check(place: Place, told: Told, *, may_fail: bool) -> None:
     """Open, answer and deliver what is open, check; then recover once more, after which not a byte may have changed."""
     asyncio.run(_finish(place))
@@ -272,7 +354,9 @@ async def _recover(place: Place) -> None:
 # ── loops ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def try_one(root: Path, name: str, faults: list[tuple[Act, Fault, int]]) -> tuple[str | None, list[bool]]:
+def try_one(
+    root: Path, name: str, faults: list[tuple[Act, Fault, int]], finisher: Finisher
+) -> tuple[str | None, list[bool]]:
     """One run with one fault, or several in processes one after another. Returns what went wrong, and which faults were
     reached.
     """
@@ -294,8 +378,8 @@ def try_one(root: Path, name: str, faults: list[tuple[Act, Fault, int]]) -> tupl
             if code not in (0, -signal.SIGKILL) or (code == 0 and fault.kills and reached[-1]):
                 return f"acting ended with {code}: {why}", reached
         may_fail = not all(fault.kills for _, fault, _ in faults)
-        code, _, why = forked(lambda _: finish_and_check(place, told, may_fail=may_fail))
-        return (None if code == 0 else f"what was left is not as it should be: {why}"), reached
+        why = finisher.finish(place, told, may_fail=may_fail)
+        return (None if why is None else f"what was left is not as it should be: {why}"), reached
     finally:
         shutil.rmtree(place.root, ignore_errors=True)
 
@@ -303,14 +387,15 @@ def try_one(root: Path, name: str, faults: list[tuple[Act, Fault, int]]) -> tupl
 def every_call(root: Path, name: str, fault: Fault, until_mono: float = math.inf) -> Found:
     """The fault at each call in turn, until a run ends without it, or the time is up."""
     found, nth, act = Found(), 0, WORKLOADS[name][1]
-    while len(found.broken) < FAILURES_MAX and time.monotonic() < until_mono:
-        nth += 1
-        wrong, reached = try_one(root, name, [(act, fault, nth)])
-        if wrong is not None:
-            found.broken.append(f"{name}: {fault.name} at call {nth}: {wrong}")
-        if not all(reached):
-            break
-        found.runs += 1
+    with Finisher() as finisher:
+        while len(found.broken) < FAILURES_MAX and time.monotonic() < until_mono:
+            nth += 1
+            wrong, reached = try_one(root, name, [(act, fault, nth)], finisher)
+            if wrong is not None:
+                found.broken.append(f"{name}: {fault.name} at call {nth}: {wrong}")
+            if not all(reached):
+                break
+            found.runs += 1
     return found
 
 
@@ -321,17 +406,18 @@ def recovery_killed_in_recovery(root: Path, name: str, stride: int = 1) -> Found
         stride: only every so manieth pair of each first kill, another one for each.
     """
     found, kill = Found(), KILLS[0]
-    for first in range(1, 10_000):
-        reached = [True, True]
-        for second in range(1 + first % stride, 10_000, stride):
-            wrong, reached = try_one(root, name, [(recover, kill, first), (recover, kill, second)])
-            if wrong is not None:
-                found.broken.append(f"{name}: killed at call {first}, then at {second}: {wrong}")
-            if not all(reached) or len(found.broken) >= FAILURES_MAX:
+    with Finisher() as finisher:
+        for first in range(1, 10_000):
+            reached = [True, True]
+            for second in range(1 + first % stride, 10_000, stride):
+                wrong, reached = try_one(root, name, [(recover, kill, first), (recover, kill, second)], finisher)
+                if wrong is not None:
+                    found.broken.append(f"{name}: killed at call {first}, then at {second}: {wrong}")
+                if not all(reached) or len(found.broken) >= FAILURES_MAX:
+                    break
+                found.runs += 1
+            if not reached[0] or len(found.broken) >= FAILURES_MAX:
                 break
-            found.runs += 1
-        if not reached[0] or len(found.broken) >= FAILURES_MAX:
-            break
     return found
 
 

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.store.embedded.machine import Machine, stand_on
+from holdfast.store.embedded.machine import Machine
 from holdfast.testing.disk import shim
-from holdfast.testing.disk.enumerate import FAILURES_MAX, Found, Place, Told, finish_and_check, forked
+from holdfast.testing.disk.enumerate import FAILURES_MAX, Finisher, Found, Place, Told, forked
 from holdfast.testing.disk.shim import Call
 from holdfast.testing.disk.workloads import WORKLOADS, Act
 
@@ -229,27 +229,28 @@ def every_state(root: Path, name: str, *, states: int, seed: int = 1) -> Found:
     moments = sorted(chance.sample(range(1, len(calls) + 1), min(states, len(calls))))
     tries = max(1, states // len(moments))
     done = 0
-    for moment in moments:
-        for call in calls[done:moment]:
-            disk.do(call)
-        done = moment
-        for _ in range(tries):
-            left = after_loss(disk, chance)
-            digest = hashlib.sha256(repr((sorted(left.items()), disk.told)).encode()).hexdigest()
-            if digest in seen:
-                continue
-            seen.add(digest)
-            wrong = _try(root, state, left, disk.told)
-            found.runs += 1
-            if wrong is not None:
-                kept = f"{name}: state {found.runs} of seed {seed}, after call {moment} of {len(calls)}"
-                found.broken.append(f"{kept}: {wrong}")
-                if len(found.broken) >= FAILURES_MAX:
-                    return found
+    with Finisher(NextBoot()) as finisher:
+        for moment in moments:
+            for call in calls[done:moment]:
+                disk.do(call)
+            done = moment
+            for _ in range(tries):
+                left = after_loss(disk, chance)
+                digest = hashlib.sha256(repr((sorted(left.items()), disk.told)).encode()).hexdigest()
+                if digest in seen:
+                    continue
+                seen.add(digest)
+                wrong = _try(root, state, left, disk.told, finisher)
+                found.runs += 1
+                if wrong is not None:
+                    kept = f"{name}: state {found.runs} of seed {seed}, after call {moment} of {len(calls)}"
+                    found.broken.append(f"{kept}: {wrong}")
+                    if len(found.broken) >= FAILURES_MAX:
+                        return found
     return found
 
 
-def _try(root: Path, recorded: Path, left: dict[str, bytes | None], told: Told) -> str | None:
+def _try(root: Path, recorded: Path, left: dict[str, bytes | None], told: Told, finisher: Finisher) -> str | None:
     place = Place(root / f"{os.getpid()}-after-loss")
     place.root.mkdir()
     try:
@@ -265,12 +266,6 @@ def _try(root: Path, recorded: Path, left: dict[str, bytes | None], told: Told) 
                 here.chmod(0o600)
         arrived = [text.encode() + b"\n" for kind, _, text in told if kind == "arrived"]
         place.platform.write_bytes(b"".join(arrived))
-
-        def open_and_check() -> None:
-            stand_on(NextBoot())
-            finish_and_check(place, [one for one in told if one[0] != "arrived"], may_fail=False)
-
-        code, _, why = forked(lambda _: open_and_check())
-        return None if code == 0 else why
+        return finisher.finish(place, [one for one in told if one[0] != "arrived"], may_fail=False)
     finally:
         shutil.rmtree(place.root, ignore_errors=True)
