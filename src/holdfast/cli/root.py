@@ -33,6 +33,8 @@ COMMANDS = {
     "doctor": "doctor",
     "classify": "classify",
     "incidents": "incidents",
+    "backup": "backup",
+    "restore": "backup",
     "prove": "prove",
     "config": "config",
 }
