@@ -19,6 +19,7 @@ from holdfast.inbound.timer import CRON, HEARTBEAT
 from holdfast.inbound.timers import TIMED_OUT
 from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY
 from holdfast.session.entries import text_of
+from holdfast.testing.simulation.machine import TROUBLES
 from holdfast.testing.simulation.rest import ANSWERED, Rest, Rows, content_of, leaves_a_line
 from holdfast.turn.turn import DROPPED_TYPE, RESET_TYPE
 
@@ -286,7 +287,8 @@ def _recovery_faults(rest: Rest) -> Iterable[str]:
     for turn, data in asked.items():
         if data["epoch"] != rest.epochs.get(turn):
             yield f"P9: {turn} of epoch {rest.epochs.get(turn)} was asked to end as epoch {data['epoch']}"
-        if turn not in rest.seen.silent and not rest.counts.get("stop"):
+        may_stand_still = any(rest.counts.get(what) for what in ("stop", *TROUBLES))  # until its disk obeys again
+        if turn not in rest.seen.silent and not may_stand_still:
             yield f"P9: {turn} was asked to end, and its model had not fallen silent"
         if told[turn] != 1 and not rest.counts.get("power loss"):
             yield f"P9: {turn} was asked to end, and what came of it was told {told[turn]} times"

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from holdfast import ids
 from holdfast.store.embedded.machine import LEDGER_OPTIONS, Event, Machine, Mutex, Queue, Thread
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from holdfast.store.embedded.faults import Point
 
 Trouble = Literal["refused write", "short write", "failed sync", "ledger full", "ledger broken"]
+TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 
 
 class SeededChance(ids.Chance):

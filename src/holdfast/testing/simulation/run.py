@@ -20,7 +20,7 @@ from holdfast.inbound import orders
 from holdfast.testing.simulation.checking import effects_in, find_broken, ledger_of, transcripts_in
 from holdfast.testing.simulation.checking_ways import effects_of
 from holdfast.testing.simulation.disk import LEDGER
-from holdfast.testing.simulation.machine import SharedHardware, Trouble
+from holdfast.testing.simulation.machine import TROUBLES, SharedHardware
 from holdfast.testing.simulation.outsider import Outsider
 from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Said, Seen, Sender, SimChannel, SimModel, tools
 from holdfast.testing.simulation.process import Parts, SimProcess
@@ -29,10 +29,9 @@ from holdfast.testing.simulation.scheduler import DeadError, Scheduler, StuckErr
 from holdfast.testing.simulation.ways import PADDING, Ways, draw
 
 MAIN = "agent:main:main"
-REST_S = 200.0
-"""Virtual seconds after the last fault within which everything must have come to rest: a delivery that was refused
-three times waits for 120 s, a beat lapses after 3."""
-TROUBLES: tuple[Trouble, ...] = ("refused write", "short write", "failed sync", "ledger full", "ledger broken")
+REST_S = 700.0
+"""Virtual seconds after the last fault within which everything must have come to rest: a delivery that has been tried
+four times in vain waits for 600 s, a beat lapses after 3."""
 
 HARM = (
     *["kill planned"] * 4, "kill all planned", *["kill"] * 2, "kill all", *["stop"] * 3,
