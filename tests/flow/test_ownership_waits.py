@@ -16,7 +16,7 @@ from holdfast.inbound.event import Accepted, InboundEvent
 from holdfast.kernel import Holdfast
 from holdfast.lane.policy import LaneLimits
 from holdfast.session.ownership import Busy
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql.ledger import Job
 from holdfast.turn.turn import Turn, current_turn
 
 KEY = "agent:main:main"

@@ -13,7 +13,7 @@ from holdfast.errors import ProviderError
 from holdfast.model.prices import Prices
 from holdfast.model.usage import ModelCall, Price, Tokens
 from holdfast.store.embedded.schema import connect
-from holdfast.store.embedded.usage_rows import of_turn
+from holdfast.store.sql.usage_rows import of_turn
 from holdfast.store.views import UsedIn
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.served import served

@@ -58,7 +58,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a duplicate acknowledged without a sync",
-        "store/embedded/inbox.py",
+        "store/sql/inbox.py",
         '    conn.execute("update inputs set duplicates=duplicates+1 where id=?", (row["id"],))\n',
         "",
         "faults/test_syncs.py",
@@ -87,7 +87,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a canceller settles a running input",
-        "store/embedded/inbox.py",
+        "store/sql/inbox.py",
         '    if row["state"] == "queued" and not _may_have_run_unseen(row) and not _is_taken_in(conn, row):\n',
         '    if row["state"] in ("queued", "running"):\n',
         "conformance/test_embedded.py::TestEmbedded::test_a_running_input_is_asked_to_end_and_its_answer_wins",
@@ -115,7 +115,7 @@ MUTATIONS = (
     ),
     Mutation(
         "salvage settles unasked",
-        "store/embedded/ending.py",
+        "store/sql/ending.py",
         '            if row["state"] == "queued" or ours:\n',
         '            if row["state"] in ("queued", "running") or ours:\n',
         "conformance/test_embedded.py::TestEmbedded::"
@@ -137,7 +137,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a sub-agent is made although its parent's turn has lost its session",
-        "store/embedded/child_rows.py",
+        "store/sql/child_rows.py",
         "    owns = parent.turn is None or conn.execute(",
         "    owns = parent.turn is None or True or conn.execute(",
         "conformance/test_embedded.py::TestEmbedded::test_only_the_turn_that_owns_its_session_spawns_in_its_name",
@@ -151,7 +151,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a sub-agent has ended although its own are at work",
-        "store/embedded/child_rows.py",
+        "store/sql/child_rows.py",
         "                 where k.parent_input is not null and k.state='open') as is_over,",
         "                 where k.parent_input is not null and k.state='never') as is_over,",
         "property/test_children.py",

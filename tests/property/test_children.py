@@ -15,8 +15,8 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.lane.queue import PLAIN
 from holdfast.lane.states import TERMINAL
 from holdfast.outbox.message import Outcome
-from holdfast.store.embedded import child_rows, inbox, queueing, timer_rows
-from holdfast.store.embedded.rows import view_of_input
+from holdfast.store.sql import child_rows, inbox, queueing, timer_rows
+from holdfast.store.sql.rows import view_of_input
 from tests.property.test_depths import ledger
 
 CONVERSATIONS = ("agent:main:main", "agent:main:other")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from holdfast.inbound.event import InboundEvent
 from holdfast.lane.queue import Arrival
-from holdfast.store.embedded import inbox, schema
+from holdfast.store.embedded import schema
+from holdfast.store.sql import inbox
 
 LANES = ("main", "cron")
 TRANSCRIPTS = ("one", "two")

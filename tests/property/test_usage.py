@@ -20,7 +20,8 @@ from holdfast.model.usage import (
     used_by,
 )
 from holdfast.observe.usage import day_of, report
-from holdfast.store.embedded import schema, usage_rows
+from holdfast.store.embedded import schema
+from holdfast.store.sql import usage_rows
 
 TURNS = ("turn_a", "turn_ab", "turn_b")
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham")

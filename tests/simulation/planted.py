@@ -20,11 +20,12 @@ from holdfast.outbox.message import Outcome
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.entries import custom
 from holdfast.session.fence import Epoch, Verdict
-from holdfast.store.embedded import inbox
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.store import EmbeddedStore
-from holdfast.store.embedded.writer import Job, LedgerWriter
+from holdfast.store.embedded.writer import LedgerWriter
+from holdfast.store.sql import inbox
+from holdfast.store.sql.ledger import Job
 from holdfast.testing.simulation.machine import SharedHardware, SimMachine
 from holdfast.testing.simulation.process import Parts
 from holdfast.testing.simulation.run import HARM

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +19,17 @@ from holdfast.recovery.progress import Report
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Epoch
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import baseline, claims, inbox, waiting
-from holdfast.store.embedded.claims import Granted, OwnedTurn, Predecessor
+from holdfast.store.embedded import baseline, waiting
 from holdfast.store.embedded.holding import Claim, TranscriptFile
 from holdfast.store.embedded.mending import Pen, mend
+from holdfast.store.embedded.owned import OwnedTurn
 from holdfast.store.embedded.recovering import Recovering, facts_of
-from holdfast.store.embedded.scan import answered_from, find_final, find_lines_of, first_offsets
-from holdfast.store.embedded.writer import Job
+from holdfast.store.embedded.scan import find_final, find_lines_of, first_offsets
+from holdfast.store.sql import claims, inbox
+from holdfast.store.sql.claims import Granted, Predecessor
+from holdfast.store.sql.closing import answered_from
+from holdfast.store.sql.connection import Connection, Row
+from holdfast.store.sql.ledger import Job
 
 log = logging.getLogger("holdfast.store")
 
@@ -111,7 +114,7 @@ class Claiming(Recovering):
             return
         turn, now_ms = owned.claim.turn, self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> None:
+        def run(conn: Connection) -> None:
             self._abandon(conn, owned.input_row, owned.transcript, owned.epoch, turn, now_ms)
 
         def finish(_committed: bool, _result: Any) -> None:
@@ -123,9 +126,7 @@ class Claiming(Recovering):
         )
 
     @staticmethod
-    def _abandon(
-        conn: sqlite3.Connection, claimed: sqlite3.Row | None, transcript: str, epoch: Epoch, turn: str, now_ms: int
-    ) -> None:
+    def _abandon(conn: Connection, claimed: Row | None, transcript: str, epoch: Epoch, turn: str, now_ms: int) -> None:
         """A claim whose waiter had gone: the input goes back to its place, nothing is charged."""
         row = inbox.by_id(conn, claimed["id"]) if claimed is not None else None
         if row is not None and row["epoch_nonce"] == epoch.nonce and row["state"] == "running":
@@ -172,7 +173,7 @@ class Claiming(Recovering):
             if not lock_held and not file.try_hold():
                 raise _ContendedError
 
-        def run(conn: sqlite3.Connection) -> _InLedger:
+        def run(conn: Connection) -> _InLedger:
             return self._claim_in_ledger(conn, file, request, now_ms, durable=durable, only_if_plain=only_if_plain)
 
         def finish(committed: bool, result: Any) -> OwnedTurn | Busy | None:
@@ -184,7 +185,7 @@ class Claiming(Recovering):
         return Job(run, durable=durable, prepare=prepare, finish=finish)
 
     def _claim_in_ledger(
-        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, now_ms: int, *, durable: bool,
+        self, conn: Connection, file: TranscriptFile, request: ClaimRequest, now_ms: int, *, durable: bool,
         only_if_plain: bool,
     ) -> _InLedger:  # fmt: skip
         """The transaction: who owns it, what is there, is the input still open, and the claim. Write lock held."""
@@ -215,7 +216,7 @@ class Claiming(Recovering):
             claims.forget_offsets(conn, request.transcript)
             wanted = inbox.by_id(conn, wanted["id"]) if wanted is not None else None
 
-        def close(conn: sqlite3.Connection, predecessor: Predecessor) -> None:
+        def close(conn: Connection, predecessor: Predecessor) -> None:
             self.take_out_of_force(file)
             self.close_predecessor(conn, file, request.transcript, predecessor, now_ms)
 
@@ -225,9 +226,7 @@ class Claiming(Recovering):
         )  # fmt: skip
         return granted, base
 
-    def _owner_in_the_way(
-        self, conn: sqlite3.Connection, file: TranscriptFile, request: ClaimRequest, row: sqlite3.Row
-    ) -> Busy | None:
+    def _owner_in_the_way(self, conn: Connection, file: TranscriptFile, request: ClaimRequest, row: Row) -> Busy | None:
         """Who owns the transcript and may not be closed; None: nobody, or one that is dead or lapsed."""
         lapsed = request.lapsed if self._is_still_lapsed(file, request) else None
         owner = claims.live_owner(row, lapsed, lambda process: self.life_in(conn, process))
@@ -333,9 +332,7 @@ class Claiming(Recovering):
             file.release()
 
     @staticmethod
-    def _recall_lost_claims(
-        conn: sqlite3.Connection, file: TranscriptFile, row: sqlite3.Row, base: baseline.Baseline
-    ) -> None:
+    def _recall_lost_claims(conn: Connection, file: TranscriptFile, row: Row, base: baseline.Baseline) -> None:
         """A claim needs no sync of its own: a power loss, or an older ledger that was put back, may have taken it while
         lines of its turn stand in the file. They tell which inputs have been run, and from where.
         """
@@ -345,7 +342,7 @@ class Claiming(Recovering):
             inbox.recall_attempt(conn, input_id, offset)
 
     def _close_if_answered_before(
-        self, conn: sqlite3.Connection, file: TranscriptFile, wanted: sqlite3.Row, row: sqlite3.Row,
+        self, conn: Connection, file: TranscriptFile, wanted: Row, row: Row,
         base: baseline.Baseline, now_ms: int,
     ) -> bool:  # fmt: skip
         """A final line in the file wins over a ledger that does not know of it: looked for whenever the input may have

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,21 +22,26 @@ from holdfast.errors import (
     SessionWriteLockLostError,
 )
 from holdfast.lane.policy import LaneLimits
+from holdfast.recovery.classify import Life
 from holdfast.session.key import key_of_stem, validate_key
-from holdfast.store.embedded import background_rows, claims, durable, inbox, outbox_rows
+from holdfast.store.embedded import durable
 from holdfast.store.embedded.beats import Beater, BeatWatch
 from holdfast.store.embedded.bell import Bell
-from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
 from holdfast.store.embedded.machine import here
+from holdfast.store.embedded.owned import OwnedTurn, noted_end
 from holdfast.store.embedded.patience import PATIENCE_S
 from holdfast.store.embedded.reads import Reads
 from holdfast.store.embedded.record_file import boot_id
-from holdfast.store.embedded.sentinel import Life, Sentinel, life_by_boot
+from holdfast.store.embedded.sentinel import Sentinel, life_by_boot
 from holdfast.store.embedded.state_dir import StateDir
 from holdfast.store.embedded.sweeping import LockFileSweep
-from holdfast.store.embedded.writer import Job, LedgerWriter
+from holdfast.store.embedded.writer import LedgerWriter
+from holdfast.store.sql import background_rows, claims, inbox, outbox_rows
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ledger import Job
+from holdfast.store.sql.registering import Registering
 
 if TYPE_CHECKING:
     from holdfast.store.embedded.openclaw_lock import LockFiles
@@ -84,7 +88,7 @@ FILES_MAX = 64
 with 256 (macOS) or 1,024 descriptors; opening one again costs about 0.1 ms."""
 
 
-def processes_needed(conn: sqlite3.Connection) -> set[str]:
+def processes_needed(conn: Connection) -> set[str]:
     """Processes that own, send or run something: they must stay provably dead or alive."""
     return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) | background_rows.processes_running(conn)
 
@@ -92,7 +96,7 @@ def processes_needed(conn: sqlite3.Connection) -> set[str]:
 _SESSION = "select t.id, t.path from sessions s join transcripts t on t.id=s.transcript where s.key=?"
 
 
-class StoreCore:
+class StoreCore(Registering):
     """One process's hold on a state directory. All methods may be used from any task of one event loop."""
 
     file_class = TranscriptFile  # what it is made of; a test of the tests makes one with a bug
@@ -101,11 +105,11 @@ class StoreCore:
     def __init__(self, state: StateDir, clock: Clock, options: StoreOptions) -> None:
         self.state = state
         self.clock = clock
-        self.options = options
+        self._options = options
         with ExitStack() as if_refused:  # by the disk or a limit: nothing of this process is left behind
             self.sentinel = Sentinel(state.processes)
             if_refused.callback(self.sentinel.close)
-            self.writer = self.writer_class(
+            self._writer = self.writer_class(
                 state.path,
                 state.store_id,
                 options.faults,
@@ -113,7 +117,7 @@ class StoreCore:
                 connection=state.ledger,
             )
             if_refused.callback(self.writer.close)
-            self.reads = Reads(state.path)
+            self._reads = Reads(state.path)
             self.beater = Beater(clock, options.beat_s)
             self.watch = BeatWatch(clock, options.beat_term_s)
             self.findings = list(state.findings)
@@ -123,7 +127,7 @@ class StoreCore:
             self._files: dict[str, TranscriptFile] = {}
             self._told_of_waits: Callable[[float], object] | None = None
             self._closed = False
-            self._known: dict[str, str] = {}  # session key to transcript; a claim asks the ledger again
+            self._known = {}
             self._paths: dict[str, str] = {}  # of transcripts just found, which are about to be opened
             self._pool = here().pool(32, "holdfast-store")
             self._register()
@@ -132,6 +136,18 @@ class StoreCore:
             if self.findings:
                 self._list_again()
             if_refused.pop_all()
+
+    @property
+    def options(self) -> StoreOptions:
+        return self._options
+
+    @property
+    def writer(self) -> LedgerWriter:
+        return self._writer
+
+    @property
+    def reads(self) -> Reads:
+        return self._reads
 
     @property
     def store_id(self) -> str:
@@ -164,7 +180,7 @@ class StoreCore:
         dead = {name for name, life in others.items() if life == "dead"}
         row = (self.process, self.sentinel.pid, self.options.kind, self.now_ms(), boot_id())
 
-        def run(conn: sqlite3.Connection) -> set[str]:
+        def run(conn: Connection) -> set[str]:
             newest = conn.execute("select boot from processes order by rowid desc limit 1").fetchone()
             conn.execute("insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)", row)
             if alone and newest is not None and newest["boot"] != boot_id():
@@ -183,7 +199,7 @@ class StoreCore:
         keys = [key for key, path in named if key is not None and self.state.transcript_path(key) == path]
         now_ms = self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> None:
+        def run(conn: Connection) -> None:
             for key in keys:
                 self.register_session(conn, key, now_ms)
 
@@ -195,7 +211,7 @@ class StoreCore:
         for finding in self.findings:
             log.error("%s: %s", self.state.path, finding)
 
-    def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
+    def life_in(self, conn: Connection, process: str) -> Life:
         """Whether a process lives. Death is told by its sentinel, or by a boot that is over (sentinels are not synced
         and may be gone after a power loss).
         """
@@ -234,7 +250,7 @@ class StoreCore:
         self.sentinel.close(keep=keep_sentinel)
 
     async def _leaves_something_open(self) -> bool:
-        def run(conn: sqlite3.Connection) -> bool:
+        def run(conn: Connection) -> bool:
             return self.process in processes_needed(conn)
 
         try:
@@ -276,41 +292,7 @@ class StoreCore:
         self._known[key] = transcript
         return transcript
 
-    def register_session(self, conn: sqlite3.Connection, key: str, now_ms: int, home: str | None = None) -> str:
-        """The transcript of a key, which is made known if it is new.
-
-        Args:
-            home: as of `InboundEvent`. A key that changes over does so once it has no open input: those stay where they
-                are in line.
-        """
-        row = conn.execute("select transcript, home from sessions where key=?", (key,)).fetchone()
-        if row is not None and home is not None and (row["home"] or key) != home:
-            return self._move_session(conn, key, row["transcript"], home, now_ms)
-        if row is not None:
-            return row["transcript"]
-        shared = home if home is not None and home != key else None
-        transcript = self._own_transcript(conn, key) if shared is None else self.register_session(conn, shared, now_ms)
-        conn.execute(
-            "insert into sessions(key, transcript, created_at_ms, updated_at_ms, home) values(?,?,?,?,?)",
-            (key, transcript, now_ms, now_ms, shared),
-        )
-        return transcript
-
-    def _move_session(self, conn: sqlite3.Connection, key: str, before: str, home: str, now_ms: int) -> str:
-        is_open = conn.execute(
-            "select 1 from inputs where transcript=? and state in ('queued', 'running') and session=? limit 1",
-            (before, key),
-        ).fetchone()
-        if is_open is not None:
-            return before
-        transcript = self._own_transcript(conn, key) if home == key else self.register_session(conn, home, now_ms)
-        conn.execute(
-            "update sessions set transcript=?, home=? where key=?", (transcript, home if home != key else None, key)
-        )
-        self._known.pop(key, None)  # here; other processes hear of it at their next claim
-        return transcript
-
-    def _own_transcript(self, conn: sqlite3.Connection, key: str) -> str:
+    def own_transcript(self, conn: Connection, key: str) -> str:
         path = self.state.canonical(self.state.transcript_path(key))
         transcript = self.find_by_file(conn, path)
         if transcript is None:
@@ -325,7 +307,7 @@ class StoreCore:
             )
         return transcript
 
-    def find_by_file(self, conn: sqlite3.Connection, path: Path) -> str | None:
+    def find_by_file(self, conn: Connection, path: Path) -> str | None:
         """A path whose device and inode are already registered names the same transcript (links, second keys)."""
         relative = str(path.relative_to(os.path.realpath(self.state.path)))
         row = conn.execute("select id from transcripts where path=?", (relative,)).fetchone()
@@ -390,10 +372,10 @@ class StoreCore:
 
             file.beside = OpenClawLock(path, self.options.lock_files, self.options.faults)
         file.ledger_epoch = lambda: self._ask_on_thread(lambda conn: claims.owner_of(conn, transcript))
-        file.ledger_noted = lambda turn: self._ask_on_thread(lambda conn: claims.noted_end(conn, turn))
+        file.ledger_noted = lambda turn: self._ask_on_thread(lambda conn: noted_end(conn, turn))
         return file
 
-    def _ask_on_thread(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    def _ask_on_thread(self, question: Callable[[Connection], T]) -> T:
         """Ask the ledger with the write lock held. It may be busy for a while: an event loop goes to a thread."""
         try:
             asyncio.get_running_loop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,27 @@ from holdfast.errors import (
 from holdfast.model.policy import ModelsAfter
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
-from holdfast.session.fence import Epoch
-from holdfast.store.embedded import child_rows, claims, durable, inbox, model_rows, queueing, usage_rows
-from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded import durable
 from holdfast.store.embedded.core import Build
-from holdfast.store.embedded.writer import Job
+from holdfast.store.embedded.owned import OwnedTurn, release
+from holdfast.store.embedded.scan import find_lines_of
 from holdfast.store.embedded.writing import Writing
+from holdfast.store.sql import inbox
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ending import End, LedgerEnding, record_end, record_requeue
+from holdfast.store.sql.ledger import Job
 
 log = logging.getLogger("holdfast.store")
 
 
-class Ending(Writing):
+class Ending(LedgerEnding, Writing):
     """Settling exactly once."""
+
+    def end_of(self, owned: OwnedTurn) -> int:
+        return owned.claim.record.end
+
+    async def recall_lines(self, owned: OwnedTurn, input_id: str, start: int) -> None:
+        owned.claim.landed.update(await self.in_thread(find_lines_of, owned.file.fd, start, input_id))
 
     async def stop_writing(self, owned: OwnedTurn) -> None:
         """From now on the turn appends nothing; an append that is under way has ended when this returns, one that waits
@@ -62,24 +70,13 @@ class Ending(Writing):
         had been taken over, whoever took over has settled the input.
         """
         claim, now_ms = owned.claim, self.now_ms()
-        row = owned.input_row
 
-        def run(conn: sqlite3.Connection) -> str | None:
-            state = None
-            if row is not None and outcome is not None:
-                state, is_ours = inbox.settle_if_owned(conn, row, claim.epoch, outcome, now_ms, claim.turn)
-                if is_ours and models is not None:
-                    model_rows.take_in(conn, row["session"], row["id"], models, now_ms)
-                if is_ours and joined and state == "answered":
-                    queueing.settle_joined(conn, owned.transcript, claim.turn, joined, outcome, now_ms)
-            if events:
-                inbox.note_events(conn, events)
-            usage_rows.put(conn, calls)
-            claims.end_turn(conn, claim.turn, turn_outcome, detail, now_ms)
+        def run(conn: Connection) -> str | None:
+            end = End(outcome, turn_outcome, detail, events, models, joined, calls)
+            state = record_end(conn, owned, end, now_ms)
             # what this turn wrote was synced before this; what others wrote since that sync was not
             is_durable = max(claim.record.synced, claim.synced.end) >= claim.record.end
-            durable = claim.record if is_durable and claim.lost is None else None
-            claims.release(conn, owned.transcript, claim.epoch, durable)
+            release(conn, owned.transcript, claim.epoch, claim.record if is_durable and claim.lost is None else None)
             return state
 
         def sync_first() -> None:
@@ -94,7 +91,9 @@ class Ending(Writing):
             return result
 
         sync = sync_first if claim.landings and claim.lost is None else None
-        job = Job(run, durable=row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish)
+        job = Job(
+            run, durable=owned.input_row is not None, essential=True, sync=sync, prepare=lambda: None, finish=finish
+        )
         return await self._end_with(owned, job)
 
     async def _end_with(self, owned: OwnedTurn, job: Job) -> Any:
@@ -128,17 +127,10 @@ class Ending(Writing):
         self, owned: OwnedTurn, why: str, *, charge: bool, yielded: bool = False, calls: Sequence[ModelCall] = ()
     ) -> None:
         """Put the turn's input back in its place (the process goes away, or the turn yields) and end the turn."""
-        claim, now_ms = owned.claim, self.now_ms()
+        now_ms = self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> None:
-            row = inbox.by_id(conn, owned.input_row["id"]) if owned.input_row is not None else None
-            if row is not None and row["epoch_nonce"] == claim.epoch.nonce and row["state"] == "running":
-                inbox.requeue(conn, row, charge=charge, solo=bool(row["solo"]), why=why, now_ms=now_ms)
-                if yielded:
-                    inbox.note_yield(conn, row["id"], now_ms)
-            usage_rows.put(conn, calls)
-            claims.end_turn(conn, claim.turn, "requeued", why, now_ms)
-            claims.release(conn, owned.transcript, claim.epoch)
+        def run(conn: Connection) -> None:
+            record_requeue(conn, owned, why, charge=charge, yielded=yielded, calls=calls, now_ms=now_ms)
 
         await self._end_with(owned, Job(run, durable=True, essential=True))
 
@@ -172,47 +164,3 @@ class Ending(Writing):
         except OSError as exc:
             raise ResourceError(f"cannot keep the answer in {beside}: {exc.strerror}") from exc
         return str(beside)
-
-    async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str:
-        """One transaction asks whether the input is still open and not claimed by another; only then does it settle.
-        Else the answer is kept for the case that all later attempts fail.
-
-        Returns: the state the input is in afterwards.
-        """
-        now_ms = self.now_ms()
-
-        def run(conn: sqlite3.Connection) -> str:
-            row = inbox.by_id(conn, input_id)
-            assert row is not None
-            ours = row["state"] == "running" and row["epoch_nonce"] == epoch.nonce
-            if row["state"] == "queued" or ours:
-                return inbox.settle(conn, row, outcome, now_ms)
-            inbox.keep_answer(conn, input_id, outcome)
-            return row["state"]
-
-        return await self.writer.submit(Job(run, durable=True, essential=True))
-
-    async def settle_unclaimed(self, input_id: str, outcome: Outcome) -> str:
-        """End an input that no turn can be had for. Only if it is queued.
-
-        Returns: the state the input is in afterwards.
-        """
-        now_ms = self.now_ms()
-
-        def run(conn: sqlite3.Connection) -> str:
-            row = inbox.by_id(conn, input_id)
-            assert row is not None
-            return inbox.settle(conn, row, outcome, now_ms) if row["state"] == "queued" else row["state"]
-
-        return await self.writer.submit(Job(run, durable=True, essential=True))
-
-    async def request_cancel(self, input_id: str, by: str) -> str:
-        now_ms = self.now_ms()
-
-        def run(conn: sqlite3.Connection) -> str:
-            asked = inbox.request_cancel(conn, input_id, by, now_ms)
-            if not asked.startswith("already"):
-                child_rows.stop_those_of(conn, input_id=input_id, by=by, now_ms=now_ms)
-            return asked
-
-        return await self.writer.submit(Job(run, durable=True))

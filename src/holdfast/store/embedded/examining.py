@@ -31,14 +31,15 @@ from holdfast.doctor.facts import (
     UnsentFact,
 )
 from holdfast.doctor.lines import LinesFound
+from holdfast.recovery.classify import Life
 from holdfast.session.entries import LINE_BYTES_MAX
 from holdfast.session.key import key_of_stem
-from holdfast.store.embedded import archive_rows, boots, claims
 from holdfast.store.embedded.reader import Looks
-from holdfast.store.embedded.rows import view_of_input
-from holdfast.store.embedded.sentinel import Life, life_by_boot, probe
+from holdfast.store.embedded.sentinel import life_by_boot, probe
 from holdfast.store.embedded.state_dir import SHARED_FILE_SYSTEMS, StateDir, file_system_of, look_at_state_dir
 from holdfast.store.embedded.transcript_bytes import iter_blocks
+from holdfast.store.sql import archive_rows, boots, claims
+from holdfast.store.sql.rows import view_of_input
 
 Progress = Callable[[str, int, int], None]
 """Told what is looked at, how much of it is done, and how much there is."""

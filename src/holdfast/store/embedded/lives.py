@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,14 @@ from holdfast.errors import HoldfastError, InputError, ResourceError, SessionTak
 from holdfast.lane.states import IllegalMoveError
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Record
-from holdfast.store.embedded import archive_rows, durable, swapping
-from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded import durable, swapping
 from holdfast.store.embedded.holding import Proof, Reached
 from holdfast.store.embedded.mending import Pen
+from holdfast.store.embedded.owned import OwnedTurn
 from holdfast.store.embedded.reading import Reading
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql import archive_rows
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ledger import Job
 from holdfast.store.views import ArchiveView, InUse
 
 log = logging.getLogger("holdfast.store")
@@ -63,7 +64,7 @@ class Lives(Reading):
         path = owned.file.path
         name = f"{path.parent.name}/{path.stem}.{archive_id}.jsonl"
 
-        def begin(conn: sqlite3.Connection) -> ArchiveView | InUse:
+        def begin(conn: Connection) -> ArchiveView | InUse:
             if not archive_rows.is_owner(conn, owned.transcript, turn, owned.epoch):
                 return InUse("the turn that wanted it is over")
             why_not = archive_rows.in_use(conn, owned.transcript, but_for=turn)
@@ -89,7 +90,7 @@ class Lives(Reading):
             await self._finish_if_possible(owned, view)
             raise
 
-        def end(conn: sqlite3.Connection) -> ArchiveView:
+        def end(conn: Connection) -> ArchiveView:
             archive_rows.move(conn, archive_id, "put_away", size=os.stat(self._kept(view)).st_size)
             self._note_put_away(conn, owned.transcript, owned.claim.record.end, now_ms)
             kept = archive_rows.by_id(conn, archive_id)
@@ -99,7 +100,7 @@ class Lives(Reading):
         return await self.writer.submit(Job(end, durable=True))
 
     @staticmethod
-    def _note_put_away(conn: sqlite3.Connection, transcript: str, fresh_bytes: int, now_ms: int) -> None:
+    def _note_put_away(conn: Connection, transcript: str, fresh_bytes: int, now_ms: int) -> None:
         """Title and receipts were those of the conversation that was put away."""
         archive_rows.note_fresh(conn, transcript, fresh_bytes, now_ms)
         conn.execute("update sessions set title=null where transcript=?", (transcript,))
@@ -119,7 +120,7 @@ class Lives(Reading):
         await self.finish_archives(owned)
         turn = owned.claim.turn
 
-        def begin(conn: sqlite3.Connection) -> ArchiveView | InUse:
+        def begin(conn: Connection) -> ArchiveView | InUse:
             view = archive_rows.by_id(conn, archive)
             if view is None or view.transcript != owned.transcript:
                 raise UnknownInputError(
@@ -141,7 +142,7 @@ class Lives(Reading):
             await self._finish_if_possible(owned, view)
             raise
 
-        def end(conn: sqlite3.Connection) -> None:
+        def end(conn: Connection) -> None:
             archive_rows.move(conn, archive, "put_back")
             archive_rows.note_fresh(conn, owned.transcript, 0, None)
             conn.execute("update sessions set title=? where transcript=?", (view.title, owned.transcript))
@@ -204,7 +205,7 @@ class Lives(Reading):
         except OSError as exc:
             raise ResourceError(f"{self._kept(view)}: {exc.strerror or exc}; it is looked at again later") from exc
 
-        def end(conn: sqlite3.Connection) -> None:
+        def end(conn: Connection) -> None:
             archive_rows.move(conn, view.id, event)
             if event == "put_back":
                 archive_rows.note_fresh(conn, owned.transcript, 0, None)
@@ -219,7 +220,7 @@ class Lives(Reading):
         Raises: UnknownInputError: there is none. InputError: it is being restored at this moment.
         """
 
-        def begin(conn: sqlite3.Connection) -> ArchiveView | None:
+        def begin(conn: Connection) -> ArchiveView | None:
             try:
                 archive_rows.move(conn, archive, "delete")
             except IllegalMoveError as exc:

@@ -20,13 +20,15 @@ from urllib.parse import quote
 
 from holdfast.clock import Clock
 from holdfast.errors import InputError, ResourceError
+from holdfast.recovery.classify import Life
 from holdfast.recovery.watching import Mark
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.embedded.reads import Reads
-from holdfast.store.embedded.sentinel import Life, life_by_boot, probe
+from holdfast.store.embedded.sentinel import life_by_boot, probe
 from holdfast.store.embedded.state_dir import look_at_state_dir
+from holdfast.store.sql.connection import Connection
 from holdfast.store.views import Hold
 
 
@@ -41,7 +43,7 @@ class ReadOnlyStore(Reading):
             )
         self.clock = clock
         self._looks = Looks(self.state.path)
-        self.reads = Reads(self.state.path, connect=self._looks.connect)
+        self._reads = Reads(self.state.path, connect=self._looks.connect)
         self._pool = here().pool(2, "holdfast-store")
 
     def __getattr__(self, name: str) -> object:
@@ -52,7 +54,7 @@ class ReadOnlyStore(Reading):
         """A reader has no name among the processes of the state."""
         return ""
 
-    def life_in(self, conn: sqlite3.Connection, process: str) -> Life:
+    def life_in(self, conn: Connection, process: str) -> Life:
         life = probe(self.state.processes, process)
         return life if life != "unknown" else life_by_boot(conn, process)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -16,18 +15,20 @@ from holdfast.errors import (
     SessionWriteLockTimeoutError,
     TranscriptFormatError,
 )
-from holdfast.outbox.message import Outcome
 from holdfast.recovery.classify import Owner
 from holdfast.session.fence import Epoch, Fingerprint
-from holdfast.store.embedded import baseline, boots, claims, inbox, queueing
+from holdfast.store.embedded import baseline
 from holdfast.store.embedded.baseline import LedgerFacts
-from holdfast.store.embedded.claims import Predecessor
 from holdfast.store.embedded.core import StoreCore
 from holdfast.store.embedded.holding import TranscriptFile
-from holdfast.store.embedded.scan import answered_from, find_final
+from holdfast.store.embedded.scan import find_final
 from holdfast.store.embedded.sentinel import describe
-from holdfast.store.embedded.writer import Job
-from holdfast.store.views import Hold
+from holdfast.store.sql import claims
+from holdfast.store.sql.booting import Booting
+from holdfast.store.sql.claims import Predecessor
+from holdfast.store.sql.closing import close_predecessor
+from holdfast.store.sql.connection import Connection, Row
+from holdfast.store.sql.ledger import Job
 from holdfast.text import on_one_line
 
 log = logging.getLogger("holdfast.store")
@@ -35,7 +36,7 @@ PAST_STALE_MS = 1000
 """How long a recovery waits to get past a lock file that was stale a moment ago."""
 
 
-class Recovering(StoreCore):
+class Recovering(Booting, StoreCore):
     """What becomes of a turn whose owner is gone."""
 
     @staticmethod
@@ -49,7 +50,7 @@ class Recovering(StoreCore):
 
     def close_predecessor(
         self,
-        conn: sqlite3.Connection,
+        conn: Connection,
         file: TranscriptFile | None,
         transcript: str,
         predecessor: Predecessor,
@@ -58,36 +59,13 @@ class Recovering(StoreCore):
         """Whoever takes over first closes the one before: final lines are synced and settled, the rest is queued
         again. `file` is None if the session's file is no transcript any more.
         """
-        detail = f"process {describe(self.state.processes, predecessor.process)} ended or lapsed"
-        if predecessor.input_id is not None:
-            row = inbox.by_id(conn, predecessor.input_id)
-            assert row is not None
-            final = None
-            if file is not None:
-                final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
-            if file is not None and final is not None:
+        final = None
+        if file is not None and predecessor.input_id is not None:
+            final = find_final(file.fd, predecessor.first_offset or 0, self.store_id, predecessor.input_id)
+            if final is not None:
                 file.sync()
-                answered = answered_from(final)
-                inbox.settle(conn, row, answered, now_ms, predecessor.turn)
-                named = final.origin.inputs if final.origin is not None else ()
-                queueing.settle_joined(conn, transcript, predecessor.turn, named, answered, now_ms)
-            elif row["cancel_by"]:
-                done = Outcome(
-                    "cancelled", detail=f"cancelled by {row['cancel_by']}; its process died before it could stop"
-                )
-                inbox.settle(conn, row, done, now_ms, predecessor.turn)
-            else:
-                alone = _turns_lost_with(conn, predecessor.process) == 1
-                charge = alone or bool(row["solo"])
-                state = inbox.requeue(conn, row, charge=charge, solo=not alone, why=detail, now_ms=now_ms)
-                log.warning("input %s of %s: its turn died (%s); now %s", row["id"], row["session"], detail, state)
-            died = (now_ms, row["session"], row["id"], predecessor.turn, "turn.died", {"detail": detail})
-            inbox.note_events(conn, [died])
-        log.info("transcript %s: its stale owner was cleared: turn %s of session %s, %s", transcript, predecessor.turn,
-                 on_one_line(claims.session_of(conn, predecessor.turn) or "unknown"), detail)  # fmt: skip
-        claims.end_turn(conn, predecessor.turn, "died", detail, now_ms)
-        claims.forget_waits_of(conn, predecessor.turn)
-        claims.release(conn, transcript, predecessor.epoch)
+        detail = f"process {describe(self.state.processes, predecessor.process)} ended or lapsed"
+        close_predecessor(conn, transcript, predecessor, final, detail, now_ms)
 
     async def recover_dead(self) -> int:
         """Close the turns of processes that are dead; returns how many. Touches no live owner, and is safe to run
@@ -117,22 +95,6 @@ class Recovering(StoreCore):
         if closed:
             self.tell_of_free_slot()
         return closed
-
-    async def begin_boot(self, unclean_max: int) -> Hold | None:
-        now_ms = self.now_ms()
-
-        def run(conn: sqlite3.Connection) -> Hold | None:
-            return boots.begin(conn, self.process, now_ms, unclean_max, lambda one: self.life_in(conn, one))
-
-        return await self.writer.submit(Job(run, durable=True))
-
-    async def end_boot(self) -> None:
-        await self.writer.submit(Job(lambda conn: boots.end(conn, self.process), durable=True))
-
-    async def release_hold(self) -> Hold | None:
-        return await self.writer.submit(
-            Job(lambda conn: boots.release(conn, lambda one: self.life_in(conn, one)), durable=True)
-        )
 
     async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
         file = await self.file_of(owner.transcript)
@@ -182,7 +144,7 @@ class Recovering(StoreCore):
         base: baseline.Baseline | None = None
         raised: Epoch | None = None
 
-        def run(conn: sqlite3.Connection) -> int:
+        def run(conn: Connection) -> int:
             nonlocal base, raised
             row = conn.execute(
                 "select * from transcripts where id=? and owner_turn is not null", (transcript,)
@@ -223,17 +185,7 @@ class Recovering(StoreCore):
         return self.watch.has_lapsed(transcript, epoch, file.record.read_beat())
 
 
-def _turns_lost_with(conn: sqlite3.Connection, process: str) -> int:
-    """How many turns a process took with it: those still open in its name and those closed as died."""
-    return conn.execute(
-        "select (select count(*) from transcripts t join turns u on u.id=t.owner_turn"
-        "   where t.owner_turn is not null and t.owner_process=?1 and u.input is not null)"
-        " + (select count(*) from turns where outcome='died' and process=?1 and input is not null)",
-        (process,),
-    ).fetchone()[0]
-
-
-def facts_of(row: sqlite3.Row) -> LedgerFacts:
+def facts_of(row: Row) -> LedgerFacts:
     """What a transcript's row says about its file."""
     raw = row["fingerprint"]
     fingerprint = msgspec.msgpack.decode(raw, type=Fingerprint) if raw else None

@@ -5,13 +5,13 @@ whether what was found is still so; what has changed meanwhile is left alone.
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 
 from holdfast.errors import InputError, ResourceError
-from holdfast.store.embedded import claims, inbox
 from holdfast.store.embedded.core import StoreCore
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql import claims, inbox
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ledger import Job
 
 _RECOUNT = """
 insert into depths
@@ -37,7 +37,7 @@ class Repairing(StoreCore):
             return False
         now_ms = self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> bool:
+        def run(conn: Connection) -> bool:
             if conn.execute("select 1 from sessions where key=?", (key,)).fetchone() is not None:
                 return False
             self.register_session(conn, key, now_ms)
@@ -53,7 +53,7 @@ class Repairing(StoreCore):
         """
         now_ms = self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> str | None:
+        def run(conn: Connection) -> str | None:
             row = inbox.by_id(conn, input_id)
             if row is None or row["state"] != "running":
                 return None
@@ -74,7 +74,7 @@ class Repairing(StoreCore):
         """Close the row of a turn that owns nothing. False: it is closed, or owns its transcript after all."""
         now_ms = self.now_ms()
 
-        def run(conn: sqlite3.Connection) -> bool:
+        def run(conn: Connection) -> bool:
             owner = conn.execute("select 1 from transcripts where owner_turn=?", (turn,)).fetchone()
             row = conn.execute("select state from turns where id=?", (turn,)).fetchone()
             if owner is not None or row is None or row["state"] != "running":
@@ -88,7 +88,7 @@ class Repairing(StoreCore):
     async def recount_queues(self) -> None:
         """Count open and waiting inputs anew."""
 
-        def run(conn: sqlite3.Connection) -> None:
+        def run(conn: Connection) -> None:
             conn.execute("delete from depths")
             conn.execute(_RECOUNT)
 
@@ -97,7 +97,7 @@ class Repairing(StoreCore):
     async def remove_pin(self, session: str, pin_id: str) -> bool:
         """Take a pin away if it is still this very one."""
 
-        def run(conn: sqlite3.Connection) -> bool:
+        def run(conn: Connection) -> bool:
             changed = conn.execute("delete from model_pins where session=? and id=?", (session, pin_id))
             return changed.rowcount == 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holdfast.outbox.message import Outcome, answered_by
 from holdfast.session.branch import active_branch
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.lines import Line, read_line
@@ -135,8 +134,3 @@ def first_offsets(fd: int, start: int) -> dict[str, int]:
             found.setdefault(input_id, at)
         at += len(raw)
     return found
-
-
-def answered_from(line: Line) -> Outcome:
-    """The outcome that a final line stands for."""
-    return answered_by(line.value()["message"], line.id, detail="settled from its final line")

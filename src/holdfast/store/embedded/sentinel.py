@@ -9,18 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import sqlite3
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from holdfast import ids
 from holdfast.errors import ResourceError
+from holdfast.recovery.classify import Life
 from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.record_file import boot_id
+from holdfast.store.sql.connection import Connection
 
-Life = Literal["alive", "dead", "unknown"]
 _held: weakref.WeakSet[Sentinel] = weakref.WeakSet()
 
 
@@ -101,7 +100,7 @@ def probe(folder: Path, name: str) -> Life:
         os.close(fd)
 
 
-def life_by_boot(conn: sqlite3.Connection, process: str) -> Life:
+def life_by_boot(conn: Connection, process: str) -> Life:
     """Of a process whose sentinel is missing: dead if its boot is over (sentinels are not synced), else unknown."""
     of = conn.execute("select boot from processes where name=?", (process,)).fetchone()
     return "dead" if of is not None and of["boot"] != boot_id() else "unknown"

@@ -15,27 +15,27 @@ from holdfast.clock import Clock
 from holdfast.inbound.event import Admission, InboundEvent
 from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
-from holdfast.store.embedded import inbox, queueing
-from holdfast.store.embedded.accounting import Accounting
-from holdfast.store.embedded.approving import Approving
-from holdfast.store.embedded.browsing import Browsing
 from holdfast.store.embedded.claiming import Claiming
 from holdfast.store.embedded.core import StoreOptions
-from holdfast.store.embedded.delivering import Delivering
 from holdfast.store.embedded.ending import Ending
-from holdfast.store.embedded.gating import Gating
 from holdfast.store.embedded.lives import Lives
-from holdfast.store.embedded.marking import Marking
 from holdfast.store.embedded.reading import Reading
-from holdfast.store.embedded.remembering import Remembering
 from holdfast.store.embedded.repairing import Repairing
-from holdfast.store.embedded.sharing import Sharing
-from holdfast.store.embedded.spawning import Spawning
 from holdfast.store.embedded.state_dir import open_state_dir, opening, unusable
 from holdfast.store.embedded.tidying import Tidying
-from holdfast.store.embedded.timing import Timing
-from holdfast.store.embedded.toolwork import Toolwork
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql import inbox, queueing
+from holdfast.store.sql.accounting import Accounting
+from holdfast.store.sql.approving import Approving
+from holdfast.store.sql.browsing import Browsing
+from holdfast.store.sql.delivering import Delivering
+from holdfast.store.sql.gating import Gating
+from holdfast.store.sql.ledger import Job
+from holdfast.store.sql.marking import Marking
+from holdfast.store.sql.remembering import Remembering
+from holdfast.store.sql.sharing import Sharing
+from holdfast.store.sql.spawning import Spawning
+from holdfast.store.sql.timing import Timing
+from holdfast.store.sql.toolwork import Toolwork
 
 
 class EmbeddedStore(

@@ -8,13 +8,13 @@ their age, so a jump costs old stories and nothing else.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
-from holdfast.store.embedded import usage_rows
 from holdfast.store.embedded.core import StoreCore, processes_needed
 from holdfast.store.embedded.record_file import boot_id
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql import usage_rows
+from holdfast.store.sql.connection import Connection, Row
+from holdfast.store.sql.ledger import Job
 
 KEEP_DAYS = 90.0
 """How long the story of an ended turn is kept (`why`, `turns`): longer than anybody asks after an answer."""
@@ -71,7 +71,7 @@ class Tidying(StoreCore):
     async def _tidy_rows(self, choose: str, delete: str, bounds: dict[str, Any]) -> int:
         """Oldest first, a batch after the other, until one is not wholly old."""
 
-        def run(conn: sqlite3.Connection) -> int:
+        def run(conn: Connection) -> int:
             chosen = conn.execute(choose, {**bounds, "rows": BATCH_ROWS}).fetchall()
             conn.executemany(delete, [tuple(row) for row in chosen])
             return len(chosen)
@@ -97,7 +97,7 @@ class Tidying(StoreCore):
         """
         old_ms = self.now_ms() - int((self.options.keep_days or KEEP_DAYS) * DAY_MS)
 
-        def run(conn: sqlite3.Connection) -> int:
+        def run(conn: Connection) -> int:
             needed = processes_needed(conn) | {self.process}
             rows = conn.execute("select name, started_at_ms, boot from processes order by started_at_ms limit 2000")
             gone = [
@@ -108,12 +108,12 @@ class Tidying(StoreCore):
 
         return await self.writer.submit(Job(run))
 
-    def _is_gone(self, row: sqlite3.Row, old_ms: int) -> bool:
+    def _is_gone(self, row: Row, old_ms: int) -> bool:
         life = self.sentinel.life_of(row["name"])
         return life != "alive" and (life == "dead" or row["boot"] != boot_id() or row["started_at_ms"] < old_ms)
 
 
-def _tidy_tools(conn: sqlite3.Connection, old_ms: int) -> int:
+def _tidy_tools(conn: Connection, old_ms: int) -> int:
     """Questions, consents and programs that ended that long ago. A message's row in the outbox stays."""
     batch = f"limit {BATCH_ROWS})"
     old = (
@@ -124,5 +124,5 @@ def _tidy_tools(conn: sqlite3.Connection, old_ms: int) -> int:
     return sum(conn.execute(sql, (old_ms,)).rowcount for sql in old)
 
 
-def _newest_events(conn: sqlite3.Connection) -> int:
+def _newest_events(conn: Connection) -> int:
     return conn.execute("select coalesce(max(seq), 0) from events").fetchone()[0]

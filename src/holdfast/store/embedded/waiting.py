@@ -8,7 +8,6 @@ second. A wait that fails, times out or is cancelled leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from holdfast import ids
 from holdfast.errors import ResourceError, SessionBusyError, WaitRingError
 from holdfast.session.ownership import Busy, ClaimRequest
-from holdfast.store.embedded import claims
-from holdfast.store.embedded.claims import OwnedTurn
 from holdfast.store.embedded.holding import TranscriptFile
 from holdfast.store.embedded.kernel_lock import Ticket
-from holdfast.store.embedded.writer import Job
+from holdfast.store.embedded.owned import OwnedTurn
+from holdfast.store.sql import claims
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ledger import Job
 
 if TYPE_CHECKING:
     from holdfast.store.embedded.claiming import Claiming
@@ -91,7 +91,7 @@ class _Waiting:
             return
         row, transcript, now_ms = self._row, self._request.transcript, self._store.now_ms()
 
-        def begin(conn: sqlite3.Connection) -> list[str]:
+        def begin(conn: Connection) -> list[str]:
             ring = claims.begin_wait(conn, row, self._store.process, transcript, parent, now_ms)
             if not ring:
                 claims.lend_slot(conn, parent, True)
@@ -121,7 +121,7 @@ class _Waiting:
         if parent is None:
             return
 
-        def end(conn: sqlite3.Connection) -> None:
+        def end(conn: Connection) -> None:
             claims.end_wait(conn, row)
             claims.lend_slot(conn, parent, False)
 

@@ -21,7 +21,6 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from holdfast.store.embedded import durable as disk
 from holdfast.store.embedded import schema
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.kernel_lock import KernelLock, describe_holder
-from holdfast.store.embedded.machine import Event, here
+from holdfast.store.embedded.machine import here
 from holdfast.store.embedded.sections import sections
+from holdfast.store.sql.ledger import Job, Run
 
 BATCH_MAX = 128
 RESERVE_BYTES = 64 * 1024
@@ -41,29 +41,9 @@ LOG_BYTES_MAX = 4 * 1024 * 1024
 LOG_LOOK_EVERY = 64
 log = logging.getLogger("holdfast.ledger")
 
-Run = Callable[[sqlite3.Connection], Any]
-
 
 class _JobFailedError(Exception):
     """The only job of a transaction failed by itself; its error is the cause (internal)."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    run: Run | None = None  # None: only the sync
-    durable: bool = False
-    essential: bool = False  # explanations: may use the reserve when the disk is full
-    sync: Callable[[], Any] | None = None
-    prepare: Callable[[], Any] | None = None
-    finish: Callable[[bool, Any], Any] | None = (
-        None  # (committed, result of run) -> result; always called after prepare
-    )
-    result: Any = None
-    error: BaseException | None = None
-    prepared: bool = False
-    done: Event | None = None  # set once it is over, for a thread that waits
-    waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
-    when_over: Callable[[Job], object] | None = None  # on the submitter's loop, even if nobody waits any more
 
 
 @dataclass(slots=True)

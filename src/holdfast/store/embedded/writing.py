@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +14,14 @@ from holdfast.errors import (
 )
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.fence import Verdict
-from holdfast.store.embedded import baseline, claims
-from holdfast.store.embedded.claims import OwnedTurn
+from holdfast.store.embedded import baseline
 from holdfast.store.embedded.core import Build, StoreCore
 from holdfast.store.embedded.holding import Position, Reached, TranscriptFile
+from holdfast.store.embedded.owned import OwnedTurn, note_end
 from holdfast.store.embedded.patience import Patience
 from holdfast.store.embedded.recovering import facts_of
-from holdfast.store.embedded.writer import Job
+from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.ledger import Job
 
 log = logging.getLogger("holdfast.store")
 
@@ -123,14 +123,14 @@ class Writing(StoreCore):
     async def _note_end(self, file: TranscriptFile, turn: str, reached: Reached) -> None:
         now_ms = self.now_ms()
         try:
-            await self.writer.submit(Job(lambda conn: claims.note_end(conn, turn, self.process, reached, now_ms)))
+            await self.writer.submit(Job(lambda conn: note_end(conn, turn, self.process, reached, now_ms)))
         except ResourceError as exc:  # the line is there all the same, and recorded
             log.warning("%s: how far it is recorded could not be noted in the ledger: %s", file.path, exc)
 
     async def _make_ready(self, file: TranscriptFile, transcript: str) -> None:
         """Nobody owns the transcript: a metadata writer may take the baseline that the next owner would take."""
 
-        def run(conn: sqlite3.Connection) -> None:
+        def run(conn: Connection) -> None:
             row = conn.execute("select * from transcripts where id=?", (transcript,)).fetchone()
             if row["owner_turn"] is not None:
                 return

@@ -24,7 +24,7 @@ from holdfast.testing.simulation.rest import ANSWERED, Rest, Rows, content_of, l
 from holdfast.turn.turn import DROPPED_TYPE, RESET_TYPE
 
 DROPPED_PART = -2
-"""Part of the notice to whoever's message gave way (`store/embedded/queueing.py`)."""
+"""Part of the notice to whoever's message gave way (`store/sql/queueing.py`)."""
 _ANSWER = re.compile(r"answer \d+ to (.*)", re.DOTALL)
 
 
