@@ -157,7 +157,7 @@ LIVES = {
     "input": "An input is accepted once and ends once, in one of seven ways. Terminal states are never reopened.",
     "turn": "A turn is one attempt of one process to carry an input, or a program's own work, to its end.",
     "archive": "An archive is a transcript that was put away. Whoever finds one half-way asks the disk how far it got.",
-    "delivery": "A delivery is one part of an answer on its way to a channel. Never resent unlabelled once `unknown`.",
+    "delivery": "A delivery is one part of an answer on its way. Once `unknown`: no second message without a label.",
     "child": "A child is a sub-agent's task. Its inputs tell the first three states; the last two are written once.",
     "approval": "An approval is a question whether a call of a tool may run. It is void once its turn has ended.",
     "pairing": "A sender of a channel who has asked to be let in, with a code that is good for an hour.",

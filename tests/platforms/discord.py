@@ -524,9 +524,10 @@ async def discord_stand_in(heartbeat_s: float = 41.25, port: int = 0) -> AsyncIt
         await runner.cleanup()
 
 
-def quick_adapter(discord: DiscordStandIn, *, silence_s: float = 60.0) -> Adapter:
+def quick_adapter(discord: DiscordStandIn, *, silence_s: float = 60.0, keeps_keys_s: float = 120.0) -> Adapter:
     """The adapter, whose sends are cut off, and made again, after a second."""
     api = DiscordWeb(TOKEN, discord.url, {})
-    channel = DiscordChannel("discord", api, "in_threads", traits=replace(TRAITS, longest_request_s=1.0))
+    traits = replace(TRAITS, longest_request_s=1.0, keeps_keys_s=keeps_keys_s)
+    channel = DiscordChannel("discord", api, "in_threads", traits=traits)
     socket = DiscordSocket(api, intents_of(message_content=True), channel.tell, silence_s=silence_s)
     return Adapter(channel, listener=socket, editor=channel, typing=channel, reactions=channel, close=api.close)

@@ -90,6 +90,18 @@ def test_the_platform_is_asked_where_it_can_be_else_the_policy_of_the_channel_de
     assert step(unknown, watched_s=30.0, on_unknown="report") == "report"
 
 
+def test_where_keys_are_kept_a_first_send_is_repeated_while_they_are_and_only_then() -> None:
+    kept: dict[str, Any] = {"longest_request_s": 10.0, "keeps_keys_s": 60.0}
+    unknown = replace(ROW, state="unknown", attempts=1, idle_s=5.0)
+    for on_unknown in ("resend_labelled", "report"):
+        assert step(unknown, **kept, watched_s=9.9, on_unknown=on_unknown) == "wait"
+        assert step(unknown, **kept, watched_s=10.0, on_unknown=on_unknown) == "repeat"
+        assert step(unknown, **kept, watched_s=30.0, on_unknown=on_unknown) == on_unknown
+        for too_late in ({"attempts": 2}, {"label": POSSIBLE_DUPLICATE}, {"idle_s": 30.0}):
+            assert step(replace(unknown, **too_late), **kept, watched_s=10.0, on_unknown=on_unknown) == on_unknown
+    assert step(unknown, **kept, watched_s=10.0, reconciles=True) == "reconcile"
+
+
 def test_a_row_that_stays_unknown_is_reported_after_the_last_labelled_copy() -> None:
     unknown = replace(ROW, state="unknown", attempts=len(RETRY_AFTER_S) + 1)
     assert step(unknown, watched_s=30.0, on_unknown="resend_labelled") == "report"
@@ -109,6 +121,7 @@ EVENT_OF_STEP = {
     "send": ("start", "started"),
     "note_death": ("sender_died", "unknown"),
     "note_loss": ("lose_track", "unknown"),
+    "repeat": ("repeat", "started"),
     "resend_labelled": ("resend_labelled", "started"),
     "report": ("report", "failed"),
     "resend_past_stalled": ("resend_past_stalled", "started"),
@@ -125,6 +138,7 @@ EVENT_OF_STEP = {
     reconciles=st.booleans(),
     on_unknown=st.sampled_from(["report", "resend_labelled"]),
     watched_s=st.floats(0, 200),
+    keeps_keys_s=st.sampled_from([0.0, 150.0]),
 )
 def test_every_step_is_a_legal_move_and_only_a_pending_row_goes_out_without_a_label(
     state: str, attempts: int, sender: Any, due_in_s: float, **situation: Any
@@ -134,7 +148,7 @@ def test_every_step_is_a_legal_move_and_only_a_pending_row_goes_out_without_a_la
         event, after = EVENT_OF_STEP[taken]
         assert states.move("delivery", state, event) == after
     assert (taken == "send") <= (state == "pending")
-    assert (taken in ("reconcile", "resend_labelled", "report")) <= (state == "unknown")
+    assert (taken in ("reconcile", "repeat", "resend_labelled", "report")) <= (state == "unknown")
     assert (taken in ("resend_past_stalled", "report_stalled")) <= (state == "started" and sender != "dead")
 
 

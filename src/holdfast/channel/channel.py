@@ -34,6 +34,8 @@ class ChannelTraits:
             cancelled and its fate is unknown.
         text_max: code points in one message, label included; at least 100. Longer texts go out in pieces, each with a
             key of its own (`outbox/chunks.py`).
+        keeps_keys_s: for how long the platform keeps keys, at least: a request with the same one and the same target
+            makes no second message within that time, but confirms the first, which then shows its text. 0: not at all.
         on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible
             duplicate) or "report" (do not; show it as failed, with the reason).
     """
@@ -41,6 +43,7 @@ class ChannelTraits:
     reconciles: bool = False
     longest_request_s: float = 30.0
     text_max: int = 4000
+    keeps_keys_s: float = 0.0
     on_unknown: OnUnknown = "resend_labelled"
 
 

@@ -39,7 +39,7 @@ TEXT_MAX = 1900
 """Discord takes 2,000; what it counts is not said for signs beyond the first plane, so some room is left."""
 KEEPS_KEYS_S = 120.0
 """"The past few minutes", Discord says of how long it keeps a nonce (Create Message); less is relied on."""
-TRAITS = ChannelTraits(reconciles=False, longest_request_s=30.0, text_max=TEXT_MAX)
+TRAITS = ChannelTraits(longest_request_s=20.0, text_max=TEXT_MAX, keeps_keys_s=KEEPS_KEYS_S)
 CHANNELS_MAX = 2000
 THREAD_NAME_CHARS = 60
 THREAD_HIDES_AFTER_MIN = 1440

@@ -23,7 +23,7 @@ from holdfast.errors import ChannelError, ChannelRefusedError, SendUnknownError
 
 DISCORD_URL = "https://discord.com/api/v10"
 FILE_HOSTS = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
-REQUEST_S = 12.0
+REQUEST_S = 8.0
 """Longest request; a send takes three of them at most."""
 WAIT_MAX_S = 5.0
 """A limit that opens again sooner is waited for."""

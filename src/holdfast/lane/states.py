@@ -48,6 +48,7 @@ DELIVERY: dict[tuple[str, str], str] = {
     ("unknown", "found_piece"): "pending",
     ("unknown", "not_found"): "pending",  # the platform says that it never arrived
     ("unknown", "resend_labelled"): "started",
+    ("unknown", "repeat"): "started",  # in a way that makes no second message: under a key that is kept, or by an edit
     ("unknown", "report"): "failed",
     ("pending", "give_up"): "failed",
     ("pending", "expire"): "failed",  # nobody could send it for so long that it would surprise people now

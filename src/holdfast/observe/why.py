@@ -213,6 +213,7 @@ _DELIVERY_WORDS = {
     "found_piece": "its first piece found on the platform, more to come",
     "not_found": "not on the platform, to be sent again",
     "resend_labelled": "sent again with a label",
+    "repeat": "sent again in a way that makes no second message",
     "report": "reported as failed",
     "expire": "given up: it stood still for too long",
     "retry": "to be sent again by somebody's wish",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -197,6 +197,7 @@ class Courier:
             reconciles=traits.reconciles and retry_in_s(failures + 1) is not None,
             on_unknown=traits.on_unknown,
             longest_request_s=traits.longest_request_s,
+            keeps_keys_s=traits.keeps_keys_s,
             watched_s=self._hf.clock.mono() - watch.since_mono if watch is not None else 0.0,
             stale_s=self._stale_s,
         )
@@ -237,15 +238,18 @@ class Courier:
 
     async def _do(self, row: OpenDelivery, step: Step) -> None:
         channel = self._channels[row.channel]
+        if step in ("repeat", "resend_labelled", "report") and await self._repeat(channel, row, step):
+            return
         if step == "send":
             chars = row.piece_chars or piece_chars_of(row.body, row.sent_chars, channel.traits.text_max)
-            change, put = Change(piece_chars=chars), channel.send
+            change, put, is_repeated = Change(piece_chars=chars), channel.send, False
             if self._finishing is not None and row.sent_chars == 0:
                 how = await self._finishing.how(channel, row)
                 if how is None:
                     return  # what is shown of it may not be touched yet
                 change, put = Change(piece_chars=chars, label=how.label), how.put or channel.send
-            await self._start_and_send(channel, row, "start", change, put)
+                is_repeated = how.is_repeated
+            await self._start_and_send(channel, row, "start", change, put, is_repeated=is_repeated)
         elif step == "resend_labelled":
             log.warning("delivery %s to %s:%s: a labelled copy is sent (input %s), since nobody can tell whether the "
                         "first has arrived: %s", row.id, row.channel, row.target, row.input_id, row.detail)  # fmt: skip
@@ -259,9 +263,11 @@ class Courier:
             log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
             await self._move(row, step, Change(why, label=POSSIBLE_DUPLICATE))
         elif step == "note_death":
-            await self._move(row, "sender_died", Change(f"process {row.process} ended while it was sending this"))
+            why = f"process {row.process} ended while it was sending this"
+            await self._move(row, "sender_died", Change(why, label=self._label_of_age(row)))
         elif step == "note_loss":
-            await self._move(row, "lose_track", Change("cut off while it was being sent"))
+            why = "cut off while it was being sent"
+            await self._move(row, "lose_track", Change(why, label=self._label_of_age(row)))
         elif step == "reconcile":
             await self._reconcile(channel, row)
         elif step == "report":
@@ -273,8 +279,31 @@ class Courier:
             log.error("delivery %s to %s:%s: %s", row.id, row.channel, row.target, why)
             await self._move(row, "expire", Change(why))
 
+    async def _repeat(self, channel: Channel, row: OpenDelivery, step: Step) -> bool:
+        """Send it again in a way that makes no second message, if there is one. Whatever comes after it is labelled."""
+        put = self._finishing and row.sent_chars == 0 and await self._finishing.edit_again(channel, row)
+        if not put and step != "repeat":
+            return False
+        log.warning("delivery %s to %s:%s: it is sent again in a way that makes no second message (input %s): %s",
+                    row.id, row.channel, row.target, row.input_id, row.detail)  # fmt: skip
+        change = Change(label=POSSIBLE_DUPLICATE)
+        await self._start_and_send(channel, row, "repeat", change, put or channel.send, is_repeated=True)
+        return True
+
+    def _label_of_age(self, row: OpenDelivery) -> str | None:
+        """Its send was begun so long ago that the platform may have forgotten its key."""
+        traits = self._channels[row.channel].traits
+        return POSSIBLE_DUPLICATE if traits.keeps_keys_s and row.idle_s > 2 * traits.longest_request_s else None
+
     async def _start_and_send(
-        self, channel: Channel, row: OpenDelivery, event: str, change: Change, put: Put | None = None
+        self,
+        channel: Channel,
+        row: OpenDelivery,
+        event: str,
+        change: Change,
+        put: Put | None = None,
+        *,
+        is_repeated: bool = False,
     ) -> None:
         starting = asyncio.ensure_future(self._move(row, event, change))
         try:
@@ -285,11 +314,12 @@ class Courier:
                 await self._record(taken, "refuse", Change("the courier was stopped before it was sent"))
             raise
         if started is not None:  # else another process has it
-            await self._send(channel, started, put or channel.send)
+            label = None if is_repeated else started.label
+            await self._send(channel, started, put or channel.send, label)
 
-    async def _send(self, channel: Channel, row: OpenDelivery, put: Put) -> None:
+    async def _send(self, channel: Channel, row: OpenDelivery, put: Put, label: str | None) -> None:
         """The row is `started` in our name: send its next piece, then record what became of it."""
-        request = SendRequest(row.key, row.target, row.piece, row.label)
+        request = SendRequest(row.key, row.target, row.piece, label)
         try:
             sent = await self._within(channel.traits.longest_request_s, put(request))
         except ChannelRefusedError as refused:
@@ -302,7 +332,8 @@ class Courier:
                         exc_info=not isinstance(exc, ChannelError))  # fmt: skip
             await self._record(row, "lose_track", Change(_words(exc)))
         else:
-            await self._record(row, "confirm" if row.is_last_piece else "confirm_piece", Change(sent.reference))
+            done = Change(sent.reference, label=label or "")  # what has been shown
+            await self._record(row, "confirm" if row.is_last_piece else "confirm_piece", done)
 
     async def _record_refusal(self, row: OpenDelivery, refused: ChannelRefusedError) -> None:
         pause_s = None if refused.permanent else retry_in_s(row.attempts, refused.retry_after_s)
@@ -358,6 +389,8 @@ class Courier:
                 log.error("delivery %s: %r could not be recorded yet: %s", row.id, event, exc)
                 if self._stopping or self._hf.store.stopped:
                     return
+            if event == "lose_track":  # by the time that it is recorded a key may be forgotten
+                change = replace(change, label=POSSIBLE_DUPLICATE)
             await self._hf.clock.sleep(RECORD_RETRY_S)
 
     async def _move(self, row: OpenDelivery, event: str, change: Change = NO_CHANGE) -> OpenDelivery | None:

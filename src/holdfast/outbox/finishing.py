@@ -13,7 +13,7 @@ from holdfast.channel.channel import Channel, SendRequest, Sent
 from holdfast.channel.listening import Editor
 from holdfast.errors import ChannelError, ChannelRefusedError
 from holdfast.kernel import Holdfast
-from holdfast.outbox.outbox import POSSIBLE_DUPLICATE, OpenDelivery
+from holdfast.outbox.outbox import POSSIBLE_DUPLICATE, RETRY_AFTER_S, OpenDelivery
 from holdfast.outbox.preview import Preview
 from holdfast.outbox.showing import Showing
 
@@ -26,10 +26,14 @@ Put = Callable[[SendRequest], Awaitable[Sent]]
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """put: what takes the place of `Channel.send`, or None. label: what is recorded with the start."""
+    """put: what takes the place of `Channel.send`, or None. label: what is recorded with the start.
+
+    is_repeated: it goes out without that label all the same, under a key that the platform keeps; what follows has it.
+    """
 
     put: Put | None = None
     label: str | None = None
+    is_repeated: bool = False
 
 
 USUAL = How()
@@ -58,6 +62,17 @@ class Finishing:
             return await self._look_for(channel, preview)
         return How(self._edit(channel, preview, preview.reference))
 
+    async def edit_again(self, channel: Channel, row: OpenDelivery) -> Put | None:
+        """The edit that makes the answer of what is shown, once more: its fate is unknown. None: nothing is shown, or
+        nobody knows its name. Raises ResourceError.
+        """
+        if channel.name not in self._showing or row.attempts > len(RETRY_AFTER_S):
+            return None
+        preview = await self._hf.store.preview(row.id)
+        if preview is None or preview.reference is None:
+            return None
+        return self._edit(channel, preview, preview.reference)
+
     async def _look_for(self, channel: Channel, preview: Preview) -> How | None:
         """It was sent, and nobody has heard what it is called."""
         times, next_mono = self._asked.get(preview.id, (0, 0.0))
@@ -65,8 +80,10 @@ class Finishing:
             return None
         if not channel.traits.reconciles or times >= QUESTIONS_MAX:
             self._asked.pop(preview.id, None)
+            may_repeat = self._showing.may_repeat(preview, channel.traits)
+            self._showing.forget(preview.id)
             await self._hf.store.end_preview(preview.id)
-            return How(label=POSSIBLE_DUPLICATE)
+            return How(label=POSSIBLE_DUPLICATE, is_repeated=may_repeat)
         try:
             found = await channel.find(preview.id, preview.target)
         except ChannelError:

@@ -30,8 +30,8 @@ POSSIBLE_DUPLICATE = "(may be a duplicate)"
 
 Sender = Literal["nobody", "alive", "dead", "unknown"]
 Step = Literal[
-    "wait", "send", "note_death", "note_loss", "reconcile", "resend_labelled", "report", "resend_past_stalled",
-    "report_stalled", "expire",
+    "wait", "send", "note_death", "note_loss", "reconcile", "repeat", "resend_labelled", "report",
+    "resend_past_stalled", "report_stalled", "expire",
 ]  # fmt: skip
 OnUnknown = Literal["resend_labelled", "report"]
 
@@ -85,7 +85,7 @@ class OpenDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a move changes besides the state. None leaves a field as it is."""
+    """What a move changes besides the state. None leaves a field as it is; an empty label takes it away."""
 
     detail: str | None = None
     retry_in_s: float = 0.0
@@ -104,6 +104,7 @@ def next_step(
     on_unknown: OnUnknown,
     longest_request_s: float,
     watched_s: float,
+    keeps_keys_s: float = 0.0,
     stale_s: float = STALE_S,
 ) -> Step:
     """What to do with a row that this process is not sending at the moment.
@@ -113,6 +114,7 @@ def next_step(
         reconciles: whether the platform can be asked (and has not failed to answer too often).
         watched_s: for how long we have seen it as it is, on our own clock. A request of its dead sender may still
             be on its way for `longest_request_s`; before that nothing is asked, resent or given up.
+        keeps_keys_s: for how long the platform makes no second message of the same key.
         stale_s: what has waited for longer is given up, for people to decide.
 
     A sender that stands still may go on at any time and send its unlabelled copy, so the platform's "not here" means
@@ -133,7 +135,18 @@ def next_step(
         return "wait"
     if reconciles:
         return "reconcile"
+    unknown_for_s = max(row.idle_s, watched_s)
+    if row.attempts == 1 and row.label is None and may_repeat(unknown_for_s, longest_request_s, keeps_keys_s):
+        return "repeat"
     return "resend_labelled" if labelled else "report"
+
+
+def may_repeat(unknown_for_s: float, longest_request_s: float, keeps_keys_s: float) -> bool:
+    """Whether a platform still keeps the key of a first send when a second one arrives. The first had begun at most
+    twice the longest request before its fate was noted as unknown (else the note says that it is too late, by a label);
+    the second takes at most one.
+    """
+    return unknown_for_s + 3 * longest_request_s < keeps_keys_s
 
 
 def retry_in_s(attempts: int, asked_s: float | None = None) -> float | None:

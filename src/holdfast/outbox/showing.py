@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from holdfast.channel.channel import SendRequest
+from holdfast.channel.channel import ChannelTraits, SendRequest
 from holdfast.channel.listening import Adapter, Typing
 from holdfast.errors import ChannelError, ChannelRefusedError, HoldfastError, SendUnknownError
 from holdfast.inbound.event import Route
 from holdfast.kernel import Holdfast
 from holdfast.outbox.message import delivery_id
-from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
+from holdfast.outbox.outbox import POSSIBLE_DUPLICATE, may_repeat
 from holdfast.outbox.preview import Mode, Preview, may_finish, preview_text
 from holdfast.turn.events import TurnEvent
 
@@ -65,6 +65,7 @@ class _Turn:
     is_shown: bool = False
     shown: str = ""
     gave_up: bool = False
+    sends: int = 0
     quiet_from_mono: float = 0.0
 
 
@@ -76,6 +77,7 @@ class Showing:
         self._surfaces = {one.adapter.channel.name: one for one in surfaces if one.shows or one.typer is not None}
         self._turns: dict[str, _Turn] = {}
         self._seen: dict[str, float] = {}
+        self._doubted: dict[str, float] = {}  # when a send was begun of which nobody knows what became
         self._stopping = asyncio.Event()
 
     def __contains__(self, channel: str) -> bool:
@@ -123,8 +125,16 @@ class Showing:
         is_ours = preview.process == self._hf.process_id
         return may_finish(preview, is_ours=is_ours, watched_s=now - since, longest_request_s=longest_request_s)
 
+    def may_repeat(self, preview: Preview, traits: ChannelTraits) -> bool:
+        """Whether the platform still keeps the key under which this process has sent it."""
+        begun = self._doubted.get(preview.id)
+        return begun is not None and may_repeat(
+            self._hf.clock.mono() - begun, traits.longest_request_s, traits.keeps_keys_s
+        )
+
     def forget(self, key: str) -> None:
         self._seen.pop(key, None)
+        self._doubted.pop(key, None)
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,31 +245,37 @@ class Showing:
             if one.reference is None and not await self._begin(one, channel.name, request):
                 return 0.0
             if one.reference is None:
+                one.sends += 1
                 sent = await self._within(longest_s, channel.send(request))
                 one.reference = sent.reference or ""
                 await self._hf.store.name_preview(one.key, one.reference)
+                self._doubted.pop(one.key, None)
             else:
                 await self._within(longest_s, editor.edit(one.reference, request))
             one.shown, one.is_shown = request.text, True
         except ChannelRefusedError as refused:
-            if one.reference is None:  # it is certainly not there
+            is_in_doubt = one.key in self._doubted
+            if one.reference is None and not is_in_doubt:  # it is certainly not there
                 await self._hf.store.end_preview(one.key)
-            one.gave_up = refused.permanent
+            one.gave_up = refused.permanent or is_in_doubt
             return max(editor.edit_every_s, refused.retry_after_s or 0.0)
         except (SendUnknownError, ChannelError) as exc:
             one.quiet_from_mono = began + longest_s
-            one.gave_up = one.reference is None
+            if one.reference is None:
+                self._doubted.setdefault(one.key, began)
+            one.gave_up = one.reference is None and (one.sends > 1 or not channel.traits.keeps_keys_s)
             log.info("delivery %s: what is shown of it is uncertain: %s", one.key, exc)
         return editor.edit_every_s
 
     async def _begin(self, one: _Turn, channel: str, request: SendRequest) -> bool:
-        """Whether it may be sent. What an earlier attempt of ours shows is gone on with; another process's is left to
-        the courier.
+        """Whether it may be sent or edited. What an earlier attempt of ours shows is gone on with; another process's is
+        left to the courier.
         """
         known = await self._hf.store.begin_preview(one.key, one.input_id, channel, request.target)
         if known is None:
             return True
-        if known.process == self._hf.process_id and known.reference is not None:
+        is_sent_again = one.sends > 0  # under a key that the platform keeps: what came of the first is found
+        if known.process == self._hf.process_id and (known.reference is not None or is_sent_again):
             one.reference = known.reference
             return True
         self._seen.setdefault(known.id, self._hf.clock.mono())

@@ -75,6 +75,15 @@ class ChannelSuite:
             await platform.channel.send(SendRequest("d_1", platform.target, "hello"))
         assert platform.shown() == before
 
+    async def test_the_same_key_again_makes_no_second_message_where_keys_are_kept(self, platform: Platform) -> None:
+        channel = platform.channel
+        if not channel.traits.keeps_keys_s:
+            pytest.skip("its platform keeps no keys")
+        for text in ("hello", "hello", "hello to you"):
+            await channel.send(SendRequest("d_1", platform.target, text))
+        assert platform.shown().count("hello") == 1
+        assert "hello to you" in platform.shown()
+
     async def test_it_finds_what_has_arrived_or_says_that_it_cannot(self, platform: Platform) -> None:
         channel = platform.channel
         await channel.send(SendRequest("d_1", platform.target, "hello"))

@@ -60,7 +60,7 @@ def move(
             0 if next_piece or event == "retry" else seen.attempts + starts,
             seen.sent_chars + seen.piece_chars if next_piece else seen.sent_chars,
             0 if next_piece else seen.piece_chars if change.piece_chars is None else change.piece_chars,
-            None if next_piece else change.label or seen.label,
+            None if next_piece else (seen.label if change.label is None else change.label or None),
             seen.id, seen.state, seen.attempts, seen.process, seen.sent_chars, seen.body,
         ),
     )  # fmt: skip
