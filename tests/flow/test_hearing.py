@@ -47,7 +47,7 @@ async def in_state(gateway: Served, state: str) -> dict[str, Any]:
     """The channel, once it is shown in this state."""
     async with asyncio.timeout(10), httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
         while True:
-            [shown] = (await http.get("/api/channels")).json()["channels"]
+            shown, _ = (await http.get("/api/channels")).json()["channels"]  # the other one is the web chat
             if shown["state"] == state:
                 return shown
             await gateway.hf.clock.sleep(0.05)

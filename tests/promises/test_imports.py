@@ -34,11 +34,13 @@ HEAVY = {
     "starlette",
     "uvicorn",
     "uvloop",
+    "websockets",
 }
 PURE = [
     "channel/discord_events.py",
     "channel/slack_events.py",
     "channel/slack_text.py",
+    "channel/web_words.py",
     "outbox/chunks.py",
     "outbox/outbox.py",
     "lane/states.py",

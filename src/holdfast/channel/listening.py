@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 from holdfast.channel.channel import Channel, SendRequest, Sent
 from holdfast.errors import InputError
 from holdfast.inbound.route import Kind
+from holdfast.outbox.mail import Mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +224,13 @@ class Setup:
         name: of the channel, as routes and `[channels.NAME]` call it.
         options: keys of its own: of the table `[channels.NAME.KIND]`, or `[channels.NAME.options]` for a plugin.
         env: where secrets are looked up.
+        mailbox: where a channel that has no platform keeps what it sends.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    mailbox: Mailbox | None = None
 
     def secret(self, option: str) -> str:
         """The value of the environment variable that an option names, so that no file holds a secret.

@@ -58,7 +58,7 @@ def _kinds(settings: Settings) -> dict[str, ChannelKind]:
 
     return {
         name: ChannelKind(own.kind or name, listens=own.listens(name), is_called=not own.listens(name))
-        for name, own in settings.load().config.channels.items()
+        for name, own in settings.load().config.platforms().items()
         if own.enabled
     }
 

@@ -8,8 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from holdfast.channel.gate import DmPolicy, GateRules, GroupPolicy
+from holdfast.channel.web_words import OWNER
 from holdfast.config.section import FrozenMap, Positive, Section
 
+WEB = "web"
+"""The web chat, which is there without a table."""
 Streaming = Literal["off", "partial", "block"]
 Option = bool | int | float | str | Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -81,7 +84,7 @@ class ChannelConfig(Section):
 
     kind: str | None = Field(
         default=None,
-        description="Which adapter: `slack`, `discord`, or an entry point of the group `holdfast.channels`. "
+        description="Which adapter: `slack`, `discord`, `web`, or an entry point of the group `holdfast.channels`. "
         "Unset: NAME.",
     )
     enabled: bool = Field(default=True, description="False: as if the table were not there.")
@@ -106,10 +109,11 @@ class ChannelConfig(Section):
     )
     bots: bool = Field(default=False, description="Whether other bots are listened to. Two that answer each other do "
                        "not stop.")  # fmt: skip
-    streaming: Streaming = Field(
-        default="off",
+    streaming: Streaming | None = Field(
+        default=None,
         description="How an answer is shown while it is written: `off`: when it is done; `partial`: one message that "
-        "is edited as it grows; `block`: the same, by paragraphs that are done. What a platform cannot is `off`.",
+        "is edited as it grows; `block`: the same, by paragraphs that are done. What a platform cannot is `off`. "
+        "Unset: `off`, in the web chat `partial`.",
     )
     typing: bool = Field(default=True, description="Whether it shows that it is writing, where the platform can.")
     reaction: str | None = Field(
@@ -132,12 +136,23 @@ class ChannelConfig(Section):
 
     def listens(self, name: str) -> bool:
         """Whether a connection of ours is kept, as far as the configuration can tell."""
-        return (self.kind or name) != "slack" or (self.slack or SlackConfig()).mode == "socket"
+        if (self.kind or name) == "slack":
+            return (self.slack or SlackConfig()).mode == "socket"
+        return not self.is_web(name)
 
-    def rules(self) -> GateRules:
-        """Who may speak, as the gate takes it."""
+    def is_web(self, name: str) -> bool:
+        """Whether it is the web chat."""
+        return (self.kind or name) == WEB
+
+    def shown_as(self, name: str) -> Streaming:
+        """How answers are shown while they are written."""
+        return self.streaming or ("partial" if self.is_web(name) else "off")
+
+    def rules(self, name: str) -> GateRules:
+        """Who may speak, as the gate takes it. Whoever is logged in has shown the token."""
+        allow_from = (*self.allow_from, OWNER) if self.is_web(name) else self.allow_from
         return GateRules(
-            self.dm, self.allow_from, self.groups, self.allow_groups, self.group_senders, self.mention, self.bots
+            self.dm, allow_from, self.groups, self.allow_groups, self.group_senders, self.mention, self.bots
         )
 
     def adapter_options(self, kind: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from holdfast.config.browser import LoginConfig
 from holdfast.config.caching import CachingConfig
-from holdfast.config.channels import ChannelConfig
+from holdfast.config.channels import WEB, ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
 from holdfast.config.spending import PriceConfig, SpendingConfig
 from holdfast.config.tools import ToolsConfig
@@ -854,6 +854,10 @@ class Config(Section):
     spending: SpendingConfig = Field(default_factory=SpendingConfig)
     prices: FrozenMap[PriceConfig] = Field(default_factory=dict, validate_default=True)
     channels: FrozenMap[ChannelConfig] = Field(default_factory=dict, validate_default=True)
+
+    def platforms(self) -> dict[str, ChannelConfig]:
+        """The channels, with the web chat, which needs no table. `channels.web.enabled = false`: it is not there."""
+        return {WEB: ChannelConfig(), **self.channels}
 
     def spawn_limits(self) -> SpawnLimits:
         """What may be spawned, as the core takes it."""

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from holdfast.config import Config
     from holdfast.config.channels import ChannelConfig
     from holdfast.kernel import Holdfast
+    from holdfast.outbox.mail import Mailbox
 
 GROUP = "holdfast.channels"
-BUILT_IN = {"discord": "holdfast.channel.discord:make", "slack": "holdfast.channel.slack:make"}
+BUILT_IN = {
+    "discord": "holdfast.channel.discord:make",
+    "slack": "holdfast.channel.slack:make",
+    "web": "holdfast.channel.web:make",
+}
 """Kinds that come with Holdfast: module and maker, loaded when a configuration names them."""
 EXTRAS = {"discord": "discord", "slack": "slack"}
 """What has to be installed for a kind: `pip install 'holdfast[EXTRA]'`."""
@@ -58,29 +63,32 @@ def make_platforms(
         InputError: a name that cannot be one, a kind that is not there, a secret that is missing; names them.
     """
     platforms: dict[str, Platform] = {}
-    for name, own in config.channels.items():
+    for name, own in config.platforms().items():
         if own.enabled:
-            adapter = instead.get(name) or make_adapter(name, own, env)
+            adapter = instead.get(name) or make_adapter(name, own, env, hf.store)
             hearing = Hearing(
                 hf,
                 name,
-                own.rules(),
+                own.rules(name),
                 config.routing(),
                 limits=AttachmentLimits(own.attachments_max, own.attachment_mib_max * MIB),
                 reactions=adapter.reactions,
                 sign=own.reaction,
             )
             platforms[name] = Platform(name, adapter, own, hearing)
+    chats = [name for name, one in platforms.items() if one.config.is_web(name)]
+    if len(chats) > 1:
+        raise InputError(f"channels.{chats[-1]}: there is one web chat, and {chats[0]} is it; a page has no two")
     return platforms
 
 
-def make_adapter(name: str, own: ChannelConfig, env: Mapping[str, str]) -> Adapter:
+def make_adapter(name: str, own: ChannelConfig, env: Mapping[str, str], mailbox: Mailbox) -> Adapter:
     """The adapter of one channel. Raises InputError."""
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise InputError(f"channels.{name}: the name must be of small letters, digits, - and _, and none of "
                          f"{', '.join(sorted(_TAKEN))}")  # fmt: skip
     kind = own.kind or name
-    adapter = find_maker(name, kind)(Setup(name, own.adapter_options(kind), env))
+    adapter = find_maker(name, kind)(Setup(name, own.adapter_options(kind), env, mailbox))
     if adapter.channel.name != name:
         raise InputError(f"channels.{name}: its adapter calls itself {adapter.channel.name!r}; it must take Setup.name")
     return adapter
@@ -129,7 +137,9 @@ async def run_listening(hf: Holdfast, platforms: Mapping[str, Platform]) -> Asyn
 @asynccontextmanager
 async def run_showing(hf: Holdfast, platforms: Mapping[str, Platform]) -> AsyncIterator[Showing]:
     """Show on the channels that are set so what turns are doing, until left."""
-    showing = Showing(hf, [Surface(one.adapter, one.config.streaming, one.config.typing) for one in platforms.values()])
+    showing = Showing(
+        hf, [Surface(one.adapter, one.config.shown_as(one.name), one.config.typing) for one in platforms.values()]
+    )
     running = asyncio.create_task(showing.run(), name="showing")
     try:
         yield showing

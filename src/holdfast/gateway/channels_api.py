@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from holdfast.channel.listening import Hear, Posted, Receiver
+from holdfast.channel.web import WebChat
 from holdfast.errors import InputError
 from holdfast.gateway.body import read_object, read_raw
 from holdfast.gateway.listening import hear_once_stored
@@ -35,13 +36,18 @@ log = logging.getLogger("holdfast.channels")
 
 @dataclass(frozen=True, slots=True)
 class ChannelDoor:
-    """A channel as the application sees it. `receiver`: None where nobody calls."""
+    """A channel as the application sees it. `receiver`: None where nobody calls. `chat`: it is the web chat."""
 
     name: str
     kind: str
     listens: bool
     receiver: Receiver | None
     hear: Hear
+    chat: WebChat | None = None
+
+    @property
+    def is_called(self) -> bool:
+        return self.receiver is not None or self.chat is not None
 
 
 def doors_of(platforms: Mapping[str, Platform]) -> dict[str, ChannelDoor]:
@@ -50,6 +56,7 @@ def doors_of(platforms: Mapping[str, Platform]) -> dict[str, ChannelDoor]:
         name: ChannelDoor(
             name, one.config.kind or name, one.adapter.listener is not None, one.adapter.receiver,
             hear_once_stored(one.hearing.hear, name),
+            one.adapter.channel if isinstance(one.adapter.channel, WebChat) else None,
         )
         for name, one in platforms.items()
     }  # fmt: skip
@@ -99,7 +106,7 @@ class ChannelsApi:
 
     def _kinds(self) -> dict[str, ChannelKind]:
         return {
-            name: ChannelKind(door.kind, listens=door.listens, is_called=door.receiver is not None)
+            name: ChannelKind(door.kind, listens=door.listens, is_called=door.is_called)
             for name, door in self._doors.items()
         }
 

@@ -38,6 +38,7 @@ from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refu
 from holdfast.gateway.responses_api import ResponsesApi
 from holdfast.gateway.sessions_api import SessionsApi
 from holdfast.gateway.usage_api import UsageApi
+from holdfast.gateway.web_api import WebChatApi
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.inbound.openai_messages import read_user
 from holdfast.inbound.route import Conversation, Kind, Rules
@@ -105,7 +106,11 @@ def create_app(
     app.include_router(UsageApi(hf).router())
     app.include_router(ChannelsApi(hf, doors).router())
     logins = logins or Logins(hf, token=token)
-    app.include_router(LoginApi(logins).router())
+    chats = [one for one in doors.values() if one.chat is not None]
+    app.include_router(LoginApi(logins, home="/chat" if chats else "/docs").router())
+    for one in chats[:1]:
+        assert one.chat is not None
+        WebChatApi(hf, one.chat, one.hear, logins, closing).add_to(app)
     if metrics is not None:
         app.include_router(MetricsApi(metrics).router())
     if hooks is not None:

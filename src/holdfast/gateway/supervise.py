@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from holdfast.channel.web_words import FRAME_BYTES_MAX
 from holdfast.clock import iso
 from holdfast.errors import InputError
 from holdfast.gateway import address, log
@@ -159,7 +160,9 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 gateway.app,
                 http=BoundedHttp,
-                ws="none",
+                ws="websockets-sansio",
+                ws_max_size=FRAME_BYTES_MAX,
+                ws_per_message_deflate=False,  # frames are small, and bounded as they are sent
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -207,8 +210,9 @@ class Server(uvicorn.Server):
     def _hang_up(self) -> None:
         """Close what is still open: callers who read too slowly, or have not finished asking."""
         for connection in list(self.server_state.connections):
-            if isinstance(connection, BoundedHttp):
-                connection.transport.abort()
+            abort = getattr(getattr(connection, "transport", None), "abort", None)  # of a request, or of a socket
+            if abort is not None:
+                abort()
 
 
 @contextmanager
