@@ -312,6 +312,21 @@ async def test_without_reading_everything_it_hears_what_names_it(tmp_path: Path)
         await discord.shows(f"re: [Name of {U1}] hello", channel=GENERAL)
 
 
+async def test_the_next_gateway_hears_what_was_said_while_there_was_none(tmp_path: Path) -> None:
+    async with discord_stand_in() as discord:
+        for text, said in (("one", 1), ("two", 2)):
+            model = ScriptedModel(otherwise=echo)
+            await discord.says(text)
+            async with served(tmp_path, model=model, config=config_of(discord, {}), env=ENV) as gateway:
+                await discord.listened()
+                if said == 1:  # there was no session yet in which it could be told
+                    await discord.says("one")
+                await discord.shows(f"re: {text}")
+                assert await delivered(gateway, said) == ["sent"] * said
+            await discord.until(lambda: not discord.links, "nobody listens")
+        assert (discord.identified, discord.resumed) == (1, 1)
+
+
 # ── what is heard, and what of it Discord is told ────────────────────────────────────────────────────────────────────
 
 
@@ -458,6 +473,19 @@ async def test_a_session_outlives_an_end_in_order() -> None:
 
         assert await one.run(again) is None
         assert (discord.identified, discord.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize("position", ["", "nonsense", "[]", '["s", "", "1"]', '["s", "", -1]', '["", "", 1]', "7"])
+async def test_a_position_that_cannot_be_read_is_none(position: str) -> None:
+    socket = DiscordSocket(DiscordWeb(TOKEN, None, {}), intents_of(message_content=True), _nothing)
+    socket.resume_from(position)
+    assert socket.position is None
+
+
+async def test_a_position_leads_nobody_astray() -> None:
+    socket = DiscordSocket(DiscordWeb(TOKEN, None, {}), intents_of(message_content=True), _nothing)
+    socket.resume_from('["s", "wss://example.org", 7]')
+    assert socket.position == '["s", "", 7]'
 
 
 async def test_no_session_is_begun_when_too_many_were() -> None:

@@ -530,4 +530,6 @@ def quick_adapter(discord: DiscordStandIn, *, silence_s: float = 60.0, keeps_key
     traits = replace(TRAITS, longest_request_s=1.0, keeps_keys_s=keeps_keys_s)
     channel = DiscordChannel("discord", api, "in_threads", traits=traits)
     socket = DiscordSocket(api, intents_of(message_content=True), channel.tell, silence_s=silence_s)
-    return Adapter(channel, listener=socket, editor=channel, typing=channel, reactions=channel, close=api.close)
+    return Adapter(
+        channel, listener=socket, editor=channel, typing=channel, reactions=channel, resumable=socket, close=api.close
+    )

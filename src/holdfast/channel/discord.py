@@ -58,7 +58,9 @@ def make(setup: Setup) -> Adapter:
     web = DiscordWeb(setup.secret("token_env"), options.get("api_url"), setup.env)
     channel = DiscordChannel(setup.name, web, options.get("reply_in_thread", "in_threads"))
     socket = DiscordSocket(web, intents_of(message_content=options.get("message_content", True)), channel.tell)
-    return Adapter(channel, listener=socket, editor=channel, typing=channel, reactions=channel, close=web.close)
+    return Adapter(
+        channel, listener=socket, editor=channel, typing=channel, reactions=channel, resumable=socket, close=web.close
+    )
 
 
 def intents_of(*, message_content: bool) -> Intents:

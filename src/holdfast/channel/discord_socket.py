@@ -98,6 +98,21 @@ class DiscordSocket:
     def connected(self) -> bool:
         return self._greeted
 
+    @property
+    def position(self) -> str | None:
+        """The session, and up to which of its events everything is stored."""
+        if self._session is None or self._stored is None:
+            return None
+        return json.dumps([self._session.id, self._session.url, self._stored])
+
+    def resume_from(self, position: str) -> None:
+        try:
+            session, url, stored = json.loads(position)
+        except (ValueError, TypeError, RecursionError):
+            return
+        if isinstance(session, str) and isinstance(url, str) and isinstance(stored, int) and session and stored >= 0:
+            self._session, self._stored = Session(session, url if self._may_trust(url) else ""), stored
+
     async def listen(self, hear: Hear) -> None:
         """Until the connection cannot be had or kept (SendUnknownError, ChannelRefusedError), or something could not be
         stored. A connection that has held for a while and is lost, or that Discord ends, is followed by another at

@@ -122,6 +122,19 @@ class Listener(Protocol):
         ...
 
 
+class Resumable(Protocol):
+    """A listener that can go on where another one, of another process, has come to."""
+
+    @property
+    def position(self) -> str | None:
+        """Up to where everything is stored, in words of its own, at most 2,000 characters; None: nowhere yet."""
+        ...
+
+    def resume_from(self, position: str) -> None:
+        """Go on there, when `listen` is called next. One that cannot be read is as good as none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Posted:
     """A request that came to `POST /channels/NAME`. `headers`: names in lower case. `at`: Unix time, in seconds."""
@@ -213,6 +226,7 @@ class Adapter:
     editor: Editor | None = None
     typing: Typing | None = None
     reactions: Reactions | None = None
+    resumable: Resumable | None = None
     close: Callable[[], Awaitable[None]] | None = None
 
 

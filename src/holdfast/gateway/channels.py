@@ -121,7 +121,8 @@ async def run_listening(hf: Holdfast, platforms: Mapping[str, Platform]) -> Asyn
         if one.adapter.listener is not None:
             listeners[name] = one.adapter.listener
     hears = {name: hear_once_stored(one.hearing.hear, name) for name, one in platforms.items()}
-    listening = Listening(hf, listeners, hears)
+    resumables = {name: one.adapter.resumable for name, one in platforms.items() if one.adapter.resumable is not None}
+    listening = Listening(hf, listeners, hears, resumables)
     running = asyncio.create_task(listening.run(), name="listening")
     try:
         yield listening

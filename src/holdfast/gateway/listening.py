@@ -13,8 +13,9 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from holdfast.channel.listening import Hear, Heard, Listener, Receipt
+from holdfast.channel.listening import Hear, Heard, Listener, Receipt, Resumable
 from holdfast.errors import ChannelError, ChannelRefusedError, ResourceError
 from holdfast.inbound.pairing import ListenerView
 from holdfast.kernel import Holdfast
@@ -27,6 +28,9 @@ STALLED_S = 90.0
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 REFUSED_S = 300.0
 """Pause after a platform has said that people have to do something first, such as to renew a token."""
+POSITION_S = 5.0
+"""How often it is told how far a listener has come. What was heard since then is heard again, and told apart."""
+POSITION_CHARS_MAX = 2000
 STEADY_S = 60.0
 """Who has listened for so long begins with the shortest pause again."""
 DETAIL_CHARS_MAX = 300
@@ -42,6 +46,8 @@ class _Ours:
     detail: str | None = None
     told: tuple[str, str | None] = ("", None)
     told_mono: float = 0.0
+    position: str | None = None
+    position_mono: float = 0.0
 
 
 @dataclass(slots=True)
@@ -57,13 +63,21 @@ class Listening:
     """Runs the listeners that fall to this process: `run` until `stop`.
 
     Args:
-        listeners: by channel. hears: what each hands its messages to.
+        listeners: by channel. hears: what each hands its messages to. resumables: those that can go on where another
+            process has come to.
     """
 
-    def __init__(self, hf: Holdfast, listeners: Mapping[str, Listener], hears: Mapping[str, Hear]) -> None:
+    def __init__(
+        self,
+        hf: Holdfast,
+        listeners: Mapping[str, Listener],
+        hears: Mapping[str, Hear],
+        resumables: Mapping[str, Resumable] = MappingProxyType({}),
+    ) -> None:
         self._hf = hf
         self._listeners = listeners
         self._hears = hears
+        self._resumables = resumables
         self._ours: dict[str, _Ours] = {}
         self._watched: dict[str, _Watch] = {}
         self._stopping = asyncio.Event()
@@ -107,7 +121,7 @@ class Listening:
                 self._tell(channel, ours)
             elif (is_ours or self._may_take(row)) and await self._hf.store.take_listening(channel, row):
                 await self._end(channel)
-                self._begin(channel)
+                await self._begin(channel)
 
     def _may_take(self, row: ListenerView | None) -> bool:
         """Whether nobody listens, as far as can be told. A process that cannot be told of counts as gone: listening
@@ -129,6 +143,15 @@ class Listening:
         if what != ours.told or now - ours.told_mono >= BEAT_S:
             self._hf.store.note_listening(channel, *what)
             ours.told, ours.told_mono = what, now
+        if now - ours.position_mono >= POSITION_S:
+            self._tell_position(channel, ours)
+
+    def _tell_position(self, channel: str, ours: _Ours) -> None:
+        resumable = self._resumables.get(channel)
+        position = resumable.position if resumable is not None else None
+        if position is not None and position != ours.position and len(position) <= POSITION_CHARS_MAX:
+            self._hf.store.note_position(channel, position)
+            ours.position, ours.position_mono = position, self._hf.clock.mono()
 
     async def _pause(self) -> None:
         pause = asyncio.ensure_future(self._hf.clock.sleep(LOOK_S))
@@ -147,7 +170,11 @@ class Listening:
 
     # ── listening ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, channel: str) -> None:
+    async def _begin(self, channel: str) -> None:
+        resumable = self._resumables.get(channel)
+        position = await self._hf.store.position(channel) if resumable is not None else None
+        if resumable is not None and position is not None:
+            resumable.resume_from(position)
         task = asyncio.create_task(self._listen(channel), name=f"listen to {channel}")
         self._ours[channel] = _Ours(task)
 
@@ -156,6 +183,7 @@ class Listening:
         if ours is not None:
             ours.task.cancel()
             await asyncio.gather(ours.task, return_exceptions=True)
+            self._tell_position(channel, ours)
 
     async def _listen(self, channel: str) -> None:
         """Until cancelled. Its errors are told and end nothing: the next try may go better."""

@@ -572,6 +572,14 @@ class ChannelStore(Protocol):
 
     async def leave_listening(self, channel: str) -> None: ...
 
+    def note_position(self, channel: str, position: str) -> None:
+        """Where whoever listens next goes on; left alone unless this process listens. Nobody waits for it, and after a
+        power loss it may be an earlier one.
+        """
+        ...
+
+    async def position(self, channel: str) -> str | None: ...
+
     async def listeners(self) -> list[ListenerView]: ...
 
 

@@ -146,6 +146,20 @@ def note_listening(conn: Connection, channel: str, process: str, state: str, det
     )
 
 
+def note_position(conn: Connection, channel: str, process: str, position: str) -> None:
+    """Beside what else is known of a ledger: it outlives whoever listens."""
+    if conn.execute("select 1 from listeners where channel=? and process=?", (channel, process)).fetchone() is not None:
+        conn.execute(
+            "insert into meta(key, value) values(?,?) on conflict(key) do update set value=excluded.value",
+            (f"position:{channel}", position),
+        )
+
+
+def position(conn: Connection, channel: str) -> str | None:
+    row = conn.execute("select value from meta where key=?", (f"position:{channel}",)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def leave_listening(conn: Connection, channel: str, process: str) -> None:
     conn.execute("delete from listeners where channel=? and process=?", (channel, process))
 

@@ -70,5 +70,8 @@ class Gating(Ledger, Protocol):
         now_ms = self.now_ms()
         self.writer.post(lambda conn: channel_rows.note_listening(conn, channel, self.process, state, detail, now_ms))
 
+    def note_position(self, channel: str, position: str) -> None:
+        self.writer.post(lambda conn: channel_rows.note_position(conn, channel, self.process, position))
+
     async def leave_listening(self, channel: str) -> None:
         await self.writer.submit(Job(lambda conn: channel_rows.leave_listening(conn, channel, self.process)))

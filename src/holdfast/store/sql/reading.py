@@ -204,6 +204,9 @@ class LedgerReading(Ledger, Protocol):
             lambda conn: channel_rows.listeners(conn, lambda process: self.life_in(conn, process))
         )
 
+    async def position(self, channel: str) -> str | None:
+        return await self.reads.ask(lambda conn: channel_rows.position(conn, channel))
+
     async def calls_of(self, turn: str) -> list[ModelCall]:
         return await self.reads.ask(lambda conn: usage_rows.of_turn(conn, turn))
 

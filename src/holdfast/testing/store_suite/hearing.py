@@ -93,3 +93,18 @@ class HearingSuite:
         before = list(told)
         await answered(store, "again", ROUTE)
         assert told == before
+
+    async def test_where_a_listener_has_come_to_is_kept_for_whoever_listens_next(self, opens: Opens) -> None:
+        here, there = opens(), opens()
+        assert await here.position("test") is None
+        here.note_position("test", "nobody listens")
+        assert await here.take_listening("test", None)
+        here.note_position("test", "1")
+        there.note_position("test", "not theirs")
+        await here.leave_listening("test")
+        assert await there.take_listening("test", None)
+        assert await there.position("test") == "1"
+        there.note_position("test", "2")
+        await there.leave_listening("test")
+        assert await here.position("test") == "2"
+        assert await here.position("other") is None
