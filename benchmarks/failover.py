@@ -47,7 +47,7 @@ class Opens:
             self.count += 1
 
 
-async def _nothing(_: TextDelta | ThinkingDelta) -> None: ...
+def _nothing(_: TextDelta | ThinkingDelta) -> None: ...
 
 
 async def measure(state: Path) -> dict[str, Any]:

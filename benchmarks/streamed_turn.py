@@ -1,8 +1,9 @@
 """What a streamed turn costs per chunk above pydantic-ai's own, in processor time.
 
 The same answer comes from the same stand-in over a real socket: once to pydantic-ai's own stream, read to its end, once
-to a turn of a gateway (runner, failover, prompt window, whoever watches). What a turn costs besides (its store, its
-request) is measured with a short answer and taken off. All four take turns, so that a busy machine slows all.
+to a turn of a gateway (runner, failover, prompt window, whoever watches), once more to a turn that is handed each chunk
+by itself, as it is where they come more slowly than fifty a second. What a turn costs besides (its store, its
+request) is measured with a short answer and taken off. All take turns, so that a busy machine slows all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import holdfast
@@ -18,7 +19,7 @@ from benchmarks.measure import FULL, Goal, Report, scratch
 from benchmarks.turns import LIMITS, accept
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelRequest
+from holdfast.model.client import ModelRequest, StreamItem
 from holdfast.model.pydantic_ai import PydanticAIModel
 from holdfast.model.pydantic_builders import build
 from holdfast.testing import wire
@@ -32,6 +33,10 @@ WARM_UP = 4
 SESSION = "agent:main:main"
 
 
+Found = dict[tuple[str, int], list[float]]
+"""Seconds of processor time, by what was done and how many chunks there were."""
+
+
 def answer(chunks: int) -> Scene:
     return Scene(wire.openai(" ".join(["word"] * chunks)))
 
@@ -42,12 +47,25 @@ async def cpu_s(work: Callable[[], Awaitable[None]]) -> float:
     return time.process_time() - began
 
 
+class OneByOne:
+    """A client that hands on each chunk by itself, as if it had come alone."""
+
+    def __init__(self, client: PydanticAIModel) -> None:
+        self._client = client
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+        return self._client.stream(request)
+
+
 async def measured(folder: Path) -> dict[str, float]:
     async with ProviderStub() as stub, holdfast.open(folder / "state", limits=LIMITS) as hf:
         target = ModelTarget("openai", "gpt-4o", catalog.OPENAI, stub.url, api_key="none")
         adapter, model = build(target, 60.0), PydanticAIModel(target)
         settings = AgentSettings(model="openai/gpt-4o")
-        runner = Runner(hf, client_for=lambda _: model, agent_for=lambda _: settings, toolbox=Toolbox())
+        runner, slowly = (
+            Runner(hf, client_for=lambda _, one=one: one, agent_for=lambda _: settings, toolbox=Toolbox())
+            for one in (model, OneByOne(model))
+        )
         number = 0
 
         async def bare() -> None:
@@ -57,27 +75,34 @@ async def measured(folder: Path) -> dict[str, float]:
                     pass
             streamed.get()
 
-        async def turn() -> None:
-            session = f"agent:main:bench:direct:{number}"
+        async def turn(run: Runner = runner, name: str = "turn") -> None:
+            session = f"agent:main:bench:direct:{name}:thread:{number}"
             with hf.events.subscribe():
                 async with hf.turn(session, input_id=await accept(hf, session)) as one:
                     assert one.view is not None
-                    await runner.run(one, one.view)
+                    await run.run(one, one.view)
 
-        found: dict[tuple[str, int], list[float]] = {}
-        for number in range(-WARM_UP, ROUNDS):  # `turn` names its session by it
-            for name, work in (("bare", bare), ("turn", turn)):
-                for chunks in (CHUNKS, FEW):
-                    stub.play(answer(chunks))
-                    spent = await cpu_s(work)
-                    if number >= 0:
-                        found.setdefault((name, chunks), []).append(spent)
+        async def one_by_one() -> None:
+            await turn(slowly, "slowly")
+
+        async def side_by_side(work: Callable[[], Awaitable[None]]) -> Found:
+            nonlocal number
+            found: Found = {}
+            for _ in range(WARM_UP + ROUNDS):
+                number += 1  # a turn names its session by it
+                for name, one in (("bare", bare), ("turn", work)):
+                    for chunks in (CHUNKS, FEW):
+                        stub.play(answer(chunks))
+                        found.setdefault((name, chunks), []).append(await cpu_s(one))
+            return {what: spent[WARM_UP:] for what, spent in found.items()}
+
+        bundled, alone = figures(await side_by_side(turn)), figures(await side_by_side(one_by_one))
         await adapter.aclose()
         await model.aclose()
-    return figures(found)
+    return {**bundled, "above_one_by_one_us": alone["above_us"]}
 
 
-def figures(found: dict[tuple[str, int], list[float]]) -> dict[str, float]:
+def figures(found: Found) -> dict[str, float]:
     """Per chunk, in microseconds: what the further chunks of a long answer cost."""
 
     def per_chunk(name: str) -> list[float]:

@@ -8,7 +8,7 @@ again after a pause (the cases know of no such thing): the retries of a turn are
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -166,7 +166,7 @@ class Candidates:
         yield ModelAnswer([{"type": "text", "text": str(outcome["return"])}], "stop", "x", "y", "case", zero_usage())
 
     async def run(self, chain: list[str], rows: Sequence[Cooldown] = ()) -> ModelAnswer:
-        async def on_item(_: TextDelta | ThinkingDelta) -> None: ...
+        def on_item(_: TextDelta | ThinkingDelta) -> None: ...
 
         request = ModelRequest(chain[0], [{"role": "user", "content": "hi"}])
         around = Remembering(lambda _: self, on_item, self.decisions.append, self.probes, rows)
@@ -185,7 +185,7 @@ class Remembering(OnItsOwn):
     def __init__(
         self,
         client_for: Callable[[str], ModelClient],
-        on_item: Callable[[TextDelta | ThinkingDelta], Awaitable[None]],
+        on_item: Callable[[TextDelta | ThinkingDelta], None],
         on_decision: Callable[[Decision], None],
         probes: list[bool],
         rows: Sequence[Cooldown],

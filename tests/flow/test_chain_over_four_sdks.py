@@ -50,7 +50,7 @@ class Walk:
             on_decision=self.decisions.append,
         )  # fmt: skip
 
-    async def _hear(self, item: TextDelta | ThinkingDelta) -> None:
+    def _hear(self, item: TextDelta | ThinkingDelta) -> None:
         self.said += item.text
 
     @property

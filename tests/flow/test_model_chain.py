@@ -53,7 +53,7 @@ class Chain:
             on_decision=self.decisions.append,
         )
 
-    async def _hear(self, item: TextDelta | ThinkingDelta) -> None:
+    def _hear(self, item: TextDelta | ThinkingDelta) -> None:
         self.said += item.text
 
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from holdfast.errors import ProviderError
+from holdfast.errors import ProviderError, TurnLimitError
 from holdfast.model import catalog
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelAnswer, ModelRequest, StreamSign, TextDelta
+from holdfast.model.client import Heard, ModelAnswer, ModelRequest, Piece, StreamSign, TextDelta, feed
 from holdfast.model.failure import classify
 from holdfast.model.pydantic_ai import PydanticAIModel
 from holdfast.testing import mishaps
@@ -57,12 +57,13 @@ def asking(model: PydanticAIModel, timeout_s: float | None = None) -> ModelReque
 
 
 async def failure_of(model: PydanticAIModel, timeout_s: float | None = None) -> ProviderError:
-    async def consume() -> None:
-        async for item in model.stream(asking(model, timeout_s)):
-            assert isinstance(item, TextDelta | StreamSign), "a failed request yields no answer"
-
+    """As turns ask."""
+    pieces: list[Piece] = []
+    heard = Heard(pieces.append)
     with pytest.raises(ProviderError) as caught:
-        await consume()
+        await feed(model, asking(model, timeout_s), heard)
+    assert all(isinstance(piece, TextDelta | StreamSign) for piece in pieces)
+    assert caught.value.partial == "".join(piece.text for piece in pieces if isinstance(piece, TextDelta)) == heard.text
     return caught.value
 
 
@@ -150,3 +151,40 @@ async def test_cancelling_before_the_first_word_reaches_it_too(
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(stub.client_gone(), 10)
+
+
+async def test_whoever_wants_no_more_ends_the_answer_though_its_provider_has_fallen_silent(
+    api: str, stub: ProviderStub, model: PydanticAIModel
+) -> None:
+    """The limit may be passed by what waits to be handed on, and nothing more comes that could wake the reader."""
+    pieces: list[Piece] = []
+
+    def hand_on(piece: Piece) -> None:
+        pieces.append(piece)
+        if heard.chars > 3:
+            raise TurnLimitError("output_bytes", "too much")
+
+    heard = Heard(hand_on)
+    stub.play(mishaps.scene(api, "stall"))
+    async with asyncio.timeout(PATIENCE_S / 2):
+        assert await feed(model, asking(model), heard) is None
+        assert isinstance(heard.stopped_by, TurnLimitError)
+        if api != catalog.BEDROCK:  # its client blocks in a thread: the connection is closed when it has woken
+            await stub.client_gone()
+
+
+async def test_cancelling_whoever_waits_closes_the_connection_and_what_came_was_handed_on(
+    api: str, stub: ProviderStub, model: PydanticAIModel
+) -> None:
+    first = asyncio.Event()
+    heard = Heard(lambda piece: first.set() if isinstance(piece, TextDelta) else None)
+    stub.play(mishaps.scene(api, "stall"))
+    async with asyncio.timeout(PATIENCE_S / 2):
+        waiting = asyncio.create_task(feed(model, asking(model), heard))
+        await first.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert mishaps.TEXT.startswith(heard.text.strip())
+        if api != catalog.BEDROCK:
+            await stub.client_gone()

@@ -120,7 +120,7 @@ class World:
         if self.written is not None:
             self.pin = replace(self.written, holds=True)
 
-    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None: ...
+    def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None: ...
 
     def can_mend(self, _error: ProviderError, /) -> bool:
         return False

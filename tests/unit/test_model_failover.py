@@ -42,7 +42,7 @@ class Watch:
     def client_for(self, ref: str) -> ModelClient:
         return self.model
 
-    async def on_item(self, item: TextDelta | ThinkingDelta) -> None:
+    def on_item(self, item: TextDelta | ThinkingDelta) -> None:
         self.items.append(item)
 
     async def run(self, chain: list[str] | None = None) -> ModelAnswer:
@@ -175,7 +175,7 @@ async def test_after_text_has_reached_the_user_no_other_model_is_asked() -> None
 async def test_an_error_of_the_watcher_closes_the_stream() -> None:
     watch = Watch("some words here")
 
-    async def refuse(item: TextDelta | ThinkingDelta) -> None:
+    def refuse(item: TextDelta | ThinkingDelta) -> None:
         raise ResourceError("the watcher is full")
 
     with pytest.raises(ResourceError):

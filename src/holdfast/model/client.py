@@ -5,9 +5,10 @@ Messages and answers have the transcript's own shapes (formats.md §2), so nothi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from holdfast.context.conversions import Conversions
@@ -104,7 +105,44 @@ class StreamSign:
     """Something came that is nothing to show: a piece of a tool call's arguments, a provider's sign of life."""
 
 
-StreamItem = TextDelta | ThinkingDelta | StreamSign | ModelAnswer
+SIGN = StreamSign()
+Piece = TextDelta | ThinkingDelta | StreamSign
+StreamItem = Piece | ModelAnswer
+
+
+class Heard:
+    """What has come of an answer, handed on piece by piece as it comes.
+
+    A streamed answer passes here once for each of its pieces, so this and what it calls do no more than they must.
+    """
+
+    __slots__ = ("_hand_on", "_pieces", "stopped_by")
+
+    def __init__(self, hand_on: Callable[[Piece], None]) -> None:
+        self._hand_on = hand_on
+        self._pieces: list[TextDelta | ThinkingDelta] = []
+        self.stopped_by: Exception | None = None
+
+    def take(self, piece: Piece) -> bool:
+        """Hand a piece on. True: nothing more is wanted of this answer, for the reason in `stopped_by`."""
+        if not isinstance(piece, StreamSign):
+            self._pieces.append(piece)
+        try:
+            self._hand_on(piece)
+        except Exception as stopped:  # noqa: BLE001  # whatever it is, no client takes it for an error of its own
+            self.stopped_by = stopped
+            return True
+        return False
+
+    @property
+    def text(self) -> str:
+        """What can have been seen of the answer."""
+        return "".join(piece.text for piece in self._pieces if type(piece) is TextDelta)
+
+    @property
+    def chars(self) -> int:
+        """Of everything that came, thinking included."""
+        return sum(len(piece.text) for piece in self._pieces)
 
 
 class ModelClient(Protocol):
@@ -123,6 +161,45 @@ class ModelClient(Protocol):
             ProviderError: and nothing else, except cancellation and errors of our own. Translated at one seam.
         """
         ...
+
+
+@runtime_checkable
+class FeedingClient(Protocol):
+    """A client that hands pieces on itself: two generators less for each piece to pass through."""
+
+    async def feed(self, request: ModelRequest, heard: Heard, /) -> ModelAnswer | None:
+        """As `feed`, below."""
+        ...
+
+
+async def feed(client: ModelClient | FeedingClient, request: ModelRequest, heard: Heard) -> ModelAnswer | None:
+    """Ask once, as `ModelClient.stream` does, and hand on what comes.
+
+    Returns: the answer; None: the stream ended without one, or `heard` wanted no more. It is closed in any case.
+
+    Raises: as `ModelClient.stream`.
+    """
+    if isinstance(client, FeedingClient):
+        return await client.feed(request, heard)
+    answer: ModelAnswer | None = None
+    async with _closing(client.stream(request)) as stream:
+        async for item in stream:
+            if isinstance(item, ModelAnswer):
+                answer = item
+            elif heard.take(item):
+                return None
+    return answer
+
+
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[StreamItem]) -> AsyncIterator[AsyncIterator[StreamItem]]:
+    """Close an async generator that is left in the middle; other iterators have nothing to close."""
+    try:
+        yield stream
+    finally:
+        aclose = getattr(stream, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def zero_usage() -> dict[str, Any]:

@@ -11,20 +11,22 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from holdfast.errors import AllModelsFailedError, CoordinationError, ProviderError
 from holdfast.model.client import (
+    FeedingClient,
+    Heard,
     ModelAnswer,
     ModelClient,
     ModelRequest,
-    StreamItem,
+    Piece,
     StreamSign,
     TextDelta,
     ThinkingDelta,
+    feed,
 )
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.failure import FailureClass, classify
@@ -118,7 +120,7 @@ class ProviderFailure:
 class Surroundings(Protocol):
     """What the loop needs of the world; `turn/asking.py` is the real one."""
 
-    def client_for(self, candidate: Try) -> ModelClient:
+    def client_for(self, candidate: Try) -> ModelClient | FeedingClient:
         """May raise a ProviderError (a missing key), which counts as the candidate's failure."""
         ...
 
@@ -146,8 +148,10 @@ class Surroundings(Protocol):
         """Whether the request itself will be made anew, so that no other model is to be asked with this one."""
         ...
 
-    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
-        """Gets every delta. Once it was given text, no other model is asked: the user has seen this one's words."""
+    def on_item(self, item: Piece) -> None:
+        """Gets every delta, and does not wait. Once it was given text, no other model is asked: the user has seen this
+        one's words. What it raises ends the answer and leaves `ask_along` unchanged.
+        """
         ...
 
     def on_decision(self, decision: Decision) -> None:
@@ -160,7 +164,7 @@ async def ask(
     request: ModelRequest,
     *,
     client_for: Callable[[str], ModelClient],
-    on_item: Callable[[TextDelta | ThinkingDelta], Awaitable[None]],
+    on_item: Callable[[TextDelta | ThinkingDelta], None],
     on_decision: Callable[[Decision], None],
 ) -> ModelAnswer:
     """Ask the models of `chain` in turn until one answers, each once and without any memory. See `ask_along`."""
@@ -214,19 +218,24 @@ async def ask_along(walk: Walk, request: ModelRequest, around: Surroundings) -> 
 
 async def _try(candidate: Try, request: ModelRequest, around: Surroundings) -> ModelAnswer | ProviderFailure:
     """Ask one candidate once. A failure of its provider is a value; everything else is raised."""
-    said = _Said()
+    heard = Heard(around.on_item)
     try:
         client = around.client_for(candidate)
-        return await _stream(client, replace(request, model=candidate.model), around, said)
+        answer = await feed(client, replace(request, model=candidate.model), heard)
+        if heard.stopped_by is not None:
+            raise heard.stopped_by
+        if answer is None:
+            raise ProviderError("the stream ended without an answer", code="no_finish_reason", partial=heard.text)
+        return answer
     except ProviderError as error:
         found = classify(error, provider=candidate.provider)
         if found.coordination:
             raise _coordination_in(error) from error
-        error.partial = error.partial or said.text
+        error.partial = error.partial or heard.text
         error.reason = error.reason or found.reason
-        if not said.text and (found.reason == "context_overflow" or around.can_mend(error)):
+        if not heard.text and (found.reason == "context_overflow" or around.can_mend(error)):
             raise
-        return ProviderFailure(error, found, said.text)
+        return ProviderFailure(error, found, heard.text)
 
 
 async def _move_on(walk: Walk, step: Ask, failure: ProviderFailure, around: Surroundings) -> Walk:
@@ -251,39 +260,6 @@ def _coordination_in(error: ProviderError) -> CoordinationError:
     told = CoordinationError(str(error))
     told.__cause__ = error
     return told
-
-
-class _Said:
-    """What the user has seen of a candidate's answer."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-
-async def _stream(client: ModelClient, request: ModelRequest, around: Surroundings, said: _Said) -> ModelAnswer:
-    answer: ModelAnswer | None = None
-    async with _closing(client.stream(request)) as stream:
-        async for item in stream:
-            if isinstance(item, ModelAnswer):
-                answer = item
-            else:
-                if isinstance(item, TextDelta):
-                    said.text += item.text
-                await around.on_item(item)
-    if answer is None:
-        raise ProviderError("the stream ended without an answer", code="no_finish_reason", partial=said.text)
-    return answer
-
-
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[StreamItem]) -> AsyncIterator[AsyncIterator[StreamItem]]:
-    """Close an async generator when a callback raised while it was suspended; other iterators have nothing to close."""
-    try:
-        yield stream
-    finally:
-        aclose = getattr(stream, "aclose", None)
-        if aclose is not None:
-            await aclose()
 
 
 # ── receipts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -368,16 +344,16 @@ class OnItsOwn:
     def __init__(
         self,
         client_for: Callable[[str], ModelClient],
-        on_item: Callable[[TextDelta | ThinkingDelta], Awaitable[None]],
+        on_item: Callable[[TextDelta | ThinkingDelta], None],
         on_decision: Callable[[Decision], None],
     ) -> None:
         self._client_for = client_for
         self._on_item = on_item
         self._on_decision = on_decision
 
-    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
+    def on_item(self, item: Piece) -> None:
         if not isinstance(item, StreamSign):
-            await self._on_item(item)
+            self._on_item(item)
 
     def on_decision(self, decision: Decision) -> None:
         self._on_decision(decision)

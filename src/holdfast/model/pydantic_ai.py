@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.model import catalog
+from holdfast.model.bundles import Bundles
 from holdfast.model.catalog import ModelTarget
-from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, StreamSign, TextDelta
+from holdfast.model.client import Heard, ModelAnswer, ModelRequest, StreamItem, TextDelta
 from holdfast.model.errors import cause_of, translate
 
 if TYPE_CHECKING:
@@ -66,6 +69,14 @@ WITHHELD = frozenset(
 )
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """One request under way; `response`: once it is over."""
+
+    adapter: Adapter
+    response: ModelResponse | None = None
+
+
 class PydanticAIModel:
     """A `ModelClient` for one target. Must be used from one event loop; requests may overlap."""
 
@@ -90,27 +101,69 @@ class PydanticAIModel:
         a thread, that can take up to `timeout_s` if the server had announced that it will close the connection.
         """
         timeout_s = self.target.idle_timeout_s if request.timeout_s is None else request.timeout_s
-        adapter = await self._ready(timeout_s)
         said: list[str] = []
-        streamed: StreamedResponse | None = None
+        exchange = _Exchange(await self._ready(timeout_s))
+        async with self._open(exchange, request, timeout_s, lambda: "".join(said)) as events:
+            delta_of = exchange.adapter.delta
+            async for event in events:
+                delta = delta_of(event)
+                if isinstance(delta, TextDelta):
+                    said.append(delta.text)
+                yield delta
+        yield self._answer(exchange, "".join(said))
+
+    async def feed(self, request: ModelRequest, heard: Heard, /) -> ModelAnswer | None:
+        """The same, handed on in bundles where it comes fast; see `holdfast.model.client.feed`.
+
+        It is read in a task of its own: each piece wakes what waits for it through all that awaits it, which in a turn
+        is a dozen of calls. Cancelling whoever waits here cancels that task, and is over when it has closed.
+        """
+        reading = asyncio.create_task(self._read(request, heard), name=f"reads {self.target.ref}")
+        try:
+            return await reading
+        except asyncio.CancelledError:
+            here = asyncio.current_task()
+            if heard.stopped_by is None or (here is not None and here.cancelling()):
+                raise
+            return None
+
+    async def _read(self, request: ModelRequest, heard: Heard) -> ModelAnswer | None:
+        """Cancelled: what was read has been handed on."""
+        timeout_s = self.target.idle_timeout_s if request.timeout_s is None else request.timeout_s
+        exchange = _Exchange(await self._ready(timeout_s))
+        async with self._open(exchange, request, timeout_s, lambda: heard.text) as events:
+            reading = asyncio.current_task()
+            assert reading is not None
+            bundles = Bundles(heard, exchange.adapter.delta, reading.cancel)
+            keep, look = bundles.events.append, bundles.look
+            try:
+                async for event in events:
+                    keep(event)
+                    if not bundles.is_waiting:
+                        look()
+            finally:
+                bundles.flush()
+        return self._answer(exchange, heard.text)
+
+    @asynccontextmanager
+    async def _open(
+        self, exchange: _Exchange, request: ModelRequest, timeout_s: float, said: Callable[[], str]
+    ) -> AsyncIterator[StreamedResponse]:
+        """Send a request, and have what goes wrong told as ours. In `exchange` stands afterwards what was answered."""
+        adapter, streamed = exchange.adapter, None
         try:
             async with adapter.open(adapter.encode(request, timeout_s)) as streamed:
-                async for event in streamed:
-                    delta = adapter.delta(event)
-                    if isinstance(delta, TextDelta):
-                        said.append(delta.text)
-                    yield StreamSign() if delta is None else delta
-            response = streamed.get()
+                yield streamed
+            exchange.response = streamed.get()
         except HoldfastError:
             raise
         except Exception as error:  # noqa: BLE001 the seam: whatever an SDK raises is raised again as ours
-            response = streamed.get() if streamed is not None else None
-            if response is None or finish_word(response) is None:
-                ours = self._translated(error, "".join(said))
+            exchange.response = streamed.get() if streamed is not None else None
+            if exchange.response is None or finish_word(exchange.response) is None:
+                ours = self._translated(error, said())
                 raise ours from cause_of(ours, error)
             # The provider had said how it ended; what broke off afterwards was bookkeeping (usage, the closing event).
             log.warning("%s: the connection failed after the answer was complete: %r", self.target.ref, type(error))
-        yield self._answer(adapter, response, "".join(said))
 
     @property
     def idle_limit_s(self) -> float:
@@ -141,7 +194,9 @@ class PydanticAIModel:
         secrets = [target.api_key] if target.api_key else []
         return translate(error, provider=target.provider, model=target.model, partial=partial, secrets=secrets)
 
-    def _answer(self, adapter: Adapter, response: ModelResponse, said: str) -> ModelAnswer:
+    def _answer(self, exchange: _Exchange, said: str) -> ModelAnswer:
+        adapter, response = exchange.adapter, exchange.response
+        assert response is not None
         word = finish_word(response)
         stop_reason = STOP_REASONS.get(word or "")
         if word is None:

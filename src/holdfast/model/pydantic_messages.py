@@ -23,7 +23,7 @@ from holdfast.errors import InputError
 from holdfast.ids import derived_id
 from holdfast.model import catalog
 from holdfast.model.catalog import ALIASES, ModelTarget
-from holdfast.model.client import TextDelta, ThinkingDelta, zero_usage
+from holdfast.model.client import SIGN, Piece, TextDelta, ThinkingDelta, zero_usage
 
 if TYPE_CHECKING:
     from pydantic_ai.usage import RequestUsage
@@ -103,19 +103,22 @@ def to_content(parts: Iterable[pm.ModelResponsePart], target: ModelTarget, *, cu
     return content
 
 
-def to_delta(event: object) -> TextDelta | ThinkingDelta | None:
-    """What an event of a stream adds to what can be seen, or None."""
+def to_delta(event: object) -> Piece:
+    """What an event of a stream adds to what can be seen; a sign of life if that is nothing."""
+    if type(event) is pm.PartDeltaEvent:  # nearly all of them are that: asked first, and once
+        delta = event.delta
+        if type(delta) is pm.TextPartDelta and delta.content_delta:
+            return TextDelta(delta.content_delta)
+        if type(delta) is pm.ThinkingPartDelta and delta.content_delta:
+            return ThinkingDelta(delta.content_delta)
+        return SIGN
     match event:
         case pm.PartStartEvent(part=pm.TextPart(content=text)) if text:
             return TextDelta(text)
         case pm.PartStartEvent(part=pm.ThinkingPart(content=text)) if text:
             return ThinkingDelta(text)
-        case pm.PartDeltaEvent(delta=pm.TextPartDelta(content_delta=text)) if text:
-            return TextDelta(text)
-        case pm.PartDeltaEvent(delta=pm.ThinkingPartDelta(content_delta=str(text))) if text:
-            return ThinkingDelta(text)
         case _:
-            return None
+            return SIGN
 
 
 def to_usage(usage: RequestUsage) -> dict[str, Any]:

@@ -78,9 +78,10 @@ class Progress:
     def at(cls, mono: float) -> Progress:
         return cls(mono, mono, mono)
 
-    def heard(self, mono: float) -> Progress:
-        """A piece more of what it does: a chunk, a line of output."""
-        return Progress(self.began_mono, mono, self.since_mono, self.count + 1, self.doing, self.name, self.limit_s)
+    def heard(self, mono: float, pieces: int = 1) -> Progress:
+        """So many pieces more of what it does: chunks, lines of output."""
+        count = self.count + pieces
+        return Progress(self.began_mono, mono, self.since_mono, count, self.doing, self.name, self.limit_s)
 
     def begins(self, doing: Doing, name: str, mono: float, limit_s: float | None = None) -> Progress:
         """From now on it does something else."""

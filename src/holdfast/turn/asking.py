@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from holdfast.context.system_prompt import FILES
 from holdfast.errors import CoordinationError, ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
-from holdfast.model.client import ModelClient, StreamSign, TextDelta, ThinkingDelta
+from holdfast.model.client import ModelClient, Piece, StreamSign, TextDelta, ThinkingDelta
 from holdfast.model.cooldown import (
     LAST_RESORT_EVERY_S,
     PROBE_EVERY_S,
@@ -41,7 +41,7 @@ from holdfast.turn.turn import Turn
 
 log = logging.getLogger("holdfast.model")
 
-OnItem = Callable[[TextDelta | ThinkingDelta], Awaitable[None]]
+OnItem = Callable[[TextDelta | ThinkingDelta], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Asking:
 
     # ── for the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def client_for(self, candidate: Try) -> ModelClient:
+    def client_for(self, candidate: Try) -> MeteredClient:
         client = self.models.client_for(candidate.model, candidate.credential)
         limit_s: float | None = getattr(client, "idle_limit_s", None)
         if self.turn.silence is not None:
@@ -176,10 +176,10 @@ class Asking:
         self.turn.begins("retry", limit_s=seconds)
         await self.clock.sleep(seconds)
 
-    async def on_item(self, item: TextDelta | ThinkingDelta | StreamSign) -> None:
+    def on_item(self, item: Piece) -> None:
         self.turn.heard()
         if not isinstance(item, StreamSign):
-            await self.on_item_of(item)
+            self.on_item_of(item)
 
     def on_decision(self, decision: Decision) -> None:
         self.turn.note("turn.fallback", **asdict(decision))

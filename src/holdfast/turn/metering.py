@@ -7,7 +7,6 @@ not the second one with a mended history. What a call that gave no count has use
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from holdfast.clock import Clock, epoch_ms
@@ -15,13 +14,7 @@ from holdfast.context.budget import estimate_tokens, text_tokens
 from holdfast.errors import ProviderError, SpendingLimitError
 from holdfast.model import policy
 from holdfast.model.catalog import provider_of
-from holdfast.model.client import (
-    ModelAnswer,
-    ModelClient,
-    ModelRequest,
-    StreamItem,
-    StreamSign,
-)
+from holdfast.model.client import FeedingClient, Heard, ModelAnswer, ModelClient, ModelRequest, feed
 from holdfast.model.failure import classify
 from holdfast.model.prices import Prices
 from holdfast.model.spending import Guard, SpendingLimits, guards_for, in_words
@@ -108,11 +101,11 @@ class Metering:
 
 
 class MeteredClient:
-    """A `ModelClient` whose calls are counted."""
+    """A client whose calls are counted. It stands beside the stream and not in it: pieces pass it by."""
 
     def __init__(
-        self, client: ModelClient, metering: Metering, turn: Turn, clock: Clock, candidate: Try, *, step: int,
-        purpose: Purpose,
+        self, client: ModelClient | FeedingClient, metering: Metering, turn: Turn, clock: Clock, candidate: Try, *,
+        step: int, purpose: Purpose,
     ) -> None:  # fmt: skip
         self._client = client
         self._metering = metering
@@ -122,32 +115,21 @@ class MeteredClient:
         self._step = step
         self._purpose: Purpose = purpose
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+    async def feed(self, request: ModelRequest, heard: Heard, /) -> ModelAnswer | None:
         """As the client's own."""
         call = await self._metering.begin(
             self._turn, self._clock, self._candidate, request, step=self._step, purpose=self._purpose
         )  # fmt: skip
-        chars, result = 0, None
-        stream = self._client.stream(request)
+        result: ModelAnswer | BaseException | None = None
         try:
-            async for item in stream:
-                if isinstance(item, ModelAnswer):
-                    result = item
-                    self._metering.end(self._turn, self._clock, call, item, chars)
-                elif not isinstance(item, StreamSign):
-                    chars += len(item.text)
-                yield item
+            answer = await feed(self._client, request, heard)
+            result = heard.stopped_by or answer
         except BaseException as failed:
-            if result is None:
-                result = failed
-                self._metering.end(self._turn, self._clock, call, failed, chars)
+            result = failed
             raise
         finally:
-            if result is None:
-                self._metering.end(self._turn, self._clock, call, None, chars)
-            aclose = getattr(stream, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            self._metering.end(self._turn, self._clock, call, result, heard.chars)
+        return answer
 
 
 def tokens_of(request: ModelRequest) -> int:

@@ -184,7 +184,7 @@ class Runner:
         agent = self._agent_for(view.session)
         turn.silence = choose_silence(view.payload.get("silence_s"), agent.silence_s, self._limits.silence_s)
 
-        async def on_item(item: TextDelta | ThinkingDelta) -> None:
+        def on_item(item: TextDelta | ThinkingDelta) -> None:
             self._hand_on(turn, work, item)
 
         asking = Asking(turn, self._hf.store, self._hf.clock, self._models, agent, view.model, on_item, self._metering)
@@ -359,7 +359,7 @@ class Runner:
         async def ask_model(request: ModelRequest, chars_max: int) -> ModelAnswer:
             said = 0
 
-            async def on_item(item: TextDelta | ThinkingDelta) -> None:
+            def on_item(item: TextDelta | ThinkingDelta) -> None:
                 nonlocal said
                 said += len(item.text) if isinstance(item, TextDelta) else 0
                 if said > chars_max:

@@ -112,7 +112,9 @@ class Turn:
         self.calls: dict[str, ModelCall] = {}  # of models, by id; kept with the settlement
         self._ends_told: set[str] = set()  # those whose end the ledger knows
         self.cancelled_by: str | None = view.cancel_requested_by if view is not None else None
-        self.progress = Progress.at(hf.clock.mono())  # what it was last heard of; others see it with the next beat
+        self._mono = hf.clock.mono
+        self._progress = Progress.at(self._mono())
+        self._heard: tuple[int, float] = (0, 0.0)  # pieces since then, and when the last of them came
         self.stopped_for: str | None = None  # why recovery has asked it to end
         self.silence: Silence | None = None  # how long its model may say nothing; None: nobody has said, for ever
         self.timed_out: str | None = None  # why it ends, once that has passed
@@ -439,11 +441,18 @@ class Turn:
             name: of the model or tool, or what is waited for.
             limit_s: how long that may be silent or last by itself; None: not known.
         """
-        self.progress = self.progress.begins(doing, name, self._hf.clock.mono(), limit_s)
+        self._progress = self.progress.begins(doing, name, self._mono(), limit_s)
+        self._heard = (0, 0.0)
 
     def heard(self) -> None:
-        """A sign that what the turn does goes on: a chunk, a line of output. Costs no I/O."""
-        self.progress = self.progress.heard(self._hf.clock.mono())
+        """A sign that what the turn does goes on: a chunk, a line of output. Costs no I/O, and next to nothing."""
+        self._heard = (self._heard[0] + 1, self._mono())
+
+    @property
+    def progress(self) -> Progress:
+        """What it was last heard of; others see it with the next beat. The thread that beats reads it as well."""
+        now, (count, mono) = self._progress, self._heard
+        return now.heard(max(mono, now.heard_mono), count) if count else now
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
