@@ -42,7 +42,7 @@ ONLY_ASYNC = {
     | {"append_interrupted", "branch_before_input", "pending_calls"}  # for runners, which are asynchronous
     | {"answers", "append_beside_input", "append_dropped", "begin_anew", "gives_way", "take_in", "happened_meanwhile"}
     | {"is_to_stop", "why_to_stop", "end_as_stalled", "end_if_silent", "append_compaction", "owned"}
-    | {"next_call", "begin_call", "end_call"},
+    | {"next_call", "begin_call", "end_call", "progress"},
     "Session": set[str](),
     "PromptWindow": {"meet"},
 }
