@@ -35,6 +35,12 @@ def reconciling(path: Path) -> World:
     return World(path, channel=FakeChannel(traits=traits(reconciles=True), platform=path / "platform.jsonl"))
 
 
+def keeping(path: Path) -> World:
+    """A world whose channel makes no second message of a key."""
+    there = FakeChannel(traits=traits(keeps_keys_s=6 * LONGEST_S), platform=path / "platform.jsonl")
+    return World(path, channel=there)
+
+
 async def one_message(world: World) -> None:
     await world.inbound(SESSION, "hello", key="k1")
     await world.saw("re: hello")
@@ -137,6 +143,49 @@ async def test_a_lost_confirmation_leads_to_a_labelled_copy_once_the_request_can
         assert len(world.channel.attempts) == 1
         await world.idle(passing_s=120)
         assert [one.label for one in await world.saw("re: hello", times=2)] == [None, POSSIBLE_DUPLICATE]
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+@pytest.mark.promise("P4")
+async def test_where_keys_are_kept_it_is_sent_again_under_its_own_and_shown_once(
+    tmp_path: Path, has_arrived: bool
+) -> None:
+    async with keeping(tmp_path) as world:
+        world.channel.lose_confirmation() if has_arrived else world.channel.lose_request()
+        await world.inbound(SESSION, "hello")
+        await delivery(world, "unknown")
+        await world.pass_time(LONGEST_S - 2)
+        assert len(world.channel.attempts) == 1
+        await world.idle(passing_s=120)
+        [only] = await world.saw("re: hello", times=1)
+        assert only.label is None
+        assert (await delivery(world, "sent")).label is None
+        assert len(world.channel.attempts) == 2
+        assert "sent again in a way that makes no second message" in await world.story(SESSION)
+
+
+@pytest.mark.promise("P4")
+async def test_a_repeated_message_that_is_put_off_is_labelled_when_its_key_may_be_forgotten(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as world:
+        world.channel.lose_confirmation()
+        world.channel.refuse(retry_after_s=600)
+        await world.inbound(SESSION, "hello")
+        await delivery(world, "unknown")
+        await world.pass_time(2 * LONGEST_S)
+        await world.channel.begun(2)
+        world.channel.forget_keys()
+        await world.idle(passing_s=1200)
+        assert [one.label for one in await world.saw("re: hello", times=2)] == [None, POSSIBLE_DUPLICATE]
+
+
+@pytest.mark.parametrize("point", ["delivery.after_started", "delivery.after_send"])
+@pytest.mark.promise("P4", "I6")
+async def test_a_kill_around_the_send_leaves_one_copy_where_keys_are_kept(tmp_path: Path, point: Point) -> None:
+    async with keeping(tmp_path) as world:
+        await world.crash_at(point, one_message, make=keeping)
+        await world.check_promises()
+        [only] = await world.saw("re: hello", times=1)
+        assert only.label is None
 
 
 @pytest.mark.promise("P4")

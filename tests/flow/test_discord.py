@@ -197,18 +197,6 @@ async def test_an_answer_whose_confirmation_is_lost_twice_is_shown_once(tmp_path
 
 
 @pytest.mark.promise("P4")
-async def test_a_repeated_answer_that_is_put_off_is_labelled_when_it_goes_out_late(tmp_path: Path) -> None:
-    async with talking(tmp_path, quick=True) as (discord, gateway):
-        discord.lose_answer("POST messages")
-        discord.limit("POST messages", 6)
-        await discord.says("hello")
-        await discord.until(lambda: discord.calls.count("POST messages") == 2)
-        discord.nonces.clear()  # as it would be after a longer pause
-        assert await delivered(gateway) == ["sent"]
-        assert discord.shown() == ["re: hello", "(may be a duplicate) re: hello"]
-
-
-@pytest.mark.promise("P4")
 async def test_once_discord_has_forgotten_the_key_a_second_copy_is_labelled(tmp_path: Path) -> None:
     async with talking(tmp_path, quick=True, keeps_keys_s=1.0) as (discord, gateway):
         discord.lose_answer("POST messages")

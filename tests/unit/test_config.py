@@ -316,6 +316,33 @@ def test_every_key_says_what_it_means_and_has_its_own_variable() -> None:
     assert ("lanes", "widths", ANY) in [key.path for key in found]
 
 
+def test_names_where_discord_has_numbers_and_one_bot_for_two_channels_are_faults(write) -> None:
+    file = write(
+        """
+[channels.discord]
+allow_groups = ["#general", "4001", "40*"]
+allow_from = ["ann"]
+[channels.work]
+kind = "discord"
+[channels.other]
+kind = "discord"
+discord.token_env = "OTHER_BOT"
+[channels.off]
+kind = "discord"
+enabled = false
+[channels.slack]
+allow_groups = ["C1"]
+"""
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_config(file, {})
+    faults = refused.value.faults
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "channels.discord.allow_from", "channels.discord.allow_groups", "channels.work.discord.token_env",
+    ]  # fmt: skip
+    assert "DISCORD_BOT_TOKEN is the bot of channels.discord" in faults[2]
+
+
 def test_the_most_specific_table_says_when_a_conversation_begins_anew(write) -> None:
     config = load_config(
         write(

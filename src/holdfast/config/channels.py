@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -77,6 +78,9 @@ class DiscordConfig(Section):
         "False: it hears only what names it, and direct messages.",
     )
     api_url: str | None = Field(default=None, description="Address of the API, for a proxy. Unset: Discord's own.")
+
+
+_DISCORD_ID = re.compile(r"[0-9*]+")
 
 
 class ChannelConfig(Section):
@@ -161,3 +165,26 @@ class ChannelConfig(Section):
         if kind not in tables:
             return dict(self.options)
         return (getattr(self, kind) or tables[kind]()).model_dump()
+
+
+def check_channels(channels: Mapping[str, ChannelConfig]) -> list[str]:
+    """Faults of the tables of channels, each with its key's path."""
+    faults: list[str] = []
+    bots: dict[str, str] = {}
+    for name, one in channels.items():
+        if not one.enabled or (one.kind or name) != "discord":
+            continue
+        for key in ("allow_from", "allow_groups", "group_senders"):
+            faults += [
+                f"channels.{name}.{key}: {given!r} is no id of Discord's, which is a number: turn on Developer Mode, Copy ID"
+                for given in getattr(one, key)
+                if not _DISCORD_ID.fullmatch(given)
+            ]
+        token_env = (one.discord or DiscordConfig()).token_env
+        other = bots.setdefault(token_env, name)
+        if other != name:
+            faults.append(
+                f"channels.{name}.discord.token_env: {token_env} is the bot of channels.{other} already, so that each "
+                "message would be answered twice"
+            )
+    return faults

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from holdfast.config import keys
+from holdfast.config.channels import check_channels
 from holdfast.config.environment import overlay
 from holdfast.config.model import Config, WriteLockConfig
 from holdfast.config.timers import check_timers
@@ -72,6 +73,7 @@ def read_config(path: Path | None, env: Mapping[str, str]) -> Loaded:
         wrong, doubtful = check_timers(config)
         faults += wrong
         faults += route.check(config.routing(), config.agents)
+        faults += check_channels(config.channels)
         warnings += doubtful
         if not config.gateway.is_loopback:
             warnings.append(

@@ -62,6 +62,7 @@ class FakeChannel:
         self._gate: asyncio.Event | None = None
         self._changed = asyncio.Condition()
         self._find_fails = 0
+        self._keys_from = 0
         self.attempts: list[SendRequest] = []
         self.finds: list[str] = []
 
@@ -104,7 +105,7 @@ class FakeChannel:
         """The next messages arrive, but whoever sent them never hears of it."""
 
         def mishap(request: SendRequest) -> None:
-            self._keep(request)
+            self._take(request)
             raise SendUnknownError("connection lost before the answer")
 
         self._mishaps.extend([mishap] * times)
@@ -116,6 +117,10 @@ class FakeChannel:
             raise SendUnknownError("connection lost")
 
         self._mishaps.extend([mishap] * times)
+
+    def forget_keys(self) -> None:
+        """Where keys are kept: those of what has arrived so far are forgotten."""
+        self._keys_from = len(self.received)
 
     def fail_find(self, times: int = 1) -> None:
         """The next questions whether a message has arrived get no answer."""
@@ -168,10 +173,10 @@ class FakeChannel:
         try:
             if self._mishaps:
                 self._mishaps.popleft()(request)
-            self._keep(request)
+            number = self._take(request)
         finally:
             await self._tell()
-        return Sent(f"#{len(self.received)}")
+        return Sent(f"#{number}")
 
     async def find(self, delivery_id: str, target: str) -> Sent | None:
         self.finds.append(delivery_id)
@@ -207,6 +212,21 @@ class FakeChannel:
         was = self.received[number - 1]
         self._keep(SendRequest(was.delivery_id, target, ""), number)
         await self._tell()
+
+    def _take(self, request: SendRequest) -> int:
+        """The number of the message, which is no new one where its key is kept."""
+        received = self.received
+        for number, one in enumerate(received, 1):
+            is_known = number > self._keys_from and (one.delivery_id, one.target) == (
+                request.delivery_id,
+                request.target,
+            )
+            if self._traits.keeps_keys_s and is_known:
+                if (one.text, one.preview) != (request.text, request.preview):
+                    self._keep(request, number)
+                return number
+        self._keep(request)
+        return len(received) + 1
 
     def _keep(self, request: SendRequest, edits: int | None = None) -> None:
         one = Received(request.delivery_id, request.target, request.text, request.label, request.preview, edits)
