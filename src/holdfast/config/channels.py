@@ -176,7 +176,7 @@ def check_channels(channels: Mapping[str, ChannelConfig]) -> list[str]:
             continue
         for key in ("allow_from", "allow_groups", "group_senders"):
             faults += [
-                f"channels.{name}.{key}: {given!r} is no id of Discord's, which is a number: turn on Developer Mode, Copy ID"
+                f"channels.{name}.{key}: {given!r} is no id of Discord's, which is a number (Developer Mode, Copy ID)"
                 for given in getattr(one, key)
                 if not _DISCORD_ID.fullmatch(given)
             ]
