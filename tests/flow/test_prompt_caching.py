@@ -282,3 +282,50 @@ async def test_what_came_from_a_cache_and_went_into_it_is_told_with_each_turn(
         assert (call.tokens.cache_read, call.tokens.cache_write) == (read, written)
         (told,) = [line.text for line in (await world.hf.why(input_id)).lines if line.text.startswith("used: ")]
         assert f"{read} from the cache" in told
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_session_stays_with_the_key_that_it_was_moved_to_while_that_keeps_its_beginning(tmp_path: Path) -> None:
+    """A rate limit moves it; the end of the cool-down, a restart and another process do not; a long silence does."""
+    provider = Provider("anthropic")
+    async with (
+        ProviderStub(provider) as stub,
+        aclosing(models_on(stub, "anthropic", keys=3)) as models,
+        world_on(tmp_path, models, "anthropic") as world,
+    ):
+        await say(world, "please look at it")
+        usual = key_of(stub.requests[0])
+        assert {key_of(one) for one in stub.requests} == {usual}
+
+        provider.refuses = {usual}
+        before = len(stub.requests)
+        await say(world, "please look again")
+        refused, moved, step = stub.requests[before:]
+        assert key_of(refused) == usual != key_of(moved)
+        assert json.dumps(moved.body) == json.dumps(refused.body)  # another key, and not a byte more or less
+        assert key_of(step) == key_of(moved)
+
+        provider.refuses = set()
+        await world.clock.advance(120)  # the cool-down of 30 s is over
+        await say(world, "hello")
+        await world.restart()
+        await say(world, "hello again")
+        assert [key_of(one) for one in stub.requests[-2:]] == [key_of(moved)] * 2
+        assert_begins_with(stub.requests[-1], stub.requests[-2])
+
+        await world.clock.advance(301)
+        await say(world, "are you there?")
+        assert key_of(stub.requests[-1]) == usual
+
+
+async def test_sessions_are_spread_over_the_keys(tmp_path: Path) -> None:
+    async with (
+        ProviderStub(Provider("anthropic")) as stub,
+        aclosing(models_on(stub, "anthropic", keys=3)) as models,
+        world_on(tmp_path, models, "anthropic") as world,
+    ):
+        for number in range(12):
+            await say(world, "hello", f"agent:main:test:direct:u{number}")
+        assert len({key_of(one) for one in stub.requests}) == 3

@@ -19,6 +19,7 @@ from holdfast.context.system_prompt import FILES
 from holdfast.errors import CoordinationError, ProviderError
 from holdfast.inbound.event import Route
 from holdfast.model import policy
+from holdfast.model.catalog import provider_of
 from holdfast.model.client import ModelClient, Piece, StreamSign, TextDelta, ThinkingDelta
 from holdfast.model.cooldown import (
     LAST_RESORT_EVERY_S,
@@ -38,6 +39,7 @@ from holdfast.store.protocol import ModelStore
 from holdfast.text import on_one_line
 from holdfast.turn.metering import MeteredClient, Metering
 from holdfast.turn.turn import Turn
+from holdfast.turn.warm_keys import warm_first
 
 log = logging.getLogger("holdfast.model")
 
@@ -102,6 +104,7 @@ class Asking:
         asked: the model that the input itself names.
         on_item: gets every delta of a call.
         metering: counts the calls. purpose: what they are for. step: of the turn, the calls of which come next.
+        warm: names of the keys that hold the session's beginning, by provider (`warm_keys.py`); None: not looked up.
     """
 
     turn: Turn
@@ -114,6 +117,7 @@ class Asking:
     metering: Metering = field(default_factory=lambda: Metering(Prices()))
     purpose: Purpose = "answer"
     step: int = 0
+    warm: dict[str, str] | None = None
     plan: Plan = field(init=False)
     _known: dict[tuple[str, str, str], Cooldown] = field(init=False)
     _counted: set[tuple[str, str, str]] = field(default_factory=set)
@@ -146,10 +150,16 @@ class Asking:
 
     def _tries(self, ref: str) -> list[Try]:
         keys = in_order_for(self.turn.session, self.models.credentials(ref))
+        keys = warm_first(keys, (self.warm or {}).get(provider_of(ref)))
         wanted = self.plan.pin.credential if self.plan.pin is not None else ""
         chosen = [one for one in keys if one.label == wanted]
         several = len(keys) > 1
         return [Try(ref, one.id, one.label if several else "") for one in chosen or keys] or [Try(ref)]
+
+    @property
+    def has_several_keys(self) -> bool:
+        """Whether any of the models may be asked with one key or another."""
+        return any(len(self.models.credentials(ref)) > 1 for ref in self.plan.chain)
 
     # ── for the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -240,6 +250,8 @@ class Asking:
 
     def after_success(self, step: Ask, walk: Walk, /) -> None:
         one, plan = step.candidate, self.plan
+        if one.label:
+            self.warm = {**(self.warm or {}), one.provider: one.label}
         for key in ((one.provider, one.credential, ""), (one.provider, one.credential, one.model_id)):
             row = self._known.pop(key, None)
             if row is not None:

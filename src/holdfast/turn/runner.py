@@ -16,7 +16,7 @@ from holdfast.context.budget import Budget, count_tokens, counted_by_provider, e
 from holdfast.context.conversions import AllConversions
 from holdfast.context.memory import unfit_session
 from holdfast.context.plan import HISTORY_TYPE, Plan, fit, own_lines, plan
-from holdfast.context.prune import prune
+from holdfast.context.prune import CACHE_TTL_S, prune
 from holdfast.context.settings import CompactionSettings
 from holdfast.context.system_prompt import Found, build
 from holdfast.errors import CoordinationError, HoldfastError, ProviderError, TurnLimitError
@@ -52,6 +52,7 @@ from holdfast.turn.metering import Metering
 from holdfast.turn.silence import choose_silence
 from holdfast.turn.tools import Tool, Toolbox
 from holdfast.turn.turn import Turn
+from holdfast.turn.warm_keys import warm_keys
 
 if TYPE_CHECKING:
     from holdfast.tool.gate import Gate
@@ -258,6 +259,8 @@ class Runner:
 
     async def _ask_once(self, turn: Turn, work: _Work, step: int) -> ModelAnswer:
         """One request, in a prompt window, with failover around it."""
+        if work.asking.warm is None and work.asking.has_several_keys:
+            work.asking.warm = await warm_keys(self._hf, turn, self._warm_s, epoch_ms(self._hf.clock.now()))
         walk, work.asking.step = work.asking.begin(), step
         model = walk.requested
         request = await self._request(turn, work, model)
@@ -332,7 +335,11 @@ class Runner:
     def _pause_s(self, model: str) -> float:
         """After how long a pause old results are shortened: never while the provider may still have them whole."""
         pause_s = self._compaction.prune_after_s
-        return max(pause_s, self._caching.warm_s(model)) if pause_s and self._caching is not None else pause_s
+        return max(pause_s, self._warm_s(model)) if pause_s and self._caching is not None else pause_s
+
+    def _warm_s(self, model: str) -> float:
+        """For how long its provider keeps what nobody reads."""
+        return self._caching.warm_s(model) if self._caching is not None else CACHE_TTL_S
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
