@@ -463,7 +463,10 @@ async def test_a_session_outlives_an_end_in_order() -> None:
         assert (discord.identified, discord.resumed) == (1, 1)
 
 
-@pytest.mark.parametrize("position", ["", "nonsense", "[]", '["s", "", "1"]', '["s", "", -1]', '["", "", 1]', "7"])
+@pytest.mark.parametrize(
+    "position",
+    ["", "nonsense", "[]", '["s", "", "1", 37377]', '["s", "", -1, 37377]', '["", "", 1, 37377]', '["s", "", 1]', "7"],
+)
 async def test_a_position_that_cannot_be_read_is_none(position: str) -> None:
     socket = DiscordSocket(DiscordWeb(TOKEN, None, {}), intents_of(message_content=True), _nothing)
     socket.resume_from(position)
@@ -472,8 +475,22 @@ async def test_a_position_that_cannot_be_read_is_none(position: str) -> None:
 
 async def test_a_position_leads_nobody_astray() -> None:
     socket = DiscordSocket(DiscordWeb(TOKEN, None, {}), intents_of(message_content=True), _nothing)
-    socket.resume_from('["s", "wss://example.org", 7]')
-    assert socket.position == '["s", "", 7]'
+    socket.resume_from('["s", "wss://example.org", 7, 37377]')
+    assert socket.position == '["s", "", 7, 37377]'
+
+
+async def test_a_session_that_was_told_of_less_is_not_gone_on_with(tmp_path: Path) -> None:
+    async with discord_stand_in() as discord:
+        for message_content in (False, True):
+            model = ScriptedModel(otherwise=echo)
+            config = config_of(discord, {"message_content": message_content}, mention=False)
+            async with served(tmp_path, model=model, config=config, env=ENV):
+                await discord.listened()
+                await discord.says("hello", channel=GENERAL)
+                if message_content:
+                    await discord.shows(f"re: [Name of {U1}] hello", channel=GENERAL)
+            await discord.until(lambda: not discord.links, "nobody listens")
+        assert (discord.identified, discord.resumed) == (2, 0)
 
 
 async def test_no_session_is_begun_when_too_many_were() -> None:

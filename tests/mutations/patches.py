@@ -74,7 +74,7 @@ MUTATIONS = (
         "a send begun before `started` is committed",
         "outbox/delivery.py",
         "            started = await asyncio.shield(starting)\n",
-        "            asyncio.ensure_future(self._send(channel, row))\n"
+        "            asyncio.ensure_future(self._send(channel, row, put or channel.send, row.label))\n"
         "            started = await asyncio.shield(starting)\n",
         "flow/test_delivery.py::test_a_kill_around_the_send_leaves_one_copy_where_the_platform_can_be_asked",
     ),

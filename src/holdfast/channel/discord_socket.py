@@ -100,15 +100,18 @@ class DiscordSocket:
 
     @property
     def position(self) -> str | None:
-        """The session, and up to which of its events everything is stored."""
+        """The session, up to which of its events everything is stored, and what it is told of."""
         if self._session is None or self._stored is None:
             return None
-        return json.dumps([self._session.id, self._session.url, self._stored])
+        return json.dumps([self._session.id, self._session.url, self._stored, self._intents.value])
 
     def resume_from(self, position: str) -> None:
+        """A session with other intents is left alone: it would go on to be told what it was told before."""
         try:
-            session, url, stored = json.loads(position)
+            session, url, stored, intents = json.loads(position)
         except (ValueError, TypeError, RecursionError):
+            return
+        if intents != self._intents.value:
             return
         if isinstance(session, str) and isinstance(url, str) and isinstance(stored, int) and session and stored >= 0:
             self._session, self._stored = Session(session, url if self._may_trust(url) else ""), stored
