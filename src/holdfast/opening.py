@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
 STALE_MS = 1_800_000
+MISSING = (
+    "gateways (`up`), archives and retention, tidying, doctor, backup, copying to and from a folder, and commands "
+    "that only look are missing; give a folder (HOLDFAST_POSTGRES_PREVIEW=1 lets programs try `holdfast.open` with "
+    "data that they can lose, see docs/postgres.md)"
+)
+"""What cannot be done yet with a state in PostgreSQL."""
 
 
 @asynccontextmanager
@@ -80,8 +86,21 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     if fence_mode not in ("strict", "warn"):
         raise InputError(f'fence_mode is "strict" or "warn", not {fence_mode!r}')
     where = os.fspath(state)
+    clock, watch = clock or SystemClock(), watch or WatchSettings()
     if "://" in where:
-        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+        refuse_address(where, is_tried=os.environ.get("HOLDFAST_POSTGRES_PREVIEW", "").strip() == "1")
+        from holdfast.store.postgres.core import PostgresOptions
+        from holdfast.store.postgres.store import PostgresStore
+
+        tried = PostgresOptions(
+            limits=limits or LaneLimits(), beat_s=beat_s, beat_term_s=beat_term_s, turn_max_s=turn_max_s,
+            keep_days=keep_days, kind=kind, faults=faults or (lambda _: None), is_left=watch.is_left,
+        )  # fmt: skip
+        store = cast("Store", PostgresStore.open(where, clock, tried))
+        made = Holdfast(store, clock=clock, fence_mode=fence_mode, watch=watch, beat_term_s=beat_term_s)
+        async with _opened(made) as hf:
+            yield hf
+        return
     from holdfast.store.embedded.faults import no_faults
     from holdfast.store.embedded.patience import PATIENCE_S
     from holdfast.store.embedded.sections import defer_terminal_stops
@@ -90,7 +109,6 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     if kind != "library":  # our own commands: Ctrl-Z stops them only between two holdings of a lock
         defer_terminal_stops()
 
-    clock, watch = clock or SystemClock(), watch or WatchSettings()
     hold_ms = _milliseconds("MAX_HOLD_MS", max_hold_ms, MAX_HOLD_MS, os.environ)
     lock_files = _lock_files(lock_protocol, stale_ms, hold_ms, processes, os.environ)
     options = StoreOptions(
@@ -108,12 +126,26 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
         is_left=watch.is_left,
     )
     store = EmbeddedStore.open(Path(where), clock, options)
-    hf = Holdfast(store, clock=clock, fence_mode=fence_mode, watch=watch, beat_term_s=beat_term_s)
+    async with _opened(Holdfast(store, clock=clock, fence_mode=fence_mode, watch=watch, beat_term_s=beat_term_s)) as hf:
+        yield hf
+
+
+@asynccontextmanager
+async def _opened(hf: Holdfast) -> AsyncIterator[Holdfast]:
     await hf.start()
     try:
         yield hf
     finally:
         await hf.close()
+
+
+def refuse_address(url: str, *, is_tried: bool = False) -> None:
+    """Raises InputError: no engine is known by that name, or it is not finished and nobody has asked to try it."""
+    scheme = url.split("://", maxsplit=1)[0]
+    if scheme not in ("postgres", "postgresql"):
+        raise InputError(f"{scheme}:// states are not supported by this release; give a folder")
+    if not is_tried:
+        raise InputError(f"{scheme}:// states are not finished in this release: {MISSING}")
 
 
 @asynccontextmanager
@@ -126,7 +158,7 @@ async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = No
     """
     where = os.fspath(state)
     if "://" in where:
-        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+        refuse_address(where)
     from holdfast.store.embedded.reader import open_to_look
 
     clock = clock or SystemClock()
@@ -153,7 +185,7 @@ def examine(
     """
     where = os.fspath(state)
     if "://" in where:
-        raise InputError(f"{where.split('://')[0]}:// states are not supported by this release; give a folder")
+        refuse_address(where)
     if not Path(where).exists():
         raise InputError(f"no state at {where}: start with `holdfast up` or `send`, or name another with --state")
     from holdfast.store.embedded.examining import examine

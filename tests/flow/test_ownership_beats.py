@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.clock import SystemClock
 from holdfast.session.fence import Epoch
-from holdfast.store.embedded.beats import WATCH_GAP_MAX_S, BeatWatch
+from holdfast.store.sql.watch import WATCH_GAP_MAX_S, BeatWatch
 
 TERM_S = 90.0
 EPOCH = Epoch(1, "a")

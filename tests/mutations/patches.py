@@ -108,7 +108,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a beat judged by the wall clock",
-        "store/embedded/beats.py",
+        "store/sql/watch.py",
         "        now = self._clock.mono()\n        with self._mutex:\n            seen =",
         "        now = self._clock.now().timestamp()\n        with self._mutex:\n            seen =",
         "unit/test_beats.py::test_a_wall_clock_that_is_set_takes_nobodys_turn",

@@ -27,6 +27,7 @@ HEAVY = {
     "httpx",
     "mcp",
     "openai",
+    "psycopg",
     "pydantic",
     "pydantic_ai",
     "rich",
@@ -170,6 +171,11 @@ def test_the_names_of_the_package_its_homes_and_what_type_checkers_see_are_the_s
 def test_a_backend_is_imported_only_where_parts_are_joined_and_by_the_testing_kit() -> None:
     others = {name for name in importers_of("holdfast.store.embedded") if not name.startswith("holdfast.testing")}
     assert others <= {"holdfast.opening", "holdfast.gateway.app"}
+
+
+def test_postgresql_is_imported_only_where_parts_are_joined_and_no_backend_knows_another() -> None:
+    assert importers_of("holdfast.store.postgres") == {"holdfast.opening"}
+    assert [name for name in importers_of("holdfast.store.embedded") if name.startswith("holdfast.store.")] == []
 
 
 def test_the_gateway_is_imported_only_by_the_command_line_and_the_testing_kit() -> None:

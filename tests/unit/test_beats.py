@@ -8,8 +8,9 @@ from pathlib import Path
 
 from holdfast.clock import SystemClock
 from holdfast.session.fence import Epoch, Fingerprint, Record
-from holdfast.store.embedded.beats import Beater, BeatWatch
+from holdfast.store.embedded.beats import Beater
 from holdfast.store.embedded.record_file import RecordFile, boot_id
+from holdfast.store.sql.watch import BeatWatch
 
 OURS, THEIRS = "aa" * 16, "bb" * 16
 

@@ -22,12 +22,12 @@ import uvicorn
 
 from holdfast.channel.web_words import FRAME_BYTES_MAX
 from holdfast.clock import iso
-from holdfast.errors import InputError
 from holdfast.gateway import address, log
 from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.connection import BoundedHttp
 from holdfast.gateway.lag import watch_lag
 from holdfast.model import catalog
+from holdfast.opening import refuse_address
 from holdfast.recovery.restart import booted
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run_gateway(
     say = say or _to_stdout
     host = host or config.gateway.host
     if "://" in str(state):  # as a path it would be a folder named "postgres:"
-        raise InputError(f"{str(state).partition('://')[0]}:// states are not supported by this release; give a folder")
+        refuse_address(str(state))
     folder = Path(state)
     log.configure(sys.stderr, form=log_format, secrets=_api_keys(config, parts))
     try:

@@ -122,3 +122,20 @@ def _with_first_kept(line: Line, parsed: Sequence[Line]) -> Line:
         return line
     kept = parsed[position]
     return line if kept.kind == "header" else msgspec.structs.replace(line, first_kept=kept.id)
+
+
+def reaches_back(lines: list[Line]) -> bool:
+    """Whether the branch that ends here goes back to its root, or to the first line that a compaction has kept."""
+    if not any(line.type == "compaction" or (line.has_parent and line.parent is None) for line in lines):
+        return False
+    branch = active_branch(lines).lines
+    if not branch:
+        return False
+    first = next(line for line in lines if line.id == branch[0].id)
+    if first.has_parent and first.parent is None:
+        return True
+    at = next((at for at in reversed(range(len(branch))) if branch[at].type == "compaction"), None)
+    if at is None or branch[at].kind != "entry":
+        return False
+    kept = branch[at].first_kept
+    return kept == branch[at].id or any(line.id == kept for line in branch[:at])

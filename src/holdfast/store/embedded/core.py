@@ -25,7 +25,7 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.recovery.classify import Life
 from holdfast.session.key import key_of_stem, validate_key
 from holdfast.store.embedded import durable
-from holdfast.store.embedded.beats import Beater, BeatWatch
+from holdfast.store.embedded.beats import Beater
 from holdfast.store.embedded.bell import Bell
 from holdfast.store.embedded.faults import Faults, no_faults
 from holdfast.store.embedded.holding import NeedsProofError, TranscriptFile
@@ -42,6 +42,7 @@ from holdfast.store.sql import background_rows, claims, inbox, outbox_rows
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Job
 from holdfast.store.sql.registering import Registering
+from holdfast.store.sql.watch import BeatWatch
 
 if TYPE_CHECKING:
     from holdfast.store.embedded.openclaw_lock import LockFiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holdfast.session.branch import active_branch
+from holdfast.session.branch import reaches_back
 from holdfast.session.entries import FORMAT_VERSION
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.baseline import read_tail
@@ -52,7 +52,7 @@ def read_context(path: Path, bytes_max: int, upto: int | None = None) -> list[Li
                 continue  # in the middle of one long line
             lines = [*(read_line(raw.removesuffix(b"\n")) for raw in lines_of(data[cut:])), *lines]
             end = start + cut
-            if (upto is None or end <= upto) and _reaches_back(lines):
+            if (upto is None or end <= upto) and reaches_back(lines):
                 break
     finally:
         os.close(fd)
@@ -70,23 +70,6 @@ def _end_of_lines(fd: int) -> int:
             return start + found + 1
         end = start
     return 0
-
-
-def _reaches_back(lines: list[Line]) -> bool:
-    """Whether the branch that ends here goes back to its root, or to the first line that a compaction has kept."""
-    if not any(line.type == "compaction" or (line.has_parent and line.parent is None) for line in lines):
-        return False
-    branch = active_branch(lines).lines
-    if not branch:
-        return False
-    first = next(line for line in lines if line.id == branch[0].id)
-    if first.has_parent and first.parent is None:
-        return True
-    at = next((at for at in reversed(range(len(branch))) if branch[at].type == "compaction"), None)
-    if at is None or branch[at].kind != "entry":
-        return False
-    kept = branch[at].first_kept
-    return kept == branch[at].id or any(line.id == kept for line in branch[:at])
 
 
 def _line_start(fd: int, offset: int) -> int:

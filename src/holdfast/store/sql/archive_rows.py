@@ -138,7 +138,7 @@ def begin_chore(conn: Connection, name: str, every_ms: int, now_ms: int) -> bool
     """
     changed = conn.execute(
         "insert into chores(name, at_ms) values(?1, ?2) on conflict(name) do update set at_ms=?2"
-        " where at_ms<=?2-?3 or at_ms>?2+?3",
+        " where chores.at_ms<=?2-?3 or chores.at_ms>?2+?3",
         (name, now_ms, every_ms),
     )
     return changed.rowcount == 1

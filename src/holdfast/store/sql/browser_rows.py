@@ -53,7 +53,9 @@ def newest(conn: Connection, channel: str) -> int:
 
 def targets(conn: Connection, channel: str, limit: int) -> list[tuple[str, int]]:
     rows = conn.execute(
-        "select target, max(seq) as last, at_ms from mail where channel=? group by target order by last desc limit ?",
+        "select m.target, m.at_ms from mail m join"
+        " (select max(seq) as newest from mail where channel=? group by target order by newest desc limit ?) n"
+        " on n.newest=m.seq order by m.seq desc",
         (channel, limit),
     )
     return [(row["target"], row["at_ms"]) for row in rows]

@@ -99,7 +99,8 @@ def note_turned_away(
     conn: Connection, channel: str, reason: str, peer: str, sender: str, now_ms: int
 ) -> None:  # fmt: skip
     conn.execute(
-        "insert into turned_away values(?,?,?,?,1,?5,?5) on conflict do update set times=times+1, last_at_ms=?5",
+        "insert into turned_away values(?,?,?,?,1,?5,?5) on conflict(channel, reason, peer, sender)"
+        " do update set times=turned_away.times+1, last_at_ms=?5",
         (channel, reason, inbox.as_text(peer), inbox.as_text(sender), now_ms),
     )
     surplus = conn.execute("select count(*) from turned_away").fetchone()[0] - TURNED_AWAY_MAX

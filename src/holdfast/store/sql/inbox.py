@@ -211,7 +211,7 @@ def note_yield(conn: Connection, input_id: str, now_ms: int) -> None:
     """An input whose turn gave way waits anew from now on, or it would go before those it gave way to."""
     conn.execute(
         "insert into yields(input, at_ms, times) values(?,?,1)"
-        " on conflict(input) do update set at_ms=excluded.at_ms, times=times+1",
+        " on conflict(input) do update set at_ms=excluded.at_ms, times=yields.times+1",
         (input_id, now_ms),
     )
 

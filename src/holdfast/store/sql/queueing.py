@@ -249,16 +249,17 @@ def settle_joined(
 
 
 _WHO_WAITS = """
-select min(i.seq) as seq, i.id, i.route_channel, i.route_target, count(*) as waiting,
- coalesce(t.owner_turn, i.id) as behind from inputs i join transcripts t on t.id=i.transcript
- where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0
- and (i.joined is null or i.joined is not t.owner_turn) group by i.transcript, i.route_channel, i.route_target"""
+select i.seq, i.id, i.route_channel, i.route_target, w.waiting, coalesce(t.owner_turn, i.id) as behind
+ from (select min(i.seq) as seq, count(*) as waiting from inputs i join transcripts t on t.id=i.transcript
+  where i.state in ('queued', 'running') and i.state='queued' and i.route_channel is not null and i.waits=0
+  and (i.joined is null or i.joined is not t.owner_turn) group by i.transcript, i.route_channel, i.route_target{having}
+ ) w join inputs i on i.seq=w.seq join transcripts t on t.id=i.transcript"""
 
 
 def untold(conn: Connection, waiting: Sequence[str]) -> list[Row]:
     """Of these inputs who waits and has not been told, one row for each place answers go to."""
     rows = conn.execute(  # only question marks are put in
-        f"{_WHO_WAITS} having max(i.id in ({','.join('?' * len(waiting))}))", tuple(waiting)
+        _WHO_WAITS.format(having=f" having sum(i.id in ({','.join('?' * len(waiting))}))>0"), tuple(waiting)
     ).fetchall()
     known = "select 1 from outbox where id=?"
     return [
@@ -278,7 +279,7 @@ def tell_of_waiting(conn: Connection, waiting: Sequence[str], now_ms: int) -> in
 def tell_of_draining(conn: Connection, process: str, now_ms: int) -> int:
     """Tell senders whose messages wait that they wait for a restart, each place once. Returns how many are new."""
     told = 0
-    for row in conn.execute(_WHO_WAITS).fetchall():
+    for row in conn.execute(_WHO_WAITS.format(having="")).fetchall():
         text = f"(Restarting; {_messages_wait(row['waiting'])} and will be answered afterwards.)"
         told += _notice(conn, row, DRAINING_PART, ("draining", process), text, now_ms)
     return told
@@ -320,7 +321,7 @@ def _notice(conn: Connection, row: Row, part: int, about: Sequence[str], text: s
     done = conn.execute(
         "insert into outbox(id, input, channel, target, part, body, state, created_at_ms, updated_at_ms)"
         " values(?,?,?,?,?,?,'pending',?,?) on conflict(id) do update set body=excluded.body"
-        " where state='pending' and attempts=0 and sent_chars=0 and body<>excluded.body",
+        " where outbox.state='pending' and outbox.attempts=0 and outbox.sent_chars=0 and outbox.body<>excluded.body",
         (_notice_id(row, about), row["id"], row["route_channel"], row["route_target"], part, text, now_ms, now_ms),
     )
     return done.rowcount

@@ -130,7 +130,7 @@ class LedgerReads(Asks, Protocol):
 
         def question(conn: Connection) -> str | None:
             row = conn.execute(
-                "select id from (select * from inputs where session=? order by seq desc limit ?)"
+                "select id from (select * from inputs where session=? order by seq desc limit ?) as newest"
                 " where json_extract(cast(origin as text), '$.join')=? and accepted_at_ms>=? order by seq desc limit 1",
                 (session, JOINABLE_MAX, join, since_ms),
             ).fetchone()
@@ -186,7 +186,8 @@ class LedgerReads(Asks, Protocol):
                 " order by started_at_ms desc limit 1),"
                 " s.updated_at_ms) as used"
                 " from sessions s join transcripts t on t.id=s.transcript"
-                f" where s.key>=:p and s.key<:end {shown} order by used desc, s.key limit :n",
+                f" where s.key collate binary>=:p and s.key collate binary<:end {shown}"
+                " order by used desc, s.key limit :n",
                 {"p": prefix, "end": prefix + chr(sys.maxunicode), "n": limit},
             ).fetchall()
             places = {row["key"]: place(row) for row in rows}

@@ -158,7 +158,8 @@ def last_route(conn: Connection, session: str) -> Route | None:
 def conversation_at(conn: Connection, route: Route) -> str | None:
     """The session that was last answered on this route, among the newest inputs of the ledger."""
     row = conn.execute(
-        f"select session from (select * from inputs order by seq desc limit {ROUTES_LOOKED_AT}) where route_channel=?"  # noqa: S608
+        f"select session from (select * from inputs order by seq desc limit {ROUTES_LOOKED_AT}) as newest"  # noqa: S608
+        " where route_channel=?"
         f" and route_target=? and source not in ({_MARKS}) limit 1",
         (route.channel, route.target, *OUR_SOURCES),
     ).fetchone()

@@ -1,0 +1,121 @@
+"""Connections: how one is made, and what every session of ours has set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from holdfast.errors import InputError, ResourceError
+from holdfast.store.postgres.dialect import translated, values_of
+from holdfast.store.postgres.schema import SCHEMA
+from holdfast.store.sql.connection import Cursor
+
+CONNECT_S = 5
+STATEMENT_MS = 30_000
+IDLE_IN_TRANSACTION_MS = 5_000
+"""A node that is stopped or cut off within a transaction holds others up for no longer: the server ends it."""
+_SETTINGS = (
+    f"-c search_path={SCHEMA} -c synchronous_commit=on -c statement_timeout={STATEMENT_MS}"
+    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC"
+    " -c default_transaction_isolation=read\\ committed"
+)
+
+
+class Row:
+    """A row by column name or by place, as sqlite3's."""
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: dict[str, int], values: Sequence[Any]) -> None:
+        self._names = names
+        self._values = values
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._values[self._names[key] if isinstance(key, str) else key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def keys(self) -> list[str]:
+        return list(self._names)
+
+
+def _row_factory(cursor: psycopg.Cursor[Any]) -> Any:
+    names = {column.name: place for place, column in enumerate(cursor.description or ())}
+    return lambda values: Row(names, values)
+
+
+class _Numbers(Loader):
+    """Sums of whole numbers come as `numeric`."""
+
+    def load(self, data: Any) -> Any:
+        value = Decimal(bytes(data).decode())
+        return int(value) if value == value.to_integral_value() else float(value)
+
+
+class LedgerConnection:
+    """A connection as the ledger's statements use it (`store/sql/connection.py`)."""
+
+    def __init__(self, raw: psycopg.Connection[Any]) -> None:
+        self.raw = raw
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Cursor:
+        said, by_place = translated(sql)
+        return self.raw.execute(said.encode(), values_of(parameters, by_place=by_place))
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Cursor:
+        said, by_place = translated(sql)
+        cursor = self.raw.cursor()
+        cursor.executemany(said.encode(), [values_of(one, by_place=by_place) for one in parameters])
+        return cursor
+
+
+def connect(url: str, purpose: str) -> psycopg.Connection[Any]:
+    """One connection, to be used by one thread at a time. Transactions are begun by hand.
+
+    Args:
+        purpose: what it is for, in `pg_stat_activity`.
+
+    Raises:
+        psycopg.OperationalError: the server cannot be reached, or refuses.
+    """
+    asked = conninfo_to_dict(url)
+    usual: dict[str, Any] = {
+        "connect_timeout": CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+        "tcp_user_timeout": 10_000, "application_name": f"holdfast {purpose}",
+    }  # fmt: skip
+    options = f"{asked.get('options') or ''} {_SETTINGS}".strip()
+    said = make_conninfo("", **{**usual, **asked, "options": options})
+    raw: psycopg.Connection[Any] = psycopg.connect(said, autocommit=True, row_factory=_row_factory)
+    raw.adapters.register_loader("numeric", _Numbers)
+    return raw
+
+
+def check_url(url: str) -> None:
+    """Raises InputError: it is no URL of PostgreSQL's."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as exc:
+        raise InputError(f"{without_password(url)} is no PostgreSQL URL: {str(exc).strip()}") from exc
+
+
+def without_password(url: str) -> str:
+    """For messages and logs."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", re.sub(r"password=[^&\s]*", "password=***", url))
+
+
+def unreachable(url: str, exc: psycopg.Error) -> ResourceError:
+    """What is said when the database cannot be used now."""
+    said = " ".join(str(exc).split()) or type(exc).__name__
+    return ResourceError(
+        f"the database {without_password(url)} cannot be used now: {said}; nothing of this was recorded"
+    )

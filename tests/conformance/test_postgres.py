@@ -1,0 +1,238 @@
+"""The PostgreSQL store does what every store does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import psycopg
+import pytest
+
+import holdfast
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import InputError, OwnershipLostError, ResourceError, SessionTakeoverError, StateVersionError
+from holdfast.inbound.event import Duplicate
+from holdfast.lane.policy import LaneLimits
+from holdfast.session import entries as made
+from holdfast.store.postgres.connecting import connect
+from holdfast.store.postgres.core import PostgresOptions
+from holdfast.store.postgres.dialect import translated
+from holdfast.store.postgres.store import PostgresStore
+from holdfast.store.postgres.writer import PostgresWriter
+from holdfast.store.protocol import Store
+from holdfast.store.sql.ledger import Job
+from holdfast.testing.store_suite import Backend, StoreSuite
+from holdfast.testing.store_suite.words import ROUTE, SESSION, accept, claim, claim_input, event, said
+from tests.conformance import postgres_server
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    location: str
+
+    def open(self, *, clock: Clock, limits: LaneLimits, beat_term_s: float) -> Store:
+        store = PostgresStore.open(self.location, clock, PostgresOptions(limits=limits, beat_term_s=beat_term_s))
+        return cast("Store", store)  # archives, tidying and repairs are missing
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with postgres_server.running() as url:
+        yield url
+
+
+class TestPostgres(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its other processes open it through `holdfast.open`."""
+        monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
+
+    @pytest.fixture
+    def backend(self, server: str) -> Iterator[Backend]:
+        with postgres_server.database(server) as url:
+            yield Database(url)
+
+
+# ── what only this backend promises ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def url(server: str) -> Iterator[str]:
+    with postgres_server.database(server) as url:
+        yield url
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore.open(url, SystemClock(), PostgresOptions())
+    yield store
+    await store.close()
+
+
+def as_store(store: PostgresStore) -> Store:
+    return cast("Store", store)
+
+
+def by_hand(url: str, sql: str, *values: object) -> None:
+    """What somebody does with a client of their own."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(sql.encode(), values)
+
+
+STRANGER = b'{"type":"message","id":"stranger","parentId":%s,"timestamp":"2026-01-01T00:00:00.000Z","message":{"role":"user","content":"me too"}}\n'  # noqa: E501
+LABEL = (
+    b'{"type":"label","id":"labelled","parentId":%s,"timestamp":"2026-01-01T00:00:00.000Z","targetId":%s,"label":"x"}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("update holdfast.lines set raw='{}'::bytea where seq=2", "line 2 was changed by somebody else"),
+        ("delete from holdfast.lines where seq=2", "line 2 was removed by somebody else"),
+        ("truncate holdfast.lines", "all lines were removed by somebody else"),
+    ],
+)
+async def test_a_line_that_somebody_edits_ends_the_turn_before_it_writes_again(
+    store: PostgresStore, url: str, change: str, told: str
+) -> None:
+    owned = await claim(as_store(store))
+    await owned.append(made.user("hello"))
+    by_hand(url, change)
+    with pytest.raises(SessionTakeoverError) as lost:
+        await owned.append(made.assistant("hi", model="demo/demo"))
+    assert (lost.value.verdict.kind, lost.value.verdict.detail) == ("tampered", told)
+    with pytest.raises(OwnershipLostError):
+        await owned.inspect()
+    await owned.done()
+    after = await claim(as_store(store))
+    assert after.owned.findings == [told]
+    await after.append(made.user("again"))
+    await after.done()
+
+
+async def test_conversation_that_somebody_inserts_is_a_foreign_turn_and_a_label_is_adopted(
+    store: PostgresStore, url: str
+) -> None:
+    owned = await claim(as_store(store))
+    await owned.append(made.user("hello"))
+    leaf = f'"{owned.owned.leaf}"'.encode()
+    insert = "insert into holdfast.lines(transcript, seq, id, raw, is_ours) values(%s, %s, %s, %s, true)"
+    transcript = await store.transcript_of(SESSION)
+    by_hand(url, insert, transcript, 3, "labelled", LABEL % (leaf, leaf))
+    assert (await owned.inspect()).kind == "adopted"
+    await owned.append(made.assistant("hi", model="demo/demo"))
+    by_hand(url, insert, transcript, 5, "stranger", STRANGER % f'"{owned.owned.leaf}"'.encode())
+    with pytest.raises(SessionTakeoverError) as lost:
+        await owned.inspect()
+    assert lost.value.verdict.kind == "foreign_turn"
+    assert await said(as_store(store)) == ["hello", "hi", "me too"]
+    await owned.done()
+
+
+async def test_what_the_server_cuts_off_is_written_once_on_the_next_connection(store: PostgresStore, url: str) -> None:
+    first = await accept(as_store(store), "one", key="k1")
+    by_hand(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdfast %%'"
+                 " and datname=current_database()")  # fmt: skip
+    second = await accept(as_store(store), "two", key="k2")
+    assert isinstance(await store.accept(event("one", key="k1")), Duplicate)
+    waiting, _, _ = await store.queue()
+    assert [one.id for one in waiting] == [first, second]
+    assert store.writer.figures.reconnects == 2
+
+
+class Losing:
+    """A connection that ends in the moment of a commit: before it, the next time after it."""
+
+    def __init__(self, raw: psycopg.Connection[Any], commits: list[str]) -> None:
+        self._raw = raw
+        self._commits = commits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def execute(self, sql: Any, *values: Any) -> Any:
+        if sql != "commit" or len(self._commits) == 2:
+            return self._raw.execute(sql, *values)
+        self._commits.append("lost" if not self._commits else "made")
+        if self._commits[-1] == "made":
+            self._raw.execute(sql)
+        self._raw.close()
+        raise psycopg.OperationalError("the connection is lost")
+
+
+async def test_a_commit_whose_answer_was_lost_is_asked_for_by_its_number(store: PostgresStore, url: str) -> None:
+    commits: list[str] = []
+    writer = PostgresWriter(
+        url, store.store_id, lambda _: None,
+        lambda url, purpose: cast("psycopg.Connection[Any]", Losing(connect(url, purpose), commits)),
+    )  # fmt: skip
+    await writer.submit(Job(lambda conn: conn.execute("insert into chores(name, at_ms) values('once', 1)")))
+    await asyncio.to_thread(writer.close)
+    assert commits == ["lost", "made"]  # done again after the first, and not after the second
+    assert await store.reads.ask(lambda conn: conn.execute("select count(*) from chores").fetchone()[0]) == 1
+
+
+async def test_a_state_of_a_newer_release_is_refused_and_left_alone(url: str) -> None:
+    by_hand(url, "update holdfast.meta set value='99' where key='schema'")
+    with pytest.raises(StateVersionError, match="schema 99"):
+        PostgresStore.open(url, SystemClock(), PostgresOptions())
+
+
+async def test_many_nodes_that_start_at_once_make_the_tables_once(server: str) -> None:
+    with postgres_server.database(server) as url:
+        by_hand(url, "drop schema holdfast cascade")
+        stores = await asyncio.gather(
+            *(asyncio.to_thread(PostgresStore.open, url, SystemClock(), PostgresOptions()) for _ in range(4))
+        )
+        assert len({store.store_id for store in stores}) == 1
+        for store in stores:
+            await store.close()
+
+
+async def test_a_database_that_is_away_is_told_without_its_password(server: str) -> None:
+    with pytest.raises(ResourceError, match="cannot be used now") as told:
+        PostgresStore.open("postgres://me:secret@127.0.0.1:9/none", SystemClock(), PostgresOptions())
+    assert "secret" not in str(told.value)
+
+
+async def test_states_are_refused_until_somebody_asks_to_try_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOLDFAST_POSTGRES_PREVIEW", raising=False)
+    with pytest.raises(InputError, match="not finished in this release: gateways"):
+        async with holdfast.open(url):
+            pass
+    monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
+    async with holdfast.open(url) as hf, hf.turn(SESSION) as turn:
+        await turn.append(holdfast.user("hello"))
+
+
+async def test_a_turn_without_tools_costs_five_commits(store: PostgresStore) -> None:
+    """Accept, claim, the input's own line, the final line, the settlement. The last two are to become one."""
+    await store.transcript_of(SESSION)
+    before = store.writer.figures.commits
+    input_id = await accept(as_store(store), "hello", route=ROUTE)
+    owned = await claim_input(as_store(store), input_id)
+    await owned.append(made.user("hello"))
+    await owned.answer()
+    assert store.writer.figures.commits - before == 5
+
+
+@pytest.mark.parametrize(
+    ("sqlite", "postgres"),
+    [
+        ("select 1 where a is ? and b is not t.c and d is not null",
+         "select 1 where a is not distinct from %(p1)s and b is distinct from t.c and d is not null"),
+        ("insert or ignore into boots(process) values(?)",
+         "insert into boots(process) values(%(p1)s) on conflict do nothing"),
+        ("insert or replace into boots(process, at_ms, ended) values(?,?,0)",
+         ("insert into boots(process, at_ms, ended) values(%(p1)s,%(p2)s,0)"
+          " on conflict(process) do update set at_ms=excluded.at_ms, ended=excluded.ended")),
+        ("select * from t where (?1 is null or k=?1) and j like 'a%is ?' limit ?2",
+         "select * from t where (%(p1)s::text is null or k=%(p1)s) and j like 'a%%is ?' limit nullif(%(p2)s, -1)"),
+        ("update t set b=x'' where k=:key and c in ()", "update t set b='\\x'::bytea where k=%(key)s and c in (null)"),
+    ],
+)  # fmt: skip
+def test_a_statement_is_said_in_the_words_of_postgresql(sqlite: str, postgres: str) -> None:
+    assert translated(sqlite)[0] == postgres
