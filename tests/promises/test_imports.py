@@ -39,6 +39,8 @@ HEAVY = {
 }
 PURE = [
     "channel/discord_events.py",
+    "channel/github_events.py",
+    "channel/github_text.py",
     "channel/slack_events.py",
     "channel/slack_text.py",
     "channel/web_words.py",

@@ -40,7 +40,7 @@ class GateRules:
         dm: direct messages are for: "pairing": `allow_from`, and others once a code was approved; "allow":
             `allow_from` and who was approved before; "open": everybody; "closed": nobody.
         groups: listened to are: "allow": `allow_groups`; "open": all; "closed": none.
-        group_senders: who may speak in groups; empty: whoever is in them.
+        group_senders: who may speak in groups, by id or by `Heard.roles`; empty: whoever is in them.
         mention: in groups, only what speaks to us.
         bots: programs may speak. Two that answer each other never stop, so this is for relays.
     """
@@ -91,7 +91,7 @@ def decide(heard: Heard, rules: GateRules, *, approved: bool, follows: bool = Fa
         return TurnedAway("groups_closed")
     if rules.groups == "allow" and not is_named(heard.peer, rules.allow_groups):
         return TurnedAway("group_not_allowed")
-    if rules.group_senders and not is_named(heard.sender, rules.group_senders):
+    if rules.group_senders and not any(is_named(one, rules.group_senders) for one in (heard.sender, *heard.roles)):
         return TurnedAway("group_sender_not_allowed")
     if rules.mention and not (heard.mentioned or follows):
         return TurnedAway("not_mentioned")

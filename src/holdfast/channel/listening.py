@@ -55,6 +55,7 @@ class Heard:
         target: where an answer goes, as the adapter's `send` takes it.
         sender: the id of who said it, which nobody can choose. sender_name: what people call them, for showing only.
         text: what was said, our own name taken out where it only addresses us.
+        roles: what the platform says that the sender is there, such as "@member"; the gate's lists may name them.
         mentioned: it speaks to us: names us, or answers a message of ours.
         is_bot: a program said it, we ourselves among them.
         at_ms: when, in epoch milliseconds as the platform has it; 0: unknown.
@@ -71,6 +72,7 @@ class Heard:
     guild: str | None = None
     team: str | None = None
     sender_name: str = ""
+    roles: tuple[str, ...] = ()
     mentioned: bool = False
     is_bot: bool = False
     attachments: tuple[Attachment, ...] = ()

@@ -6,27 +6,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from holdfast.channel.gate import DmPolicy, GateRules, GroupPolicy
 from holdfast.channel.web_words import OWNER
-from holdfast.config.section import FrozenMap, Positive, Section
+from holdfast.config.github import TRUSTED, GitHubConfig
+from holdfast.config.section import FrozenMap, Positive, Section, VariableName
 
-WEB = "web"
+GITHUB, WEB = "github", "web"
 """The web chat, which is there without a table."""
 Streaming = Literal["off", "partial", "block"]
 Option = bool | int | float | str | Annotated[tuple[str, ...], Field(strict=False)]
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("must be the name of an environment variable; the secret itself stays out of this file")
-    return text
-
-
-VariableName = Annotated[str, AfterValidator(_variable)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -88,8 +79,8 @@ class ChannelConfig(Section):
 
     kind: str | None = Field(
         default=None,
-        description="Which adapter: `slack`, `discord`, `web`, or an entry point of the group `holdfast.channels`. "
-        "Unset: NAME.",
+        description="Which adapter: `slack`, `discord`, `github`, `web`, or an entry point of the group "
+        "`holdfast.channels`. Unset: NAME.",
     )
     enabled: bool = Field(default=True, description="False: as if the table were not there.")
     dm: DmPolicy = Field(
@@ -105,7 +96,9 @@ class ChannelConfig(Section):
     )
     allow_groups: Names = Field(default=(), description="Groups and channels: ids, or patterns with `*`.")
     group_senders: Names = Field(
-        default=(), description="Who may speak to it in groups: ids, or patterns with `*`. Empty: whoever is in them."
+        default=(),
+        description="Who may speak to it in groups: ids, or patterns with `*`. Empty: whoever is in them. On GitHub "
+        "also what somebody is to a repository, and empty there is `@owner`, `@member`, `@collaborator`.",
     )
     mention: bool = Field(
         default=True,
@@ -129,6 +122,7 @@ class ChannelConfig(Section):
     attachment_mib_max: Positive = Field(default=5, le=8, description="MiB of one file; larger ones are only named.")
     slack: SlackConfig | None = None
     discord: DiscordConfig | None = None
+    github: GitHubConfig | None = None
     options: FrozenMap[Option] = Field(
         default_factory=dict, validate_default=True, description="What a plugin's adapter wants to know."
     )
@@ -142,7 +136,7 @@ class ChannelConfig(Section):
         """Whether a connection of ours is kept, as far as the configuration can tell."""
         if (self.kind or name) == "slack":
             return (self.slack or SlackConfig()).mode == "socket"
-        return not self.is_web(name)
+        return (self.kind or name) not in (WEB, GITHUB)
 
     def is_web(self, name: str) -> bool:
         """Whether it is the web chat."""
@@ -153,15 +147,14 @@ class ChannelConfig(Section):
         return self.streaming or ("partial" if self.is_web(name) else "off")
 
     def rules(self, name: str) -> GateRules:
-        """Who may speak, as the gate takes it. Whoever is logged in has shown the token."""
+        """Who may speak, as the gate takes it. Whoever is logged in has shown the token; on GitHub all may comment."""
         allow_from = (*self.allow_from, OWNER) if self.is_web(name) else self.allow_from
-        return GateRules(
-            self.dm, allow_from, self.groups, self.allow_groups, self.group_senders, self.mention, self.bots
-        )
+        senders = self.group_senders or (TRUSTED if (self.kind or name) == GITHUB else ())
+        return GateRules(self.dm, allow_from, self.groups, self.allow_groups, senders, self.mention, self.bots)
 
     def adapter_options(self, kind: str) -> dict[str, Any]:
         """What the adapter's maker gets: its own table with its defaults, or `options`."""
-        tables = {"slack": SlackConfig, "discord": DiscordConfig}
+        tables = {"slack": SlackConfig, "discord": DiscordConfig, "github": GitHubConfig}
         if kind not in tables:
             return dict(self.options)
         return (getattr(self, kind) or tables[kind]()).model_dump()
