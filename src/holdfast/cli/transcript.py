@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,14 +15,13 @@ from holdfast.cli.lists import read
 from holdfast.cli.output import for_people, print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
 from holdfast.errors import InputError
+from holdfast.observe.lines import describe, ids_beside
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
     from holdfast.session.lines import Line
 
 LOOK_S = 0.3
-RESULT_CHARS_MAX = 2000
-"""A tool's result is for the model; people see its beginning, and all of it with --raw or --json."""
 
 
 @click.command()
@@ -42,7 +41,7 @@ def transcript(settings: Settings, session: str, follow: bool, raw: bool, everyt
     visibility, origin and place.
     """
     lines, path = read(settings, lambda hf: _lines_and_path(hf, session))
-    beside = _ids_beside(lines)
+    beside = ids_beside(lines)
     write = _write_raw if raw else _write_json if settings.json else _write_text
     for line in lines:
         if raw or settings.json or everything or _is_for_everybody(line):
@@ -60,14 +59,6 @@ async def _lines_and_path(hf: Holdfast, key: str) -> tuple[Sequence[Line], str |
     session = hf.session(key)
     lines, path = await asyncio.gather(session.lines(), session.path())
     return lines, path
-
-
-def _ids_beside(lines: Sequence[Line]) -> Set[str | None]:
-    """Ids of entries that are not on the active branch."""
-    from holdfast.session.branch import active_branch
-
-    active = {line.id for line in active_branch(lines).lines}
-    return {line.id for line in lines if line.kind != "header" and line.id is not None} - active
 
 
 def _is_for_everybody(line: Line) -> bool:
@@ -123,73 +114,9 @@ def _write_json(line: Line, *, beside: bool) -> None:
 
 
 def _write_text(line: Line, *, beside: bool) -> None:
-    heading, text = _describe(line)
+    heading, text = describe(line)
     mark = {"user": "  (not for the model)", "audit": "  (for audit)"}.get(_visibility(line), "")
     mark += "  (beside the active branch)" if beside else ""
     print_text(for_people(f"── {heading}{mark}"))
     if text:
         print_text(for_people(text.rstrip("\n")) + "\n")
-
-
-def _describe(line: Line) -> tuple[str, str]:
-    """A heading and a text for one line."""
-    try:
-        value = line.value()
-    except (ValueError, RecursionError):
-        return f"unreadable: {line.reason or 'blank'}", line.raw.decode("utf-8", "backslashreplace")
-    at = str(value.get("timestamp", ""))
-    if line.type == "message" and isinstance(value.get("message"), dict):
-        return _describe_message(value["message"], at)
-    if line.type in ("compaction", "branch_summary"):
-        return f"{line.type}  {at}", str(value.get("summary", ""))
-    if line.type == "custom_message":
-        return f"note from {line.custom_type}  {at}", _text_of(value.get("content"))
-    if line.type == "custom":
-        return f"{line.custom_type}  {at}", _text_of(value.get("data"))
-    facts = {
-        name: fact for name, fact in value.items() if name not in ("type", "id", "parentId", "timestamp", "holdfast")
-    }
-    return f"{line.type or line.kind}  {at}", ", ".join(f"{name}: {fact}" for name, fact in facts.items())
-
-
-def _describe_message(message: dict[str, Any], at: str) -> tuple[str, str]:
-    role = message.get("role")
-    text = _text_of(message.get("content"))
-    if role == "assistant":
-        return f"assistant ({message.get('provider')}/{message.get('model')})  {at}", text
-    if role == "toolResult":
-        failed = " failed" if message.get("isError") else ""
-        return f"result of {message.get('toolName')}{failed}  {at}", _cut(text)
-    if role == "bashExecution":
-        return f"shell: {message.get('command')}  {at}", _cut(str(message.get("output", "")))
-    return f"{role}  {at}", text
-
-
-def _text_of(content: Any) -> str:
-    """Content in any of its forms as text: a string, parts, or the data of a kept answer."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(_part_text(part) for part in content if isinstance(part, dict))
-    if isinstance(content, dict):
-        return "\n".join(f"{name}: {_text_of(value)}" for name, value in content.items())
-    return "" if content is None else str(content)
-
-
-def _part_text(part: dict[str, Any]) -> str:
-    match part.get("type"):
-        case "text":
-            return str(part.get("text", ""))
-        case "thinking":
-            return f"(thinking) {part.get('thinking', '')}"
-        case "toolCall":
-            return f"→ {part.get('name')}({part.get('arguments')})"
-        case "image":
-            return f"[image, {part.get('mimeType')}]"
-        case other:
-            return f"[{other}]"
-
-
-def _cut(text: str) -> str:
-    left_out = len(text) - RESULT_CHARS_MAX
-    return text if left_out <= 0 else f"{text[:RESULT_CHARS_MAX]}\n… ({left_out} characters more)"

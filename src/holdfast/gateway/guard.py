@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/logout", *ASSETS})
 """`/logout` looks at the cookie itself."""
-PAGES = frozenset({"/chat", "/docs", "/openapi.json"})
+PAGES = frozenset({"/", "/chat", "/docs", "/openapi.json"})
 """What people open in a browser: whoever is not logged in is led to `/login`."""
 OWN_KEY_PREFIXES = ("/hooks/", "/channels/")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -23,6 +23,7 @@ from holdfast.errors import DrainingError, HoldfastError, InputError
 from holdfast.gateway.approvals_api import ApprovalsApi
 from holdfast.gateway.body import read_object
 from holdfast.gateway.channels_api import ChannelDoor, ChannelsApi
+from holdfast.gateway.dashboard_api import DashboardApi
 from holdfast.gateway.docs_page import POLICY, docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
 from holdfast.gateway.events_api import EventStreams
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 30.0  # semantics of the re-imagined system: waiting on a run takes 30 s unless said otherwise
 WAIT_S_MAX = 600.0
-LIST_MAX = 1000
+LIST_MAX, SESSIONS_MAX = 1000, 10_000
 GONE_STATUS = 499  # nobody reads it; the number proxies log for a caller who left
 
 Limit = Annotated[int, Query(ge=1, le=LIST_MAX)]
@@ -101,13 +102,14 @@ def create_app(
     desk = Desk(hf, door, closing)
     app.include_router(ChatApi(desk, models).router())
     app.include_router(ResponsesApi(hf, desk, models).router())
+    chats = [one for one in doors.values() if one.chat is not None]
+    app.include_router(DashboardApi(hf, has_chat=bool(chats)).router())
     app.include_router(SessionsApi(hf, limits).router())
     app.include_router(ApprovalsApi(hf).router())
     app.include_router(UsageApi(hf).router())
     app.include_router(ChannelsApi(hf, doors).router())
     logins = logins or Logins(hf, token=token)
-    chats = [one for one in doors.values() if one.chat is not None]
-    app.include_router(LoginApi(logins, home="/chat" if chats else "/docs").router())
+    app.include_router(LoginApi(logins).router())
     for one in chats[:1]:
         assert one.chat is not None
         WebChatApi(hf, one.chat, one.hear, logins, closing).add_to(app)
@@ -229,7 +231,9 @@ class _Api:
                         break
         return view
 
-    async def list_sessions(self, prefix: str = "", limit: Limit = 100) -> Response:
+    async def list_sessions(
+        self, prefix: str = "", limit: Annotated[int, Query(ge=1, le=SESSIONS_MAX)] = 100
+    ) -> Response:
         """Sessions, the latest used first."""
         return json_response({"sessions": await self._hf.sessions(limit=limit, prefix=prefix)})
 

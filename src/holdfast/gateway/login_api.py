@@ -15,16 +15,15 @@ from holdfast.gateway.login import CSRF_HEADER, LoggedIn, Logins, WrongToken, is
 from holdfast.gateway.replies import Refusal, json_response
 
 FORM_BYTES_MAX = 4096
-LEADS_TO = ("/chat", "/docs", "/openapi.json")
+LEADS_TO = ("/", "/chat", "/docs", "/openapi.json")
 """Where a login may lead: a fixed list, so that no link to it leads elsewhere."""
 
 
 class LoginApi:
-    """The routes. One per application. `home`: where a login leads if nobody says."""
+    """The routes. One per application."""
 
-    def __init__(self, logins: Logins, *, home: str = "/docs") -> None:
+    def __init__(self, logins: Logins) -> None:
         self._logins = logins
-        self._home = home
 
     def router(self) -> APIRouter:
         router = APIRouter()
@@ -80,7 +79,7 @@ class LoginApi:
         return await self._logins.of(cookies, request.headers.get("host", "").lower())
 
     def _next(self, wanted: str) -> str:
-        return wanted if wanted in LEADS_TO else self._home
+        return wanted if wanted in LEADS_TO else LEADS_TO[0]
 
 
 async def _asset(request: Request) -> Response:

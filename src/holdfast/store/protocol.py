@@ -41,6 +41,7 @@ from holdfast.store.views import (
     InputView,
     InUse,
     SessionView,
+    Story,
     TurnView,
     UsedIn,
 )
@@ -612,6 +613,12 @@ class StoryStore(Protocol):
 
     async def happened(self, since: Cursor | None) -> Happened:
         """What other processes have done since; None: only the cursor of now."""
+        ...
+
+    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
+        """The newest turns, at most `limit`, as far as they ran after `since_ms`; and those named in `also`. The oldest
+        first. Running ones are always among them.
+        """
         ...
 
     async def backlog(self) -> Backlog:

@@ -196,6 +196,15 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
+class Story:
+    """A turn, when its input was accepted, and what is known to have happened in it and to its answer, in order."""
+
+    turn: TurnView
+    accepted_at_ms: int | None
+    events: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits and what runs at this moment, in all processes on a state, counted.
 

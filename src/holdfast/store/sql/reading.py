@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from holdfast.inbound.child import Child
@@ -25,6 +25,7 @@ from holdfast.store.sql import (
     model_rows,
     outbox_rows,
     session_rows,
+    story_rows,
     timer_rows,
     usage_rows,
 )
@@ -39,6 +40,7 @@ from holdfast.store.views import (
     Happened,
     Hold,
     InputView,
+    Story,
     TurnView,
     UsedIn,
 )
@@ -89,6 +91,9 @@ class LedgerReading(Ledger, Protocol):
 
     async def state_of_input(self, input_id: str) -> str:
         return (await self.reads.input(input_id)).state
+
+    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
+        return await self.reads.ask(lambda conn: story_rows.stories(conn, since_ms, also, limit))
 
     async def backlog(self) -> Backlog:
         return await self.reads.backlog(self.now_ms())

@@ -108,3 +108,23 @@ class HearingSuite:
         await there.leave_listening("test")
         assert await here.position("test") == "2"
         assert await here.position("other") is None
+
+    async def test_stories_of_many_turns_are_told_with_their_events(self, opens: Opens) -> None:
+        clock = VirtualClock()
+        here, there = opens(clock=clock), opens(clock=clock)
+        await answered(here, "hello", ROUTE)
+        [seen] = await here.open_deliveries(["test"])
+        await here.move_delivery(seen, "start", Change(piece_chars=9))
+        await clock.advance(10.0)
+        since_ms = here.now_ms()
+        held = await claim_input(here, await accept(here, "next", session=OTHER))
+        first, second = await there.stories(since_ms=0, also=(), limit=10)
+        assert (first.turn.outcome, second.turn.state) == ("answered", "running")
+        assert [line["kind"] for line in first.events] == ["delivery"]
+        assert second.accepted_at_ms == since_ms
+        assert [one.turn.id for one in await there.stories(since_ms=since_ms, also=(), limit=10)] == [second.turn.id]
+        both = await there.stories(since_ms=since_ms, also=(first.turn.id, "turn_nobody"), limit=1)
+        assert [one.turn.id for one in both] == [first.turn.id, second.turn.id]
+        await held.answer()
+        await clock.advance(10.0)
+        assert await there.stories(since_ms=here.now_ms(), also=(), limit=10) == []
