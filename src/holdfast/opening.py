@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.store.embedded.faults import Faults
     from holdfast.store.embedded.openclaw_lock import LockFiles
     from holdfast.store.protocol import Store
+    from holdfast.store.views import Saved
 
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
@@ -225,3 +226,56 @@ def _milliseconds(name: str, given: int | None, default: int, environ: Mapping[s
             raise ConfigError([f"{variable}: {text!r} is not a whole number of milliseconds"]) from None
         return value if value > 0 else default
     return given if given is not None and given > 0 else default
+
+
+def backup(
+    state: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    with_token: bool = False,
+    clock: Clock | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> Saved:
+    """Copy a state, which may be in use, into the new file `to`, mode 0600, compressed if its name ends in `.gz`. It is
+    there whole or not at all; nothing in the state changes. Blocks.
+
+    Args:
+        with_token: put the gateway's token in as well.
+        progress: told what is copied, bytes so far, bytes in all.
+
+    Raises:
+        InputError: something is at `to` already, or it lies in the state. ResourceError: no state, or the disk refused.
+    """
+    _refuse_url(state)
+    from holdfast.store.embedded.backup import make_backup
+
+    return make_backup(Path(state), Path(to), clock or SystemClock(), with_token=with_token, progress=progress)
+
+
+def restore(
+    backup: str | os.PathLike[str],
+    state: str | os.PathLike[str],
+    *,
+    hold: bool = True,
+    clock: Clock | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> Saved:
+    """Make a state directory from a backup, whole or not at all. Blocks.
+
+    Args:
+        state: must not be there, or be empty.
+        hold: work is held back until `release`: the state that was backed up may have gone on since.
+
+    Raises:
+        InputError: `state` is in use; the file is no backup, incomplete or changed. ResourceError: the disk refused.
+    """
+    _refuse_url(state)
+    from holdfast.store.embedded.backup import restore_backup
+
+    return restore_backup(Path(backup), Path(state), clock or SystemClock(), hold=hold, progress=progress)
+
+
+def _refuse_url(state: str | os.PathLike[str]) -> None:
+    kind, is_url, _ = os.fspath(state).partition("://")
+    if is_url:
+        raise InputError(f"{kind}:// states are backed up with their database's own tools (pg_dump)")

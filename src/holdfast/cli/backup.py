@@ -14,11 +14,10 @@ import click
 
 from holdfast.cli.output import print_json, print_text
 from holdfast.cli.settings import Settings, common_options, pass_settings
-from holdfast.errors import InputError
 from holdfast.text import on_one_line
 
 if TYPE_CHECKING:
-    from holdfast.store.embedded.backup import Saved
+    from holdfast.store.views import Saved
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,14 +34,12 @@ def backup(settings: Settings, file: Path | None, with_token: bool) -> None:
     state goes on with. Not in it: keys and tokens that the configuration names, and files outside the state directory.
     A name without .gz is not compressed.
     """
-    from holdfast.clock import SystemClock
-    from holdfast.store.embedded.backup import make_backup
+    from holdfast import opening
 
-    clock = SystemClock()
     to = file or Path(f"holdfast-{datetime.now(UTC):%Y-%m-%d-%H%M%S}.tar.gz")
-    state = _folder(settings, settings.existing_state())
+    state = settings.existing_state()
     with _progress(settings) as progress:
-        saved = make_backup(state, to, clock, with_token=with_token, progress=progress)
+        saved = opening.backup(state, to, with_token=with_token, progress=progress)
     _show(settings, saved, f"{saved.path}: {_holds(saved)}")
 
 
@@ -57,25 +54,15 @@ def restore(settings: Settings, file: Path, hold: bool) -> None:
     Every file is compared with what was backed up. Work is held back afterwards, so that nobody is answered twice if
     the old state has gone on since: look at it, then `holdfast recover --release`.
     """
-    from holdfast.clock import SystemClock
-    from holdfast.store.embedded.backup import restore_backup
+    from holdfast import opening
 
-    state = _folder(settings, settings.state)
     with _progress(settings) as progress:
-        saved = restore_backup(file, state, SystemClock(), hold=hold, progress=progress)
+        saved = opening.restore(file, settings.state, hold=hold, progress=progress)
     _show(settings, saved, f"{saved.path}, as of {saved.at}: {_holds(saved)}")
     if hold and not settings.json:
         print_text(
             "Work is held back. Look at it (`holdfast inputs`, `holdfast outbox`), then `holdfast recover --release`."
         )
-
-
-def _folder(settings: Settings, state: str) -> Path:
-    if settings.state_dir is None:
-        raise InputError(
-            f"{state.partition('://')[0]}:// states are backed up with their database's own tools (pg_dump)"
-        )
-    return settings.state_dir
 
 
 def _holds(saved: Saved) -> str:

@@ -252,3 +252,23 @@ class UsedIn:
     lane: str
     model: str
     used: Used
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a backup holds.
+
+    Args:
+        bytes: of the files in it, before they are compressed. open_inputs, undelivered: work that a restored state
+            would go on with. remarks: what was left out and why.
+    """
+
+    path: str
+    store: str
+    at: str
+    files: int
+    bytes: int
+    sessions: int
+    open_inputs: int
+    undelivered: int
+    remarks: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """A copy of a state directory in one file, made while it is in use; and a state directory from such a file.
 
-The ledger is copied first, as of one moment; then the transcripts, each up to its last whole line. So a restored
-transcript has all that its ledger knows to be durable, and perhaps lines that came later: an input that the ledger has
-open and whose final line is there is settled by that line, as after a crash; any other is run again.
+The ledger is copied first, as of one moment; then the transcripts, each up to its last whole line of a turn that the
+ledger knows. So a restored transcript has all that its ledger knows to be durable, and perhaps more lines of the turns
+that ran then: an input that the ledger has open and whose final line is there is settled by that line, as after a
+crash; any other is run again.
 
 Left out: what belongs to running processes (`LEFT_OUT`), and the gateway's token unless it is asked for.
 """
@@ -21,13 +22,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from holdfast import ids
 from holdfast.clock import Clock, epoch_ms, iso
 from holdfast.errors import InputError, ResourceError
+from holdfast.session.lines import read_line
 from holdfast.store.embedded import durable, schema
 from holdfast.store.embedded.state_dir import FOLDERS, look_at_state_dir, unusable
+from holdfast.store.views import Saved
 from holdfast.version import __version__
 
 FORMAT = 1
@@ -45,24 +48,11 @@ class ChangedError(Exception):
     """A file became shorter or went away while it was copied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What a backup holds.
+class _Known(NamedTuple):
+    """How far a transcript is durable, and its newest epoch."""
 
-    Args:
-        bytes: of the files in it, before they are compressed. open_inputs, undelivered: work that a restored state
-            would go on with. remarks: what was left out and why.
-    """
-
-    path: str
-    store: str
-    at: str
-    files: int
-    bytes: int
-    sessions: int
-    open_inputs: int
-    undelivered: int
-    remarks: tuple[str, ...] = ()
+    end: int
+    epoch: int
 
 
 @dataclass(slots=True)
@@ -119,7 +109,7 @@ def _try_once(
     snapshot.unlink(missing_ok=True)
     copy, at = _Copy(), iso(clock.now())
     progress("the ledger", 0, 0)
-    counts, durable_ends = _copy_ledger(state / schema.LEDGER_NAME, snapshot)
+    counts, known = _copy_ledger(state / schema.LEDGER_NAME, snapshot)
     names = sorted(_names(state, copy, with_token))
     total = snapshot.stat().st_size + sum(_size_of(state / name) for name in names)
     with _new_file(draft) as file, _packing(file, to) as tar:
@@ -127,12 +117,12 @@ def _try_once(
         for name in names:
             progress(name, copy.bytes, total)
             try:
-                _add(tar, state / name, name, copy)
+                _add(tar, state / name, name, copy, known.get(name))
             except FileNotFoundError:
-                if durable_ends.get(name):
+                if name in known and known[name].end:
                     raise ChangedError(f"{name} went away") from None
-        for name, end in durable_ends.items():
-            if end and copy.files.get(name, {"bytes": 0})["bytes"] < end:
+        for name, one in known.items():
+            if one.end and copy.files.get(name, {"bytes": 0})["bytes"] < one.end:
                 raise ChangedError(f"{name} is shorter than it was")
         about = {"format": FORMAT, "release": __version__, "store": store, "at": at, **counts, "files": copy.files}
         _add_bytes(tar, MANIFEST, json.dumps(about, indent=1).encode())
@@ -144,8 +134,8 @@ def _try_once(
     )  # fmt: skip
 
 
-def _copy_ledger(ledger: Path, snapshot: Path) -> tuple[dict[str, int], dict[str, int]]:
-    """The ledger as of one moment, in a file of its own; counts of it, and how far each transcript is durable."""
+def _copy_ledger(ledger: Path, snapshot: Path) -> tuple[dict[str, int], dict[str, _Known]]:
+    """The ledger as of one moment, in a file of its own; counts of it, and what it knows of each transcript."""
     if not ledger.exists():
         raise ResourceError(f"{ledger.parent} has no ledger; `holdfast doctor` says what is wrong with it")
     os.close(os.open(snapshot, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -162,7 +152,8 @@ def _copy_ledger(ledger: Path, snapshot: Path) -> tuple[dict[str, int], dict[str
             "open_inputs": count("inputs", "state in ('queued', 'running')"),
             "undelivered": count("outbox", "state in ('pending', 'started', 'unknown')"),
         }
-        return counts, dict(found.execute("select path, synced_end from transcripts").fetchall())
+        rows = found.execute("select path, synced_end, epoch_number from transcripts").fetchall()
+        return counts, {path: _Known(end, epoch) for path, end, epoch in rows}
 
 
 def _names(state: Path, copy: _Copy, with_token: bool) -> Iterator[str]:
@@ -193,12 +184,14 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _add(tar: tarfile.TarFile, path: Path, name: str, copy: _Copy) -> None:
-    """One file. Of a transcript, which grows, what was there in whole lines when it was opened."""
+def _add(tar: tarfile.TarFile, path: Path, name: str, copy: _Copy, known: _Known | None = None) -> None:
+    """One file. Of a transcript, which grows, the whole lines of turns that the ledger knows."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     with open(fd, "rb") as file:
         at = os.fstat(fd)
         size = _last_line_end(file, at.st_size) if name.endswith(".jsonl") else at.st_size
+        if known is not None and size > known.end:
+            size = _end_of_known(file, known, size)
         info = tarfile.TarInfo(name)
         info.size, info.mtime, info.mode = size, int(at.st_mtime), stat.S_IMODE(at.st_mode)
         reader = _Hashing(file, size)
@@ -225,6 +218,20 @@ def _last_line_end(file: IO[bytes], size: int) -> int:
         end = begin
     file.seek(0)
     return 0
+
+
+def _end_of_known(file: IO[bytes], known: _Known, size: int) -> int:
+    """Where the first line begins that a later turn has written, within the first `size` bytes."""
+    end = known.end
+    file.seek(end)
+    while end < size:
+        raw = file.readline(size - end)
+        origin = read_line(raw.removesuffix(b"\n")).origin
+        if origin is not None and origin.epoch > known.epoch:
+            break
+        end += len(raw)
+    file.seek(0)
+    return end
 
 
 class _Hashing:
