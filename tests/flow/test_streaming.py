@@ -10,18 +10,24 @@ from typing import Any
 
 import pytest
 
+import holdfast
+from holdfast.channel.listening import Adapter
 from holdfast.config import Config
+from holdfast.inbound.event import Accepted, InboundEvent, Route
 from holdfast.model.client import ModelRequest, StreamItem, TextDelta, ToolSpec
 from holdfast.outbox.outbox import POSSIBLE_DUPLICATE
 from holdfast.outbox.preview import Mode, preview_text
+from holdfast.outbox.showing import Showing, Surface
 from holdfast.store.embedded.faults import Point
 from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.platform import FakePlatform
 from holdfast.testing.served import Served, served
 from holdfast.testing.world import World
+from holdfast.turn.events import TurnEvent
 from holdfast.turn.tools import Tool, ToolCall
 
+SESSION = "agent:main:main"
 PAUSE = "(pause)"
 BEGIN = "Here is the beginning of a long answer,"
 ANSWER = f"{BEGIN} {PAUSE} and here is how it ends."
@@ -167,6 +173,32 @@ async def test_a_turn_that_fails_says_so_in_place_of_the_beginning(tmp_path: Pat
         await gateway.hf.cancel(receipt.input_id or "", by="test")
         await until_none_shown(platform)
         assert len(platform.messages) == 1
+
+
+@pytest.mark.promise("P4")
+async def test_whoever_delivers_waits_for_what_an_earlier_turn_of_the_input_still_shows(tmp_path: Path) -> None:
+    """Its request is on the way when the turn is lost and the next one begins, in the same process."""
+    channel = FakeChannel()
+    channel.hold()
+    async with holdfast.open(tmp_path) as hf:
+        showing = Showing(hf, [Surface(Adapter(channel, editor=channel), "partial")])
+        running = asyncio.create_task(showing.run())
+        await asyncio.sleep(0)  # it listens from its first step on
+        accepted = await hf.accept(InboundEvent(SESSION, {"content": "hello"}, route=Route("test", "user")))
+        assert isinstance(accepted, Accepted)
+        turn = await hf.claim(SESSION, input_id=accepted.input_id)
+        assert isinstance(turn, holdfast.Turn)
+        turn.publish("turn.delta", text=BEGIN)
+        await channel.begun()
+        hf.events.publish(TurnEvent("turn.started", SESSION, 0, accepted.input_id, "the next"))
+        ending = asyncio.create_task(showing.ended(accepted.input_id))
+        await asyncio.wait({ending}, timeout=0.1)
+        assert not ending.done()
+        channel.release()
+        await ending
+        assert [one.text for one in channel.received] == [f"{BEGIN} …"]
+        showing.stop()
+        await running
 
 
 async def until_none_shown(platform: FakePlatform) -> None:

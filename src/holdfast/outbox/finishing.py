@@ -52,14 +52,14 @@ class Finishing:
         """How the first piece of an answer goes out now; None: not yet. Raises ResourceError."""
         if channel.name not in self._showing:
             return USUAL
-        await self._showing.ended(row.id)
+        await self._showing.ended(row.input_id)
         preview = await self._hf.store.preview(row.id)
         if preview is None:
             return USUAL
         if not self._showing.may_finish(preview, channel.traits.longest_request_s):
             return None
         if preview.reference is None:
-            return await self._look_for(channel, preview)
+            return await self._look_for(channel, row, preview)
         return How(self._edit(channel, preview, preview.reference))
 
     async def edit_again(self, channel: Channel, row: OpenDelivery) -> Put | None:
@@ -73,8 +73,12 @@ class Finishing:
             return None
         return self._edit(channel, preview, preview.reference)
 
-    async def _look_for(self, channel: Channel, preview: Preview) -> How | None:
-        """It was sent, and nobody has heard what it is called."""
+    async def _look_for(self, channel: Channel, row: OpenDelivery, preview: Preview) -> How | None:
+        """It was sent, and nobody has heard what it is called. Where that cannot be found out it is known of until the
+        labelled answer has arrived: another process must not take it for one of which nothing was shown.
+        """
+        if row.label is not None:
+            return How(label=row.label)
         times, next_mono = self._asked.get(preview.id, (0, 0.0))
         if self._hf.clock.mono() < next_mono:
             return None
@@ -82,7 +86,6 @@ class Finishing:
             self._asked.pop(preview.id, None)
             may_repeat = self._showing.may_repeat(preview, channel.traits)
             self._showing.forget(preview.id)
-            await self._hf.store.end_preview(preview.id)
             return How(label=POSSIBLE_DUPLICATE, is_repeated=may_repeat)
         try:
             found = await channel.find(preview.id, preview.target)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from holdfast.channel.channel import ChannelTraits, SendRequest
 from holdfast.channel.listening import Adapter, Typing
-from holdfast.errors import ChannelError, ChannelRefusedError, HoldfastError, SendUnknownError
+from holdfast.errors import ChannelError, ChannelRefusedError, HoldfastError, OwnershipLostError, SendUnknownError
 from holdfast.inbound.event import Route
 from holdfast.kernel import Holdfast
 from holdfast.outbox.message import delivery_id
@@ -111,9 +111,12 @@ class Showing:
 
     # ── for the courier ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def ended(self, key: str) -> None:
-        """Return when nothing more of ours goes out for a delivery, and what went out has arrived or is lost."""
-        for one in [one for one in self._turns.values() if one.key == key]:
+    async def ended(self, input_id: str) -> None:
+        """Return when nothing more of ours is shown of an answer, and what was has arrived or is lost. That goes for
+        earlier turns of the input, too: its newest waits for them.
+        """
+        one = self._turns.get(input_id)
+        if one is not None:
             one.over.set()
             if one.task is not None:
                 await asyncio.wait({one.task})
@@ -191,6 +194,8 @@ class Showing:
                 await self._hf.clock.sleep(wait_s)
             if one.is_shown and await self._came_to_nothing(one):
                 await self._remove(one.key, surface)
+        except OwnershipLostError as lost:
+            log.info("an answer is not shown while it is written: %s", lost)
         except HoldfastError as exc:
             log.warning("an answer to %s cannot be shown while it is written: %s", one.input_id, exc)
         except Exception:  # the edge of the delivery: nothing depends on it
@@ -316,7 +321,7 @@ class Showing:
                 for preview in await self._hf.store.previews_without_answer(channels):
                     surface = self._surfaces[preview.channel]
                     if self.may_finish(preview, surface.adapter.channel.traits.longest_request_s):
-                        await self.ended(preview.id)
+                        await self.ended(preview.input_id)
                         await self._remove(preview.id, surface)
             except HoldfastError as exc:
                 log.info("what is left of an answer could not be taken away: %s", exc)

@@ -267,6 +267,9 @@ class OutboxStore(Protocol):
         """Note, in this process's name, that the beginning of an answer is about to be shown. Durable.
 
         Returns: what is shown already by an earlier attempt; then nothing was changed. None: it is new.
+
+        Raises:
+            OwnershipLostError: no turn of this process answers the input now; nothing may be shown.
         """
         ...
 

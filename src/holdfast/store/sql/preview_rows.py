@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from holdfast.errors import OwnershipLostError
 from holdfast.lane import states
 from holdfast.outbox.outbox import Sender
 from holdfast.outbox.preview import Preview
@@ -13,7 +14,15 @@ LifeOf = Callable[[Row], Sender]
 
 
 def begin(conn: Connection, one: Preview, now_ms: int, life_of: LifeOf) -> Preview | None:
-    """Note a preview before it is sent. Returns: the one that is there already; None: it is new."""
+    """Note a preview before it is sent. Returns: the one that is there already; None: it is new.
+
+    Raises:
+        OwnershipLostError: no turn of its process answers that input any more. One that has stood still meanwhile would
+            show the beginning of an answer beside another, which has arrived.
+    """
+    is_ours = "select 1 from transcripts t join turns u on u.id=t.owner_turn where u.input=? and u.process=?"
+    if conn.execute(is_ours, (one.input_id, one.process)).fetchone() is None:
+        raise OwnershipLostError(f"input {one.input_id} is not answered here any more")
     known = preview(conn, one.id, life_of)
     if known is None:
         conn.execute(

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, OwnershipLostError
 from holdfast.inbound.event import Route
+from holdfast.outbox.message import delivery_id
 from holdfast.outbox.outbox import Change
 from holdfast.store.protocol import Store
 from holdfast.testing.clock import VirtualClock
-from holdfast.testing.store_suite.words import ROUTE, Opens, answered
+from holdfast.testing.store_suite.words import ROUTE, Opens, accept, answered, claim_input
 
 
 class OutgoingSuite:
@@ -82,13 +83,17 @@ class OutgoingSuite:
 
     async def test_what_is_shown_of_an_answer_is_forgotten_once_it_is_the_answer(self, opens: Opens) -> None:
         here, there = opens(), opens()
-        input_id = await answered(here, "hello", ROUTE)
-        [seen] = await here.open_deliveries(["test"])
-        assert await here.begin_preview(seen.id, input_id, "test", "user") is None
-        again = await there.begin_preview(seen.id, input_id, "test", "user")
+        input_id = await accept(here, "hello", route=ROUTE)
+        key = delivery_id(input_id, ROUTE, 0)
+        held = await claim_input(here, input_id)
+        assert await here.begin_preview(key, input_id, "test", "user") is None
+        again = await here.begin_preview(key, input_id, "test", "user")
         assert again is not None
         assert (again.process, again.reference, again.life) == (here.process, None, "alive")
-        await here.name_preview(seen.id, "#1")
+        await here.name_preview(key, "#1")
+        await held.answer("re: hello")
+        [seen] = await here.open_deliveries(["test"])
+        assert seen.id == key
         await here.close()
         left = await there.preview(seen.id)
         assert left is not None
@@ -98,6 +103,19 @@ class OutgoingSuite:
         assert started is not None
         await there.move_delivery(started, "confirm", Change("#1"))
         assert await there.preview(seen.id) is None
+
+    async def test_nothing_is_shown_by_whoever_does_not_answer(self, opens: Opens) -> None:
+        """One that stood still while another has answered would show a beginning beside the answer."""
+        here, there = opens(), opens()
+        input_id = await accept(here, "hello", route=ROUTE)
+        held = await claim_input(here, input_id)
+        key = delivery_id(input_id, ROUTE, 0)
+        with pytest.raises(OwnershipLostError):
+            await there.begin_preview(key, input_id, "test", "user")
+        await held.answer("re: hello")
+        with pytest.raises(OwnershipLostError):
+            await here.begin_preview(key, input_id, "test", "user")
+        assert await here.preview(key) is None
 
     async def test_the_sender_of_a_delivery_that_ended_is_dead(self, opens: Opens) -> None:
         sender, other = opens(), opens()
