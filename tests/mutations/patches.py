@@ -207,4 +207,11 @@ MUTATIONS = (
         "        if beside.try_take() or beside.path:\n            return True\n        if wait_ms == 0:\n",
         "faults/test_openclaw_lock.py::test_an_append_waits_until_openclaw_is_done_and_goes_on_after_its_lines",
     ),
+    Mutation(
+        "a message that is another one in each turn",
+        "tool/message.py",
+        "derived_id('message', call.input_id or call.turn, call.id, call.digest)",
+        "derived_id('message', call.turn, call.id, call.digest)",
+        "faults/test_tools_die.py::test_a_message_is_sent_once_and_known_once",
+    ),
 )

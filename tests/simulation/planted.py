@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast import ids
-from holdfast.inbound.child import END
+from holdfast.inbound.child import BACKGROUND_END, END
 from holdfast.inbound.event import Admission, Duplicate, InboundEvent
 from holdfast.inbound.timers import Timers
 from holdfast.kernel import Holdfast
@@ -17,6 +17,7 @@ from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.model.client import ModelClient, ModelRequest, StreamItem
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
+from holdfast.outbox.preview import Preview
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.session.entries import custom
 from holdfast.session.fence import Epoch, Verdict
@@ -30,6 +31,7 @@ from holdfast.testing.simulation.machine import SharedHardware, SimMachine
 from holdfast.testing.simulation.process import Parts
 from holdfast.testing.simulation.run import HARM
 from holdfast.testing.simulation.scheduler import Host
+from holdfast.tool.approval import Approval
 from holdfast.turn.commands import Commands
 from holdfast.turn.runner import Runner
 from holdfast.turn.turn import RESET_TYPE, Turn
@@ -202,6 +204,32 @@ class TellingStore(EmbeddedStore):
         return await super().accept(own, usual, is_command=is_command)
 
 
+class TellingAllStore(EmbeddedStore):
+    """Each process tells a session of the ends of its programs."""
+
+    async def accept(self, event: InboundEvent, usual: QueueSettings = PLAIN, *, is_command: bool = False) -> Admission:
+        own = replace(event, key=f"{event.key} {self.process}") if event.source == BACKGROUND_END else event
+        return await super().accept(own, usual, is_command=is_command)
+
+
+class OpenStore(EmbeddedStore):
+    """Nobody's answer is waited for."""
+
+    async def use_approval(self, approval: str, turn: str, epoch: Epoch, digest: str) -> bool:
+        return True
+
+    async def approval(self, approval: str) -> Approval | None:
+        found = await super().approval(approval)
+        return None if found is None else replace(found, state="approved")
+
+
+class BlindStore(EmbeddedStore):
+    """Whoever delivers does not look whether the beginning is there already."""
+
+    async def preview(self, delivery_id: str) -> Preview | None:
+        return None
+
+
 class RewritingStore(EmbeddedStore):
     """Takes inputs in without looking whether an earlier turn had written their lines."""
 
@@ -332,6 +360,9 @@ BUGS = {
     "a duplicate acknowledged without a sync": Bug(with_store(HeedlessStore), ("P3",), ("redelivery",)),
     "a redelivery that is another input": Bug(with_store(NewKeyStore), ("P", "I"), only=("webhooks",)),
     "ends of sub-agents told by each process": Bug(with_store(TellingStore), ("I1",), only=("sub-agents",)),
+    "ends of programs told by each process": Bug(with_store(TellingAllStore), ("I1",), only=("tools",)),
+    "a call that nobody's answer is waited for": Bug(with_store(OpenStore), ("tools",), only=("tools",)),
+    "an answer beside its beginning": Bug(with_store(BlindStore), ("P4",), only=("previews",)),
     "lines of messages taken in, written again": Bug(
         with_store(RewritingStore), ("I1", "P3"), ("kill", "kill planned", "power loss"), ("queue",)
     ),

@@ -47,6 +47,8 @@ COMES_OF = {
     "sub-agents": ("sub-agent announced",),
     "watchdog": ("turn asked to end", "recovery judged"),
     "compaction": ("compaction",),
+    "tools": ("call allowed", "call denied", "nobody answered", "note arrived", "program's end told"),
+    "previews": ("beginning became an answer",),
 }
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
+from holdfast.clock import Clock
 from holdfast.errors import DrainingError, HoldfastError, InputError
 from holdfast.ids import derived_id
 from holdfast.inbound.orders import accept_once
 from holdfast.kernel import Holdfast
 from holdfast.tool import running as rules
-from holdfast.tool.process import Order, Running
+from holdfast.tool.process import How, Order, Ran, Running
 from holdfast.tool.running import SOURCE, BackgroundOrder, Ended, NotBegun, Outcome, Program
 from holdfast.turn.tools import ToolCall
 
@@ -24,17 +26,32 @@ OPEN_MAX = 1000
 log = logging.getLogger("holdfast.tools")
 
 
+class Started(Protocol):
+    """A program that has been started: `Running`, or what stands in for it."""
+
+    def stop(self, how: How = "lost") -> None: ...
+
+    async def run(self) -> Ran: ...
+
+
 class Background:
     """This process's programs, and everybody's ends: `run` until `close`.
 
     Args:
         shown: makes text fit to be kept and shown: without secrets.
+        start: starts a program.
     """
 
-    def __init__(self, hf: Holdfast, shown: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        hf: Holdfast,
+        shown: Callable[[str], str] = str,
+        start: Callable[[Order, Clock], Awaitable[Started]] = Running.start,
+    ) -> None:
         self._hf = hf
         self._shown = shown
-        self._programs: dict[str, tuple[Running, asyncio.Task[None]]] = {}
+        self._start = start
+        self._programs: dict[str, tuple[Started, asyncio.Task[None]]] = {}
         self._stopped_by: dict[str, Outcome] = {}
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
@@ -60,7 +77,7 @@ class Background:
         if isinstance(begun, NotBegun):
             raise InputError(begun.text)
         try:
-            running = await Running.start(order, self._hf.clock)
+            running = await self._start(order, self._hf.clock)
         except BaseException:
             await self._hf.store.end_background(program, self._hf.process_id, Ended("lost"))
             raise
@@ -68,7 +85,7 @@ class Background:
         self._programs[program] = (running, task)
         return f"{program} runs in the background; its end comes here as a message by itself"
 
-    async def _see_to_its_end(self, program: str, running: Running) -> None:
+    async def _see_to_its_end(self, program: str, running: Started) -> None:
         try:
             ran = await running.run()
             outcome: Outcome = "timeout" if ran.how == "timeout" else self._stopped_by.get(program, "ended")

@@ -24,7 +24,8 @@ ENOUGH_FOR_WAYS = 500
 WAYS_TO_BE_MET = (
     "input merged", "interrupted", "dropped for another", "cut-off answer kept", "said again",
     "began anew", "stopped by /stop", "turn gave way", "job run", "sub-agent announced",
-    "turn asked to end", "recovery judged", "compaction",
+    "turn asked to end", "recovery judged", "compaction", "call allowed", "nobody answered", "note arrived",
+    "program's end told", "beginning became an answer",
 )  # fmt: skip
 """What has to have come of the ways into a conversation (`ways.py`), in a batch of at least so many."""
 

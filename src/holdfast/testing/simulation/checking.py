@@ -17,9 +17,11 @@ from holdfast.inbound.child import END
 from holdfast.lane.states import TERMINAL
 from holdfast.session.entries import text_of
 from holdfast.session.fence import STRENGTH
+from holdfast.testing.simulation.checking_tools import find_broken_tools
 from holdfast.testing.simulation.checking_ways import find_broken_ways
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.outsider import Edit, Line, transcript_paths, what_lines_say
+from holdfast.testing.simulation.people import Arrived
 from holdfast.testing.simulation.rest import ANSWERED, Rest, leaves_a_line
 
 ANSWERS_SEVERAL = "\n\n(This answers your last "
@@ -68,7 +70,7 @@ def find_broken(connection: sqlite3.Connection, root: Path, rest: Rest, *, fence
     broken += _fence_faults(rest.turns, rest.edits, fence_mode)
     for child in rest.children:
         broken += _child_faults(child, inputs)
-    return [*broken, *find_broken_ways(rest)]
+    return [*broken, *find_broken_ways(rest), *find_broken_tools(rest)]
 
 
 def _count_fault(row: sqlite3.Row) -> str:
@@ -155,10 +157,12 @@ def _input_faults(rest: Rest, row: sqlite3.Row) -> Iterable[str]:
 
 def _delivery_faults(rest: Rest) -> Iterable[str]:
     """P4, I6, I7: one unlabelled copy, one content, which is the transcript's; everything has come to an end."""
-    unlabelled = Counter(one.key for one in rest.seen.arrived if one.label is None)
+    there = [one for one in rest.seen.arrived if not one.gone and not _stays_behind(rest, one)]
+    yield from (f"P4: {one.text!r} is the beginning of an answer, and still there" for one in there if one.preview)
+    unlabelled = Counter(one.key for one in there if one.label is None)
     yield from (f"P4: {key} arrived {count} times without a label" for key, count in unlabelled.items() if count > 1)
     rows = {row["id"]: row for row in rest.outbox}
-    for one in rest.seen.arrived:
+    for one in there:
         row = rows.get(one.key)
         if row is None:
             yield f"I7: {one.text!r} arrived, and the outbox does not know it"
@@ -171,6 +175,14 @@ def _delivery_faults(rest: Rest) -> Iterable[str]:
         for row in rest.outbox
         if row["state"] not in ("sent", "failed")
     )
+
+
+def _stays_behind(rest: Rest, beginning: Arrived) -> bool:
+    """Whether it begins an answer that could not take its place, and says so: by its label, or as failed."""
+    if not beginning.preview:
+        return False
+    has_label = any(one.key == beginning.key and one.label is not None for one in rest.seen.arrived)
+    return has_label or any(row["id"] == beginning.key and row["state"] == "failed" for row in rest.outbox)
 
 
 def _is_wrong(rest: Rest, row: sqlite3.Row, text: str) -> bool:

@@ -19,6 +19,7 @@ from holdfast.inbound.timer import CRON, HEARTBEAT
 from holdfast.inbound.timers import TIMED_OUT
 from holdfast.lane.queue import INTERRUPTED_BY, RESET_BY
 from holdfast.session.entries import text_of
+from holdfast.testing.simulation.checking_tools import effects_of_tools
 from holdfast.testing.simulation.machine import TROUBLES
 from holdfast.testing.simulation.rest import ANSWERED, Rest, Rows, content_of, leaves_a_line
 from holdfast.turn.turn import DROPPED_TYPE, RESET_TYPE
@@ -259,6 +260,7 @@ def _timer_faults(rest: Rest) -> Iterable[str]:
             yield f"timers: {row['id']} ({row['dedupe_key']}) was fired, and no run knows of it"
     told = Counter(run["announce"] for run in fired if run["announce"])
     said = [row for row in rest.inputs.values() if row["source"] == "announcement"]
+    said = [row for row in said if not row["dedupe_key"].startswith("m_")]  # a message that a tool has sent
     news = {row["id"] for row in said if not row["dedupe_key"].endswith(":alert")}
     if set(told) != news or any(count > 1 for count in told.values()):
         yield f"timers: announced were {sorted(news)}, the runs know of {dict(told)}"
@@ -338,5 +340,6 @@ def effects_of(rest: Rest) -> dict[str, int]:
         "heartbeat run": sum(count for timer, count in runs.items() if timer.startswith(HEARTBEAT)),
         "turn asked to end": events["session.recovery.requested"],
         "recovery judged": events["session.recovery.completed"],
+        **effects_of_tools(rest),
     }
     return {what: number for what, number in found.items() if number}

@@ -10,33 +10,35 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
-from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.context import summary
-from holdfast.errors import ChannelRefusedError, InputError, ProviderError, SendUnknownError
+from holdfast.errors import InputError, ProviderError
 from holdfast.inbound.event import Duplicate, InboundEvent, LaneFull, Route
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelAnswer, ModelRequest, StreamItem, TextDelta, ToolSpec, zero_usage
 from holdfast.session.entries import custom, text_of
 from holdfast.testing.simulation.process import SimProcess
 from holdfast.testing.simulation.scheduler import Scheduler
-from holdfast.testing.simulation.ways import SILENCE_S, Ways
+from holdfast.testing.simulation.ways import CHANNEL, SILENCE_S, Ways
 from holdfast.turn.tools import Tool, ToolCall
 from holdfast.turn.turn import current_turn
 
 LONGEST_REQUEST_S = 1.0
-CHANNEL = "chat"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrived:
-    """A message on the platform."""
+    """A message on the platform, as it reads now. `preview`: it is the beginning of an answer. `gone`: taken away."""
 
     key: str
     target: str
     text: str
     label: str | None
+    preview: bool = False
+    gone: bool = False
+    was_preview: bool = False
 
 
 @dataclass(slots=True)
@@ -47,6 +49,8 @@ class Seen:
     told: dict[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
     arrived: list[Arrived] = field(default_factory=list[Arrived])
     tool_runs: dict[str, int] = field(default_factory=dict[str, int])  # of the tool that is not to be repeated
+    acted: list[ToolCall] = field(default_factory=list[ToolCall])  # each of its runs
+    said_yes: set[str] = field(default_factory=set[str])  # questions, by id
     cancelled: set[str] = field(default_factory=set[str])  # inputs that their senders have asked to be taken back
     silent: set[str] = field(default_factory=set[str])  # turns whose models have fallen silent
     cut_off: dict[str, str] = field(default_factory=dict[str, str])  # by turn: what its model had said until then
@@ -62,7 +66,16 @@ class Seen:
 
     def arrive(self, message: Arrived) -> None:
         self.arrived.append(message)
-        self._must_last(message.text, "arrived")
+        if not message.preview:
+            self._must_last(message.text, "arrived")
+
+    def edit(self, message: Arrived, text: str, label: str | None, *, preview: bool) -> None:
+        """Its text becomes another one. A beginning never takes the place of an answer."""
+        if preview and not message.preview:
+            self.broken.append(f"P4: {message.text!r} was there, and became {text!r} again")
+        message.text, message.label, message.preview = text, label, preview
+        if not preview:
+            self._must_last(text, "arrived")
 
     def tell(self, input_id: str, state: str, answer: str | None) -> None:
         if state in ("answered", "steered", "merged") and answer is not None:
@@ -81,7 +94,8 @@ class SimModel:
     """Answers after a while, in words that never repeat; sometimes it fails, is slow, or calls a tool first.
 
     ways: where there are sub-agents it also gives them tasks, where there are machines or a queue it calls more tools,
-        between which turns give way and take in; where there is a watchdog it falls silent.
+        between which turns give way and take in; where there is a watchdog it falls silent; where there are tools it
+        calls those that a person is asked about; where there are previews it speaks in more pieces.
     """
 
     def __init__(self, scheduler: Scheduler, seen: Seen, ways: Ways, *, is_tame: bool) -> None:
@@ -106,28 +120,49 @@ class SimModel:
             return
         asked = next((text_of(one) for one in reversed(request.messages) if one["role"] == "user"), "nothing")
         text = f"answer {number} to {asked}" if request.system != summary.SYSTEM else f"summary {number}"
-        begun = text.split(" to ")[0]
-        yield TextDelta(begun)
-        try:
-            await asyncio.sleep(min(pause_s, 1.5) / 2)
-        except asyncio.CancelledError:
-            self._seen.cut_off[turn] = begun
-            raise
+        said = ""
+        for end in self._ends_of_pieces(text):
+            yield TextDelta(text[len(said) : end])
+            said = text[:end]
+            try:
+                await asyncio.sleep(min(pause_s, 1.5) / 2)
+            except asyncio.CancelledError:
+                self._seen.cut_off[turn] = said
+                raise
         if fate > 0.93 and not self._is_tame:
             raise ProviderError("the provider is down", status=500, provider="simulated", model="model")
-        yield TextDelta(text[len(begun) :])
+        yield TextDelta(text[len(said) :])
         yield ModelAnswer([{"type": "text", "text": text}], "stop", "simulated", "model", "simulated", zero_usage())
+
+    def _ends_of_pieces(self, text: str) -> list[int]:
+        """Up to where it has said its text each time it pauses."""
+        begun = len(text.split(" to ")[0])
+        return [begun, (begun + len(text)) // 2] if "previews" in self._ways else [begun]
 
     def _calls(self, request: ModelRequest, fate: float, number: int) -> list[dict[str, Any]]:
         """Tools that it wants to have called before it answers."""
-        share = 0.6 if "machines" in self._ways or "queue" in self._ways else 0.2
+        is_busy = any(one in self._ways for one in ("machines", "queue", "tools"))
+        share = 0.6 if is_busy else 0.2
         if fate >= share or request.messages[-1]["role"] != "user" or self._is_tame or not request.tools:
             return []
         tool = "look" if fate < share / 2 else "act"
         arguments: dict[str, Any] = {}
         if fate > share / 4 and any(one.name == "spawn" for one in request.tools):
             tool, arguments = "spawn", {"task": f"task {number}"}
+        if "tools" in self._ways and fate > share / 3:
+            tool, arguments = asked_for(self._scheduler.random, number)
         return [{"type": "toolCall", "id": f"call_{number}", "name": tool, "arguments": arguments}]
+
+
+def asked_for(random: Random, number: int) -> tuple[str, dict[str, Any]]:
+    """A call that a person is asked about, a message to somebody, or a program in the background."""
+    kind = random.random()
+    if kind < 0.4:
+        return "act", {"number": number}
+    if kind < 0.7:
+        to = {} if kind < 0.5 else {"to": f"{CHANNEL}:user{int(random.random() * 3)}"}
+        return "message", {"text": f"note {number}", **to}
+    return "program", {"number": number}
 
 
 def tools(scheduler: Scheduler, seen: Seen) -> tuple[Tool, ...]:
@@ -139,74 +174,15 @@ def tools(scheduler: Scheduler, seen: Seen) -> tuple[Tool, ...]:
 
     async def act(call: ToolCall) -> str:
         seen.tool_runs[call.id] = seen.tool_runs.get(call.id, 0) + 1
+        seen.acted.append(call)
         await asyncio.sleep(scheduler.random.choice((0.0, 0.1)))
         return "done"
 
     nothing: dict[str, Any] = {"type": "object", "properties": {}}
     return (
-        Tool(ToolSpec("look", "Looks.", nothing), look, restart_safe=True),
+        Tool(ToolSpec("look", "Looks.", nothing), look, restart_safe=True, effect="read"),
         Tool(ToolSpec("act", "Acts.", nothing), act),
     )
-
-
-class SimChannel:
-    """A platform. A request that has left arrives, even if whoever sent it is dead by then."""
-
-    def __init__(self, scheduler: Scheduler, seen: Seen, traits: ChannelTraits) -> None:
-        self._scheduler = scheduler
-        self._seen = seen
-        self._traits = traits
-        self.is_calm = False
-
-    @property
-    def name(self) -> str:
-        return CHANNEL
-
-    @property
-    def traits(self) -> ChannelTraits:
-        return self._traits
-
-    async def send(self, request: SendRequest) -> Sent:
-        random = self._scheduler.random
-        fate, travel_s = random.random(), random.random() * random.choice((0.01, 0.9))
-        if self.is_calm:
-            fate = 1.0
-        if fate < 0.08:
-            await asyncio.sleep(travel_s)
-            raise ChannelRefusedError("busy", permanent=fate < 0.02, retry_after_s=None)
-        if fate < 0.14:
-            await asyncio.sleep(travel_s)
-            raise SendUnknownError("connection lost, and the message with it")
-        arrival = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-        is_cut = {"off": False}
-
-        def arrive() -> None:
-            if is_cut["off"]:
-                return  # cancelling closes the connection; a process that dies has sent what it had sent
-            self._seen.arrive(Arrived(request.delivery_id, request.target, request.text, request.label))
-            self._scheduler.note(f"arrived: {request.text!r} label={request.label}")
-            loop.call_soon_threadsafe(lambda: arrival.done() or arrival.set_result(None))
-
-        self._scheduler.call_at(self._scheduler.now + travel_s, arrive)
-        try:
-            await arrival
-        except asyncio.CancelledError:
-            is_cut["off"] = True
-            raise
-        if fate < 0.22:
-            raise SendUnknownError("connection lost before the answer")
-        await asyncio.sleep(travel_s / 4)
-        return Sent("#")
-
-    async def find(self, delivery_id: str, target: str) -> Sent | None:
-        await asyncio.sleep(0.01)
-        if not self._traits.reconciles:
-            raise SendUnknownError("this platform cannot be asked")
-        if not self.is_calm and self._scheduler.random.random() < 0.2:
-            raise SendUnknownError("the platform does not answer")
-        found = any((one.key, one.target) == (delivery_id, target) for one in self._seen.arrived)
-        return Sent("#") if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,3 +310,39 @@ class Sender:
                     self._seen.broken.append(f"P3: {input_id} was acknowledged and is not known: {reply.error}")
             if input_id in self._seen.told:
                 return
+
+
+class Person:
+    """Somebody who is asked whether calls may run: says yes, or no, or nothing until it is too late."""
+
+    def __init__(self, scheduler: Scheduler, seen: Seen) -> None:
+        self._scheduler = scheduler
+        self._seen = seen
+        self._thought_of: set[str] = set()
+        self.living: list[SimProcess] = []  # the run keeps it up to date
+
+    def run(self) -> None:
+        random = self._scheduler.random
+        while True:
+            self._scheduler.sleep(0.1 + random.random() * 0.6)
+            ready = [one for one in self.living if one.hf is not None]
+            if not ready:
+                continue
+            asked = ready[int(random.random() * len(ready))].ask(lambda hf: hf.approvals(pending=True), 5.0).value or ()
+            for one in asked:
+                if one.id not in self._thought_of:
+                    self._thought_of.add(one.id)
+                    self._answer(one.id, random.random())
+
+    def _answer(self, approval: str, habit: float) -> None:
+        """Through whichever process is there. Only a yes that reached somebody counts, and one may have reached him."""
+        if habit > 0.8:
+            return
+        yes = habit < 0.65
+        if yes:
+            self._seen.said_yes.add(approval)
+        ready = [one for one in self.living if one.hf is not None]
+        if ready:
+            process = ready[int(self._scheduler.random.random() * len(ready))]
+            reply = process.ask(lambda hf: hf.answer_approval(approval, yes=yes, by="person"), 5.0)
+            self._scheduler.note(f"{'yes' if yes else 'no'} to {approval}: {type(reply.error or reply.value).__name__}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast import ids
 from holdfast.channel.channel import Channel
+from holdfast.channel.listening import Adapter, Editor
 from holdfast.context.settings import CompactionSettings
 from holdfast.errors import CoordinationError, HoldfastError, ResourceError
 from holdfast.inbound.announcement import with_announcements
@@ -23,17 +24,19 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
 from holdfast.model.client import ModelClient
 from holdfast.outbox.delivery import Courier
+from holdfast.outbox.showing import Showing, Surface
 from holdfast.recovery.watchdog import Watchdog
 from holdfast.recovery.watching import WatchSettings
 from holdfast.store.embedded.core import StoreOptions
 from holdfast.store.embedded.store import EmbeddedStore
 from holdfast.store.views import InputView
-from holdfast.testing.simulation import ways
+from holdfast.testing.simulation import tooling, ways
 from holdfast.testing.simulation.loop import SimLoop
 from holdfast.testing.simulation.machine import SeededChance, SharedHardware, SimMachine
 from holdfast.testing.simulation.scheduler import Host, Scheduler
 from holdfast.testing.simulation.threads import SimEvent
 from holdfast.testing.simulation.ways import Ways
+from holdfast.tool.background import Background
 from holdfast.turn.commands import Commands
 from holdfast.turn.runner import AgentSettings, Runner
 from holdfast.turn.spawning import spawn_tool
@@ -84,6 +87,7 @@ class Parts:
     tools: tuple[Tool, ...]
     fence_mode: str
     ways: Ways
+    editor: Editor | None = None
     make_store: Callable[[Path, SimClock, StoreOptions], EmbeddedStore] = EmbeddedStore.open
     make_machine: Callable[[SharedHardware, Host], SimMachine] = SimMachine
     make_runner: Callable[..., Runner] = Runner
@@ -147,9 +151,16 @@ class SimProcess:
         await hf.start()
         if "commands" in has:
             hf.commands = self.parts.make_commands(hf, model_of=lambda _: MODEL)
-        worker, courier = Worker(hf, self._run_input(hf), limits=LIMITS), Courier(hf, [self.parts.channel])
+        random = self.hardware.scheduler.random
+        background = tooling.background_of(hf, lambda: random.random() * 2) if "tools" in has else None
+        worker = Worker(hf, self._run_input(hf, background), limits=LIMITS)
+        courier, showing = self._courier(hf)
         self._stop = asyncio.Event()
         loops = [self._stop.wait(), worker.run(), courier.run(), *self._loops(hf)]
+        if showing is not None:
+            loops.append(showing.run())
+        if background is not None:
+            loops.append(background.run())
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in loops]
         self.hf = hf
         self.hardware.scheduler.note("is ready")
@@ -160,19 +171,33 @@ class SimProcess:
             hf.drain()
             await worker.stop(0.5)
             await courier.stop(0.5)
+            if background is not None:
+                await background.close()
             for one in waits:
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
             await hf.close()
 
-    def _run_input(self, hf: Holdfast) -> Callable[[Turn, InputView], Awaitable[None]]:
+    def _courier(self, hf: Holdfast) -> tuple[Courier, Showing | None]:
+        """What delivers, and what shows before."""
+        channel, editor = self.parts.channel, self.parts.editor
+        if "previews" not in self.parts.ways or editor is None:
+            return Courier(hf, [channel]), None
+        showing = Showing(hf, [Surface(Adapter(channel, editor=editor), "partial")])
+        return Courier(hf, [channel], editors={channel.name: editor}, showing=showing), showing
+
+    def _run_input(self, hf: Holdfast, background: Background | None) -> Callable[[Turn, InputView], Awaitable[None]]:
         """What a gateway's worker does with an input, as `gateway/app.py` puts it together."""
         parts, has = self.parts, self.parts.ways
+        tools = [*parts.tools, *([spawn_tool(hf)] if "sub-agents" in has else [])]
+        if background is not None:
+            tools += tooling.tools_of(hf, background)
         runner = parts.make_runner(
             hf,
             client_for=lambda _: parts.model,
             agent_for=lambda _: AgentSettings(model=MODEL),
-            toolbox=Toolbox([*parts.tools, *([spawn_tool(hf)] if "sub-agents" in has else [])]),
+            toolbox=Toolbox(tools),
+            gate=tooling.gate_of(hf) if background is not None else None,
             commands=hf.commands,
             context_window=lambda _: ways.WINDOW_TOKENS if "compaction" in has else 128_000,
             compaction=CompactionSettings(enabled="compaction" in has),

@@ -35,6 +35,8 @@ class Rest:
     timers: Rows
     children: Rows
     events: Rows
+    approvals: Rows
+    programs: Rows
     paths: dict[str, Path]
     lines: dict[Path, list[Line]]
     seen: Seen
@@ -98,7 +100,7 @@ def load_rest(
     inputs = {row["id"]: row for row in rows("inputs")}
     return Rest(
         inputs, rows("turns"), rows("outbox"), rows("timer_runs"), rows("timers"), rows("children"), rows("events"),
-        paths, lines, seen, ways, edits, counts,
+        rows("approvals"), rows("background"), paths, lines, seen, ways, edits, counts,
     )  # fmt: skip
 
 

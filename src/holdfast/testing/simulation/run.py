@@ -22,7 +22,8 @@ from holdfast.testing.simulation.checking_ways import effects_of
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.machine import TROUBLES, SharedHardware
 from holdfast.testing.simulation.outsider import Outsider
-from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Said, Seen, Sender, SimChannel, SimModel, tools
+from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Person, Said, Seen, Sender, SimModel, tools
+from holdfast.testing.simulation.platform import SimChannel
 from holdfast.testing.simulation.process import Parts, SimProcess
 from holdfast.testing.simulation.rest import load_rest
 from holdfast.testing.simulation.scheduler import DeadError, Scheduler, StuckError
@@ -167,13 +168,14 @@ class _Run:
         self.parts = alter(
             Parts(
                 SimModel(self.scheduler, self.seen, self.ways, is_tame=is_tame), self.channel,
-                tools(self.scheduler, self.seen), self.fence_mode, self.ways,
+                tools(self.scheduler, self.seen), self.fence_mode, self.ways, self.channel,
             )
         )  # fmt: skip
         self.senders = [
             Sender(self.scheduler, self.seen, number, says)
             for number, says in enumerate(_what_is_said(random, self.ways))
         ]
+        self.person = Person(self.scheduler, self.seen)
         self.names = [f"p{number}" for number in range(1, 3 if random.random() < 0.7 else 4)]
         self.processes: dict[str, SimProcess] = {}
         self.ghosts: list[SimProcess] = []
@@ -191,6 +193,8 @@ class _Run:
             self._start(name)
         for sender in self.senders:
             self._spawn("sender", sender.run)
+        if "tools" in self.ways:
+            self._spawn("person", self.person.run)
         self._spawn("nemesis", self._main)
         try:
             self.scheduler.run(lambda: self.is_over)
@@ -364,8 +368,8 @@ class _Run:
         process = SimProcess(f"{name}.{self._started}", self.state, self.hardware, self.parts, self._has_ended)
         self.processes[name] = process
         process.start()
-        for sender in self.senders:
-            sender.living = list(self.processes.values())
+        for one in (*self.senders, self.person):
+            one.living = list(self.processes.values())
         return process
 
     def _has_ended(self, process: SimProcess) -> None:
@@ -453,6 +457,8 @@ class _Run:
             counts[what] = counts.get(what, 0) + number
         counts["message arrived"] = len(self.seen.arrived)
         counts["labelled copy"] = sum(one.label is not None for one in self.seen.arrived)
+        counts["beginning became an answer"] = sum(one.was_preview and not one.preview for one in self.seen.arrived)
+        counts["beginning taken away"] = sum(one.was_preview and one.gone for one in self.seen.arrived)
 
     def _end_all(self) -> None:
         until = self.scheduler.now + 20
@@ -494,7 +500,7 @@ def _what_is_said(random: Random, ways: Ways) -> list[Said]:
     found: list[Said] = []
     for number in range(count):
         session = sessions[int(random.random() * len(sessions))]
-        content = f"message {number}" + PADDING * ("compaction" in ways)
+        content = f"message {number}" + PADDING * ("compaction" in ways or "previews" in ways)
         target = "user" if "queue" in ways else f"user{number}"  # messages share a turn only if one answer is for both
         if "commands" in ways and random.random() < 0.35:
             content = random.choice(("/new", "/new", "/stop", "/reset"))
@@ -518,6 +524,9 @@ def _is_idle(connection: sqlite3.Connection) -> bool:
         " + (select count(*) from transcripts where owner_turn is not null)"
         " + (select count(*) from children where state='open')"
         " + (select count(*) from timer_runs where state='running')"
+        " + (select count(*) from background where state='open')"
+        " + (select count(*) from previews p where not exists"
+        "    (select 1 from outbox o where o.id=p.id and o.state='failed'))"
         " + (select count(*) from marks where asked is not null and outcome is null)"
     ).fetchone()[0]
     return busy == 0

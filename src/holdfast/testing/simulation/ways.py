@@ -9,6 +9,8 @@ recovery do to it. Drawn from the seed, a few at a time, since each costs time a
     sub-agents   tasks that a turn hands to sessions of their own
     watchdog     models that fall silent, and a recovery that has leave to ask their turns to end
     compaction   conversations that become too long
+    tools        calls that a person is asked about, messages to others, programs in the background
+    previews     answers that are shown while they are written, in the message that becomes them
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from holdfast.recovery.watching import WatchSettings
 
 SHARES = {
     "queue": 0.22, "commands": 0.10, "machines": 0.12, "webhooks": 0.12, "timers": 0.08, "sub-agents": 0.06,
-    "watchdog": 0.05, "compaction": 0.06,
+    "watchdog": 0.05, "compaction": 0.06, "tools": 0.08, "previews": 0.08,
 }  # fmt: skip
 """In which part of all seeds there is which."""
 MODES: tuple[Mode, ...] = ("steer", "collect", "interrupt", "followup")
@@ -39,7 +41,10 @@ SILENCE_S = 6.0
 """How long a model says nothing that has fallen silent: far past the age at which its turn is asked to end."""
 WINDOW_TOKENS = 400
 PADDING = " and so on" * 25
-"""Behind each message where conversations are to become too long: some ninety tokens."""
+"""Behind each message where conversations are to become too long, or answers to come in pieces: some ninety tokens."""
+CHANNEL = "chat"
+ASKED_S = 2.5
+"""How long a person has to say whether a call may run."""
 
 
 @dataclass(frozen=True, slots=True)
