@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import holdfast
 from holdfast.errors import InputError
+from holdfast.inbound.event import InboundEvent, LaneFull
 from holdfast.model.client import ModelRequest
 from holdfast.session.entries import text_of
 from holdfast.store.embedded.faults import Point
@@ -133,3 +135,28 @@ async def test_a_call_runs_after_a_yes_of_its_own_attempt_only(tmp_path: Path, p
         assert file.read_text() == "written"
         results = [text for role, text in await world.said(MAIN) if role == "toolResult"]
         assert results == ["made file (7 bytes)"]
+
+
+@pytest.mark.promise("I8")
+async def test_a_call_whose_attempt_died_has_its_result_although_others_were_answered_since(tmp_path: Path) -> None:
+    async def begin(hf: holdfast.Holdfast, text: str, lane: str) -> holdfast.Turn:
+        accepted = await hf.accept(InboundEvent(MAIN, {"content": text}, key=text, lane=lane))
+        assert not isinstance(accepted, LaneFull)
+        turn = await hf.claim(MAIN, lane=lane, input_id=accepted.input_id)
+        assert isinstance(turn, holdfast.Turn)
+        await turn.append_input([{"role": "user", "content": text}])
+        return turn
+
+    call = {"type": "toolCall", "id": "call_1", "name": "deploy", "arguments": {}}
+    async with holdfast.open(tmp_path) as hf:
+        turn = await begin(hf, "an event", "hook")
+        await turn.append(holdfast.assistant([call], model="demo/demo", stop_reason="toolUse"))
+    async with holdfast.open(tmp_path) as hf:
+        turn = await begin(hf, "hello", "main")  # a user comes before a machine
+        assert await turn.pending_calls() == []
+        await turn.append(holdfast.assistant("hi", model="demo/demo"))
+        await hf.close_turn(turn, None)
+        turn = await begin(hf, "an event", "hook")
+        assert [(one.call["id"], one.may_have_started) for one in await turn.pending_calls()] == [("call_1", True)]
+        await turn.append_interrupted(call)
+        assert await turn.pending_calls() == []

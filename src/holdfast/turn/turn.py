@@ -366,21 +366,28 @@ class Turn:
         return plan(lines).messages
 
     async def pending_calls(self) -> list[PendingCall]:
-        """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer."""
+        """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer. Others
+        may have been answered since that attempt, so its calls are looked for as far back as the input's own line.
+        """
         answered: set[str] = set()
         pending: list[PendingCall] = []
+        own = ids.input_line_id(self.input_id) if self.input_id is not None else None
+        is_past_own, is_past_answer = own is None, False
         for line in reversed(await self.branch()):
+            if is_past_own and is_past_answer:
+                break  # what stands before was dealt with by then
+            is_past_own = is_past_own or line.id == own
             if line.kind != "entry" or line.type != "message" or line.origin is None:
                 continue
             if line.message_role == "toolResult":
                 answered.add(line.value()["message"]["toolCallId"])
             elif line.message_role == "assistant":
                 is_own = self.input_id in line.origin.inputs and not line.origin.final
-                if is_own or line.origin.final:
+                is_newest = line.origin.final and not is_past_answer
+                if is_own or is_newest:
                     calls = [call for call in outcomes.calls_of(line) if call["id"] not in answered]
                     pending[:0] = [PendingCall(call, may_have_started=is_own) for call in calls]
-                if line.origin.final:  # what stands before the newest answer was dealt with then
-                    break
+                is_past_answer = is_past_answer or bool(line.origin.final)
         return pending
 
     async def append_interrupted(self, call: dict[str, Any]) -> None:
