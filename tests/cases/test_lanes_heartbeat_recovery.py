@@ -17,10 +17,16 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast.errors import TurnStalledError
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
 from holdfast.recovery.classify import Activity, attention
+from holdfast.recovery.progress import Progress
+from holdfast.recovery.watchdog import Watchdog
+from holdfast.recovery.watching import WatchSettings
 from holdfast.store.views import InputView
+from holdfast.testing.clock import VirtualClock
+from holdfast.turn.silence import choose_silence, why_over
 from tests.cases import heartbeat_stories
 from tests.cases.given import LEFT_OUT, NOT_UNDERSTOOD, Case, SetAside, check_set_aside, check_words, each
 
@@ -30,8 +36,9 @@ LANES = {"foreground": "main", "normal": "hook", "(none)": "hook", "background":
 
 LEFT_OUT_LANES = {
     "reset": "nothing forgets a turn that runs: its slot is its claim, which ends with it or with its process",
-    "state": "the queue is in the ledger; there is no state in a module that could be doubled or old",
-    "timeout": "a turn shows life by its beat; a limit ends it with a named outcome, not with an error in the queue",
+    "ln-029": "the queue is in the ledger; there is no state in a module that could be left by an older version",
+    "ln-030": "the queue is in the ledger; there is no entry without a lane that could be left by an older version",
+    "ln-021": "nobody is called back about progress: it is heard, and no callback can throw",
     "lane_name": "lanes are named by programs and taken as they are",
     "decision": "recovery closes a turn whose process is dead or whose beat stood still, by its epoch; a live "
     "one is at most asked to end itself; nothing is cleared by force, and there is no lane in memory to reset",
@@ -51,6 +58,8 @@ def set_aside(case: Case) -> SetAside | None:
         if case.id in heartbeat_stories.LEFT_OUT:
             return SetAside(LEFT_OUT, heartbeat_stories.LEFT_OUT[case.id])
         return None if heartbeat_stories.play_of(case) else SetAside(NOT_UNDERSTOOD, "no story is written for it")
+    if case.id in STORIES:
+        return None
     for name in (case.id, case.data["area"]):
         if name in LEFT_OUT_LANES:
             return SetAside(LEFT_OUT, LEFT_OUT_LANES[name])
@@ -169,6 +178,54 @@ async def taking_back_what_waits_leaves_what_runs(case: Case, state: Path) -> No
     assert one.started == ["blocker"]
 
 
+async def shows_the_same_to_another_handle(case: Case, state: Path) -> None:
+    async with line(state) as one, holdfast.open(state) as other:
+        running, queued = [await other.inputs(session=KEY, state=word) for word in ("running", "queued")]
+        seen = {"queue_size": len(running) + len(queued), "active": len(running)}
+        assert seen == case.expected["seen_by_copy_B"]
+        assert one.hf is not other
+
+
+async def is_not_over_while_something_is_heard(case: Case, _state: Path) -> None:
+    """The limit of a run on its model's silence."""
+    given = case.setup
+    silence = choose_silence(given["task_timeout_ms"] / 1000)
+    began = Progress.at(0.0).begins("model", "demo/demo", 0.0)
+    heard, now_mono = began.heard(given["progress_at_ms"] / 1000), given["now_ms"] / 1000
+    assert (why_over(silence, heard, now_mono) is not None) is case.expected["timed_out"]
+    assert why_over(silence, began, now_mono) is not None, "without progress it is over"
+
+
+async def asks_a_turn_to_end_once(case: Case, state: Path) -> None:
+    clock, watch = VirtualClock(), WatchSettings(warn_s=30, abort_s=60, live_owners="ask")
+    async with holdfast.open(state, clock=clock, watch=watch) as hf:
+        accepted = await Line(hf).enqueue("silent")
+        turn = await hf.claim(KEY, input_id=accepted.input_id)
+        assert isinstance(turn, holdfast.Turn)
+        watchdogs = [Watchdog(hf) for _ in range(case.setup["concurrent"])]
+        for pause_s in (31, 31):
+            await clock.advance(pause_s)
+            await asyncio.gather(*(one.look() for one in watchdogs))
+        told = [one["kind"] for one in await hf.store.events(input_id=accepted.input_id)]
+        assert told.count("session.recovery.requested") == case.expected["aborts"]
+        with pytest.raises(TurnStalledError) as asked:
+            await turn.check()
+        await hf.close_turn(turn, asked.value)
+
+
+async def leaves_work_alone_that_answers_no_input(case: Case, state: Path) -> None:
+    """A program's own turn stands still; a message waits behind it."""
+    clock = VirtualClock()
+    async with holdfast.open(state, clock=clock) as hf, hf.turn(KEY) as turn:
+        waiting = await Line(hf).enqueue("second")
+        await clock.advance(case.setup["age_s"])
+        assert [one.outcome for one in (await hf.recover(KEY)).done] == []
+        blocked = await hf.inputs(session=KEY, state="queued")
+        assert [one.id for one in blocked] == [waiting.input_id], case.expected["queued"]
+        assert len(blocked) + len(hf.live_turns()) == case.expected["queue_size"]
+        await turn.check()
+
+
 async def tells_what_a_busy_session_amounts_to(case: Case, _state: Path) -> None:
     told = case.setup["activity"]
     activity = Activity(
@@ -190,9 +247,14 @@ STORIES: dict[str, Story] = {
     "ln-023": shows_what_runs_and_what_waits,
     "ln-025": taking_back_what_waits_leaves_what_runs,
     "ln-027": draining_lets_a_running_turn_finish,
+    "ln-020": is_not_over_while_something_is_heard,
+    "ln-028": shows_the_same_to_another_handle,
+    "rc-229": asks_a_turn_to_end_once,
+    "rc-232": leaves_work_alone_that_answers_no_input,
 }
 COMPARED = frozenset(
     [
+        "aborts",
         "active",
         "active_after",
         "active_during",
@@ -202,12 +264,15 @@ COMPARED = frozenset(
         "event",
         "first",
         "logged_depth",
+        "queue_size",
         "queued",
         "reason",
         "recovery_eligible",
         "running",
         "second",
+        "seen_by_copy_B",
         "start_order",
+        "timed_out",
     ]
 )
 
