@@ -366,8 +366,9 @@ class Turn:
         return plan(lines).messages
 
     async def pending_calls(self) -> list[PendingCall]:
-        """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer. Others
-        may have been answered since that attempt, so its calls are looked for as far back as the input's own line.
+        """Tool calls that still want a result: of an earlier, dead attempt at this input, and of the newest answer.
+
+        Others may have been answered since that attempt: its calls are looked for as far back as the input's own line.
         """
         answered: set[str] = set()
         pending: list[PendingCall] = []
