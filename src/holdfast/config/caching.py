@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from holdfast.config.section import Section
+from holdfast.config.section import Positive, Section
 from holdfast.model.caching import CacheSettings, Retention, Ttl
+from holdfast.model.google_cache import GoogleCaching
 
 
 class CachingConfig(Section):
@@ -31,8 +34,22 @@ class CachingConfig(Section):
         default=(), strict=False, description="Providers whose requests say nothing of caches: servers that refuse it."
     )
 
+    google: bool = Field(
+        default=False,
+        description="Whether cached contents are made at Google, which are paid for by the hour. Without them Google "
+        "keeps beginnings by itself, and promises nothing.",
+    )
+    google_ttl_s: Annotated[int, Field(ge=60, le=86_400)] = Field(
+        default=GoogleCaching().ttl_s,
+        description="Seconds that one is kept; renewed while the conversation goes on.",
+    )
+    google_tokens_min: Positive = Field(
+        default=GoogleCaching().tokens_min, description="A conversation that is shorter has none."
+    )
+
     def settings(self) -> CacheSettings:
         """The same, as requests take it."""
         return CacheSettings(
-            self.enabled, self.ttl, self.openai_retention, frozenset(self.key_providers), frozenset(self.without)
-        )
+            self.enabled, self.ttl, self.openai_retention, frozenset(self.key_providers), frozenset(self.without),
+            GoogleCaching(self.google_ttl_s, self.google_tokens_min) if self.google else None,
+        )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from holdfast.ids import derived_id
 from holdfast.model import catalog
+from holdfast.model.google_cache import GoogleCaching, KeptContents
 
 Ttl = Literal["5m", "1h"]
 Retention = Literal["in_memory", "24h"]
@@ -36,6 +37,7 @@ class CacheSettings:
         retention: of OpenAI; None: nothing is said, which is theirs to choose.
         key_providers: those that are sent `prompt_cache_key`; others may refuse what they do not know.
         without: providers whose requests say nothing of caches.
+        google: how cached contents are made; None: none is, Google keeps beginnings by itself.
     """
 
     enabled: bool = True
@@ -43,6 +45,7 @@ class CacheSettings:
     retention: Retention | None = None
     key_providers: frozenset[str] = frozenset({"openai"})
     without: frozenset[str] = frozenset()
+    google: GoogleCaching | None = None
 
     def warm_s(self, api: str) -> float:
         """For how long a provider of this interface keeps a beginning that nobody reads; where nobody has said, the
@@ -52,6 +55,8 @@ class CacheSettings:
             return TTL_S[self.ttl]
         if api == catalog.OPENAI and self.enabled:
             return TTL_S[self.retention or "in_memory"]
+        if api == catalog.GOOGLE and self.enabled and self.google is not None:
+            return float(self.google.ttl_s)
         return TTL_S["5m"]
 
 
@@ -61,10 +66,12 @@ class CacheWish:
 
     Args:
         key: names the conversation, the same for all its requests.
+        kept: what the session has at Google.
     """
 
     settings: CacheSettings
     key: str
+    kept: KeptContents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +90,11 @@ class Caching:
         return self.settings.warm_s(self.api_of(ref))
 
 
-def wish_for(settings: CacheSettings, *, store_id: str, session: str) -> CacheWish | None:
+def wish_for(
+    settings: CacheSettings, *, store_id: str, session: str, kept: KeptContents | None = None
+) -> CacheWish | None:
     """What the requests of a session want; None: nothing. The key tells nobody what the session is called."""
-    return CacheWish(settings, derived_id("cache", store_id, session)) if settings.enabled else None
+    return CacheWish(settings, derived_id("cache", store_id, session), kept) if settings.enabled else None
 
 
 def settings_of(wish: CacheWish | None, provider: str, api: str) -> Mapping[str, Any]:

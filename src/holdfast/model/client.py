@@ -64,7 +64,8 @@ class ModelAnswer:
     """A finished answer: the last item of every good stream.
 
     `content` holds v3 parts (`text`, `thinking`, `toolCall`); `stop_reason` is "stop", "length" or "toolUse", always
-    the provider's own word translated, never made up; `usage` is the v3 usage object.
+    the provider's own word translated, never made up; `usage` is the v3 usage object; `written`: tokens that a request
+    of its own has put into a cache for it.
     """
 
     content: list[dict[str, Any]]
@@ -74,6 +75,7 @@ class ModelAnswer:
     api: str
     usage: dict[str, Any]
     response_id: str | None = None
+    written: int = 0
 
     @property
     def text(self) -> str:

@@ -12,7 +12,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError, InputError, ProviderError
@@ -20,7 +20,9 @@ from holdfast.model import catalog
 from holdfast.model.bundles import Bundles
 from holdfast.model.catalog import ModelTarget
 from holdfast.model.client import Heard, ModelAnswer, ModelRequest, StreamItem, TextDelta
+from holdfast.model.credentials import id_of
 from holdfast.model.errors import cause_of, translate
+from holdfast.model.google_cache import CachedRequest
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
@@ -128,7 +130,40 @@ class PydanticAIModel:
             return None
 
     async def _read(self, request: ModelRequest, heard: Heard) -> ModelAnswer | None:
-        """Cancelled: what was read has been handed on."""
+        """Cancelled: what was read has been handed on.
+
+        A cached content that has gone is no failure of the model: it is asked once more, without.
+        """
+        cached = self._cached(request)
+        if cached is None:
+            return await self._read_once(request, heard)
+        await self._ready(self.target.idle_timeout_s if request.timeout_s is None else request.timeout_s)
+        from holdfast.model.pydantic_google import cached_request
+
+        cached_request.set(cached)
+        try:
+            answer = await self._read_once(request, heard)
+        except ProviderError as failed:
+            if cached.used is None or heard.chars or "cachedcontent" not in str(failed).lower():
+                raise
+            await cached.kept.note(replace(cached.used, dropped=True))
+            cached.without = True
+            answer = await self._read_once(request, heard)
+        return None if answer is None else replace(answer, written=cached.written)
+
+    def _cached(self, request: ModelRequest) -> CachedRequest | None:
+        """What a request to Google may do with cached contents; None: nothing."""
+        wish = request.cache
+        if self.target.api != catalog.GOOGLE or wish is None or wish.kept is None or wish.settings.google is None:
+            return None
+        if self.target.provider in wish.settings.without or not self.target.api_key:
+            return None
+        since_ms = wish.kept.now_ms() - wish.settings.google.ttl_s * 1000
+        answers = (one.get("timestamp") for one in request.messages if one["role"] == "assistant")
+        goes_on = any(isinstance(at, int | float) and at >= since_ms for at in answers)
+        return CachedRequest(wish.kept, wish.settings.google, id_of(self.target.api_key), goes_on)
+
+    async def _read_once(self, request: ModelRequest, heard: Heard) -> ModelAnswer | None:
         timeout_s = self.target.idle_timeout_s if request.timeout_s is None else request.timeout_s
         exchange = _Exchange(await self._ready(timeout_s))
         async with self._open(exchange, request, timeout_s, lambda: heard.text) as events:

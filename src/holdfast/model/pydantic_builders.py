@@ -200,8 +200,9 @@ def _anthropic(target: ModelTarget) -> Adapter:
 
 def _google(target: ModelTarget) -> Adapter:
     from google.genai.types import HttpRetryOptions
-    from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
+
+    from holdfast.model.pydantic_google import CachingGoogleModel
 
     http_client = _http_client()
     provider = GoogleProvider(
@@ -210,7 +211,7 @@ def _google(target: ModelTarget) -> Adapter:
         http_client=http_client,
         retry_options=HttpRetryOptions(attempts=1),
     )
-    return Adapter(target, GoogleModel(target.model, provider=provider), http_client.aclose)
+    return Adapter(target, CachingGoogleModel(target.model, provider=provider), http_client.aclose)
 
 
 def _bedrock(target: ModelTarget, timeout_s: float) -> Adapter:

@@ -47,6 +47,7 @@ class SeenRequest:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    method: str = "POST"
 
 
 class ProviderStub:
@@ -185,4 +186,5 @@ async def _read_request(reader: asyncio.StreamReader) -> SeenRequest | None:
     pairs = (header.split(":", 1) for header in rest)
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    return SeenRequest(line.split(" ")[1], headers, json.loads(raw) if raw else {})
+    method, path, _ = line.split(" ", 2)
+    return SeenRequest(path, headers, json.loads(raw) if raw else {}, method)

@@ -83,6 +83,8 @@ class Metering:
         """
         now = clock.now()
         counted = of_answer(result.usage) if isinstance(result, ModelAnswer) else None
+        if counted is not None and isinstance(result, ModelAnswer):
+            counted += Tokens(cache_write=result.written)
         if counted is None and isinstance(result, ProviderError) and _was_refused(result, chars):
             counted = Tokens()
         guess = Tokens(input=call.tokens.input, output=-(-chars // CHARS_PER_TOKEN))

@@ -48,6 +48,7 @@ from holdfast.turn.calling import Calling
 from holdfast.turn.commands import Commands, told
 from holdfast.turn.compacting import Compacted, Compactor, NotCompacted, SummaryTooLongError, Why
 from holdfast.turn.flushing import Flusher
+from holdfast.turn.kept_contents import SessionContents
 from holdfast.turn.metering import Metering
 from holdfast.turn.silence import choose_silence
 from holdfast.turn.tools import Tool, Toolbox
@@ -89,6 +90,7 @@ class _Work:
     is_fresh: bool = False  # a timer's run begins without what was said before it
     tokens: int = 0  # of the newest request
     room: int | None = None  # tokens, once a request was refused as too long
+    contents: SessionContents | None = None  # of the session at Google
 
 
 class Runner:
@@ -196,7 +198,10 @@ class Runner:
             turn, view, self._toolbox.only(agent.tools), agent.workspace, self._limits.tool_seconds_max, is_fresh,
             redactor=redactor, sleep=self._hf.clock.sleep,
         )  # fmt: skip
-        work = _Work(view, asking, calling, tools, dict(view.payload.get("settings") or {}), is_fresh=is_fresh)
+        work = _Work(
+            view, asking, calling, tools, dict(view.payload.get("settings") or {}), is_fresh=is_fresh,
+            contents=None if is_fresh else SessionContents(self._hf, turn),
+        )  # fmt: skip
         return work
 
     async def _system_prompt(self, session: str, agent: AgentSettings, more: str | None) -> str | None:
@@ -320,7 +325,9 @@ class Runner:
         kept = self._conversions.of(turn.transcript.path)
         wish = None
         if self._caching is not None:
-            wish = wish_for(self._caching.settings, store_id=self._hf.store.store_id, session=turn.session)
+            wish = wish_for(
+                self._caching.settings, store_id=self._hf.store.store_id, session=turn.session, kept=work.contents
+            )  # fmt: skip
         return ModelRequest(model, messages, work.system, tools, work.settings, timeout_s, kept, tokens, wish)
 
     async def _planned(self, turn: Turn, work: _Work) -> Plan:
