@@ -60,6 +60,12 @@ def test_without_file_and_environment_everything_has_its_default() -> None:
     assert config.models.default == "demo/demo"
 
 
+def test_a_repository_of_github_is_named_as_it_is_compared(write) -> None:
+    (fault,) = faults_of(write('[channels.github]\nallow_groups = ["octo-org/*", "*", "Octo-Org/Repo"]\n'))
+    assert fault.startswith("channels.github.allow_groups: 'Octo-Org/Repo' names no repository: owner/repo, in small")
+    assert not load_config(write("[channels.github.github]\n"), {}).channels["github"].listens("github")
+
+
 def test_the_file_wins_over_defaults_and_the_environment_over_the_file(write) -> None:
     path = write("[gateway]\nport = 1000\ndrain_s = 5\n[turn]\nsteps_max = 4\n")
     loaded = read_config(path, {"HOLDFAST_GATEWAY_PORT": "2000"})

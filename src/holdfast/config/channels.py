@@ -72,6 +72,7 @@ class DiscordConfig(Section):
 
 
 _DISCORD_ID = re.compile(r"[0-9*]+")
+_GITHUB_REPO = re.compile(r"[a-z0-9*-]+/[a-z0-9._*-]+|\*")
 
 
 class ChannelConfig(Section):
@@ -165,6 +166,12 @@ def check_channels(channels: Mapping[str, ChannelConfig]) -> list[str]:
     faults: list[str] = []
     bots: dict[str, str] = {}
     for name, one in channels.items():
+        if one.enabled and (one.kind or name) == GITHUB:
+            faults += [
+                f"channels.{name}.allow_groups: {given!r} names no repository: owner/repo, in small letters, or owner/*"
+                for given in one.allow_groups
+                if not _GITHUB_REPO.fullmatch(given)
+            ]
         if not one.enabled or (one.kind or name) != "discord":
             continue
         for key in ("allow_from", "allow_groups", "group_senders"):

@@ -38,7 +38,9 @@ GOODBYE_S = 3.0  # for replies that are being written when everything else has e
 CONNECTIONS_MAX = 2000
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GREETING = """
-Try it, in another terminal:
+Try it in a browser, with the token: {url}/login
+
+Or in another terminal:
 
   holdfast --state {state} send agent:main:main "hello"
   holdfast --state {state} why agent:main:main
