@@ -43,6 +43,7 @@ PURE = [
     "channel/github_text.py",
     "channel/slack_events.py",
     "channel/slack_text.py",
+    "channel/telegram_events.py",
     "channel/web_words.py",
     "outbox/chunks.py",
     "outbox/outbox.py",

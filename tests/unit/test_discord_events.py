@@ -16,9 +16,9 @@ from holdfast.channel.discord_events import (
     message_of,
     place_of,
     sent_at_ms,
-    sign_of,
 )
 from holdfast.channel.listening import Attachment, Heard
+from holdfast.channel.signs import sign_of
 
 ME = "1001"
 ANN = {"id": "2001", "username": "ann", "global_name": "Ann"}

@@ -27,11 +27,11 @@ from holdfast.channel.discord_events import (
     heard_of,
     message_of,
     place_of,
-    sign_of,
 )
 from holdfast.channel.discord_socket import DiscordSocket
 from holdfast.channel.discord_web import DiscordRefusedError, DiscordWeb
 from holdfast.channel.listening import Adapter, Attachment, Hear, Setup
+from holdfast.channel.signs import sign_of
 from holdfast.errors import ChannelRefusedError, InputError, SendUnknownError
 from holdfast.text import on_one_line
 

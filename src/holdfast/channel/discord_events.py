@@ -168,18 +168,6 @@ def plain_text(event: Mapping[str, Any], me: str) -> str:
     return _REFERENCE.sub(named, text)
 
 
-SIGNS = {
-    "+1": "👍", "-1": "👎", "hourglass": "⏳", "ok_hand": "👌", "robot": "🤖", "speech_balloon": "💬", "thumbsup": "👍",
-    "wave": "👋", "white_check_mark": "✅", "writing_hand": "✍️", "x": "❌", "zap": "⚡", "brain": "🧠", "eyes": "👀",
-}  # fmt: skip
-"""Names that people use for signs, as other platforms have them; anything else is taken as it is (`👀`, `name:123`)."""
-
-
-def sign_of(name: str) -> str:
-    """A sign as Discord takes it."""
-    return SIGNS.get(name.strip(":"), name)
-
-
 # ── reading what nobody has checked ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -71,6 +71,17 @@ class DiscordConfig(Section):
     api_url: str | None = Field(default=None, description="Address of the API, for a proxy. Unset: Discord's own.")
 
 
+class TelegramConfig(Section):
+    """A Telegram bot (`docs/telegram.md`)."""
+
+    token_env: VariableName = Field(
+        default="TELEGRAM_BOT_TOKEN", description="Environment variable with the bot's token."
+    )
+    api_url: str | None = Field(
+        default=None, description="Address of the Bot API, for a server of your own. Unset: Telegram's."
+    )
+
+
 _DISCORD_ID = re.compile(r"[0-9*]+")
 _GITHUB_REPO = re.compile(r"[a-z0-9*-]+/[a-z0-9._*-]+|\*")
 
@@ -80,8 +91,8 @@ class ChannelConfig(Section):
 
     kind: str | None = Field(
         default=None,
-        description="Which adapter: `slack`, `discord`, `github`, `web`, or an entry point of the group "
-        "`holdfast.channels`. Unset: NAME.",
+        description="Which adapter: `slack`, `discord`, `github`, `telegram`, `web`, or an entry point of the "
+        "group `holdfast.channels`. Unset: NAME.",
     )
     enabled: bool = Field(default=True, description="False: as if the table were not there.")
     dm: DmPolicy = Field(
@@ -123,6 +134,7 @@ class ChannelConfig(Section):
     attachment_mib_max: Positive = Field(default=5, le=8, description="MiB of one file; larger ones are only named.")
     slack: SlackConfig | None = None
     discord: DiscordConfig | None = None
+    telegram: TelegramConfig | None = None
     github: GitHubConfig | None = None
     options: FrozenMap[Option] = Field(
         default_factory=dict, validate_default=True, description="What a plugin's adapter wants to know."
@@ -155,7 +167,7 @@ class ChannelConfig(Section):
 
     def adapter_options(self, kind: str) -> dict[str, Any]:
         """What the adapter's maker gets: its own table with its defaults, or `options`."""
-        tables = {"slack": SlackConfig, "discord": DiscordConfig, "github": GitHubConfig}
+        tables = {"slack": SlackConfig, "discord": DiscordConfig, "github": GitHubConfig, "telegram": TelegramConfig}
         if kind not in tables:
             return dict(self.options)
         return (getattr(self, kind) or tables[kind]()).model_dump()

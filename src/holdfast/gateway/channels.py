@@ -31,10 +31,11 @@ BUILT_IN = {
     "discord": "holdfast.channel.discord:make",
     "github": "holdfast.channel.github:make",
     "slack": "holdfast.channel.slack:make",
+    "telegram": "holdfast.channel.telegram:make",
     "web": "holdfast.channel.web:make",
 }
 """Kinds that come with Holdfast: module and maker, loaded when a configuration names them."""
-EXTRAS = {"discord": "discord", "github": "github", "slack": "slack"}
+EXTRAS = {"discord": "discord", "github": "github", "slack": "slack", "telegram": "gateway"}
 """What has to be installed for a kind: `pip install 'holdfast[EXTRA]'`."""
 MIB = 1 << 20
 log = logging.getLogger("holdfast.channels")
