@@ -134,8 +134,9 @@ async def test_status_and_the_command_line_tell_of_it(tmp_path: Path, capsys: py
     assert await asyncio.to_thread(run, told) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert rows == [
-        ["main", "1", "0", "160", "50", "20", "$0.000158"], ["other", "1", "0", "160", "50", "20", "$0.000158"],
-        ["total", "2", "0", "320", "100", "40", "$0.000316"],
+        ["main", "1", "0", "160", "50", "10", "20", "$0.000158"],
+        ["other", "1", "0", "160", "50", "10", "20", "$0.000158"],
+        ["total", "2", "0", "320", "100", "20", "40", "$0.000316"],
     ]  # fmt: skip
     assert await asyncio.to_thread(run, ["usage", "--since", "soon", "--state", state]) == 1
 

@@ -57,7 +57,7 @@ def usage(
         print_json(as_json(found))
         return
     name = (by or "").upper()
-    columns = [name or "ALL", "CALLS", "NO ANSWER", "IN", "CACHED", "OUT", "COST"]
+    columns = [name or "ALL", "CALLS", "NO ANSWER", "IN", "CACHED", "WRITTEN", "OUT", "COST"]
     lines = [(escape_controls(line.name), line.used) for line in found.lines]
     print_table(columns, [_row(*line) for line in [*lines, ("total", found.total)]], empty="nothing used")
     if found.total.guessed:
@@ -68,5 +68,5 @@ def _row(name: str, used: Used) -> list[str]:
     from holdfast.model.usage import cost_in_words
 
     tokens = used.tokens
-    counts = (used.calls, used.failed, tokens.read, tokens.cache_read, tokens.output)
+    counts = (used.calls, used.failed, tokens.read, tokens.cache_read, tokens.cache_write, tokens.output)
     return [name, *(f"{count:,}" for count in counts), cost_in_words(used)]
