@@ -115,6 +115,7 @@ async def test_the_main_conversation_is_the_owners_own(gateway: Served) -> None:
         await browser.until("message", who="agent")
 
 
+@pytest.mark.promise("P4")
 async def test_a_browser_that_was_away_gets_what_it_missed_once(gateway: Served) -> None:
     async with page(gateway, "away") as browser:
         await say(browser, "one")
@@ -140,6 +141,7 @@ async def test_two_browsers_see_the_same(gateway: Served) -> None:
         assert two.shown == ["hello", "re: hello"]
 
 
+@pytest.mark.promise("P3")
 async def test_a_message_that_is_sent_again_is_one(gateway: Served) -> None:
     async with page(gateway, "again") as browser:
         first = await say(browser, "hello")

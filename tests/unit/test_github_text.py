@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.channel.github_events import Me, Name, Place, heard_of, name_of, place_of
@@ -16,6 +16,7 @@ EXAMPLES = json.loads((Path(__file__).parents[1] / "flow" / "github_examples.jso
 ME = Me("holdfast-bot", 99)
 
 
+@settings(max_examples=30)
 @given(st.text(), st.booleans(), st.booleans(), st.booleans())
 def test_a_marker_is_read_back_whatever_the_text(text: str, preview: bool, standing: bool, calls: bool) -> None:
     marker = Marker("d_0123abcd.65000", preview, standing)
