@@ -68,7 +68,8 @@ async def ended(world: World, count: int, timer_id: str = "cron:job") -> list[Ti
 
 
 async def due(world: World, timer_id: str = "cron:job") -> None:
-    """Let time pass until just past the timer's next time."""
+    """Let time pass until just past the timer's next time, once everything is done that needs none."""
+    await world.settle()
     timer = await timer_of(world, timer_id)
     assert timer.next_at_ms is not None
     at_ms = max(timer.next_at_ms, timer.not_before_ms)

@@ -53,6 +53,7 @@ from holdfast.store.views import InputView
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
+from holdfast.testing.threads import WatchedMachine
 from holdfast.tool.background import Background
 from holdfast.tool.exec import ExecSettings, exec_tool
 from holdfast.tool.files import file_tools
@@ -76,10 +77,15 @@ from holdfast.turn.turn import RESET_TYPE
 T = TypeVar("T")
 LOOK_S = 0.05
 """How often a wait looks again when nothing tells it to; real seconds."""
-CATCH_UP_S = 1.0
-"""How long, at most, passing time waits for loops that it woke to sleep again; real seconds."""
+LOOKS = 1_000
+"""How often, at most, passing time looks whether loops that it woke sleep again, while no thread has anything to do.
+Each look is a round of the event loop and half a millisecond, on a busy machine more."""
+SETTLE_S = 10.0
+"""How long, at most, time stands still for what is under way on threads; real seconds. Only what is held up lasts."""
 QUIET_S = 0.01
 """Nothing has happened for so many real seconds: time may pass."""
+STILL_S = 0.5
+"""The same while something is queued: what waits for the next look of a loop that sleeps needs time, too."""
 CHILD_MAX_S = 60.0
 INPUTS_MAX = 100_000
 
@@ -150,7 +156,7 @@ class World:
         metering: Metering | None = None,
         caching: Caching | None = None,
         streaming: Streaming = "off",
-        patience_s: float = 10.0,
+        patience_s: float = 30.0,
     ) -> None:
         self.path = path
         self.model = model or ScriptedModel(otherwise=echo)
@@ -179,6 +185,7 @@ class World:
             self._agent = replace(self._agent, workspace=str(path / "workspace"))
         self.timers: Timers | None = None
         self._spawns = spawns
+        self._machine = WatchedMachine()
         self._acknowledged = path / "acknowledged"
         self._open = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -288,11 +295,26 @@ class World:
         mattered to it.
         """
         while seconds > 0:
+            await self.settle()
             asleep = self.clock.sleeping
             await self.clock.advance(min(1.0, seconds))
             seconds -= 1
-            until = time.monotonic() + CATCH_UP_S
-            while self.clock.sleeping < asleep and time.monotonic() < until:  # noqa: ASYNC110  # no event says "asleep"
+            looks = 0
+            until = time.monotonic() + SETTLE_S
+            while self.clock.sleeping < asleep and looks < LOOKS and time.monotonic() < until:
+                await asyncio.sleep(0.0005)
+                looks = 0 if self._machine.is_at_work else looks + 1
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way on threads and what they have done has been heard of. Virtual time does not
+        pass; 10 real seconds are the most.
+        """
+        until = time.monotonic() + SETTLE_S
+        quiet = 0
+        while quiet < 3 and time.monotonic() < until:  # a loop that has heard of something may begin something new
+            await asyncio.sleep(0)
+            quiet = 0 if self._machine.is_at_work else quiet + 1
+            if quiet == 0:
                 await asyncio.sleep(0.0005)
 
     # ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -411,11 +433,13 @@ class World:
 
     async def _start(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        self._machine = WatchedMachine()  # one for each handle: what a closed one leaves in its queue is nobody's work
         opening = open_state(
             self.state, clock=self.clock, limits=self._limits, fence_mode=self._fence_mode, kind="world",
             faults=self.faults, watch=self._watch,
         )  # fmt: skip
-        hf = self._hf = await self._open.enter_async_context(opening)
+        with self._machine.entered():
+            hf = self._hf = await self._open.enter_async_context(opening)
         hf.queue_for = lambda _: self._queue
         approvers = Approvers(self._gate.policy) if self._gate is not None else None
         if self._has_commands:
@@ -499,6 +523,7 @@ class World:
         """
         with self.hf.events.subscribe() as events:
             until = time.monotonic() + self.patience_s
+            happened = time.monotonic()
             while True:
                 found = await look()
                 if found is not None:
@@ -506,19 +531,29 @@ class World:
                 for loop in self._loops:
                     if loop.done():
                         loop.result()
-                if time.monotonic() > until:
+                now = time.monotonic()
+                if now > until:
                     raise AssertionError(f"waited {self.patience_s:g} s for {what}\n{await self._open_stories()}")
-                may_pass = passing_s > 0 and not await self._is_working()
-                if await events.next(timeout_s=QUIET_S if may_pass else LOOK_S) is None and may_pass:
+                may_pass = passing_s > 0 and not await self._is_working(still_s=now - happened)
+                if await events.next(timeout_s=QUIET_S if may_pass else LOOK_S) is not None:
+                    happened = time.monotonic()
+                elif may_pass and not self._machine.is_at_work:
                     await self.pass_time(1)
                     passing_s -= 1
                     until = time.monotonic() + self.patience_s
 
-    async def _is_working(self) -> bool:
-        """Whether something is going on that needs no time to pass."""
-        open_ = {view.id for view in await self.hf.inputs(limit=INPUTS_MAX) if not view.settled}
+    async def _is_working(self, *, still_s: float) -> bool:
+        """Whether something is going on that needs no time to pass.
+
+        Args:
+            still_s: for so many real seconds nothing has happened.
+        """
+        open_ = [view for view in await self.hf.inputs(limit=INPUTS_MAX) if not view.settled]
         waiting, _, _ = await self.hf.store.queue()
-        return bool(open_ - {one.id for one in waiting if one.quiet_in_s > 0})
+        debounced = {one.id for one in waiting if one.quiet_in_s > 0}
+        if any(view.state == "running" for view in open_):
+            return True
+        return still_s < STILL_S and any(view.id not in debounced for view in open_)
 
     async def _open_stories(self) -> str:
         inputs = [view.id for state in ("queued", "running") for view in await self.hf.inputs(state=state)]
