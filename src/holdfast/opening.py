@@ -26,8 +26,8 @@ ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
 STALE_MS = 1_800_000
 MISSING = (
-    "gateways (`up`), archives and retention, tidying, doctor, backup, copying to and from a folder, and commands "
-    "that only look are missing; give a folder (HOLDFAST_POSTGRES_PREVIEW=1 lets programs try `holdfast.open` with "
+    "gateways (`up`), archives and retention, tidying, doctor, backup, and copying to and from a folder "
+    "are missing; give a folder (HOLDFAST_POSTGRES_PREVIEW=1 lets programs and commands that only look try it with "
     "data that they can lose, see docs/postgres.md)"
 )
 """What cannot be done yet with a state in PostgreSQL."""
@@ -89,7 +89,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     where = os.fspath(state)
     clock, watch = clock or SystemClock(), watch or WatchSettings()
     if "://" in where:
-        refuse_address(where, is_tried=os.environ.get("HOLDFAST_POSTGRES_PREVIEW", "").strip() == "1")
+        refuse_address(where, is_tried=_is_tried())
         from holdfast.store.postgres.core import PostgresOptions
         from holdfast.store.postgres.store import PostgresStore
 
@@ -149,6 +149,10 @@ def refuse_address(url: str, *, is_tried: bool = False) -> None:
         raise InputError(f"{scheme}:// states are not finished in this release: {MISSING}")
 
 
+def _is_tried() -> bool:
+    return os.environ.get("HOLDFAST_POSTGRES_PREVIEW", "").strip() == "1"
+
+
 @asynccontextmanager
 async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = None) -> AsyncIterator[Holdfast]:
     """Open a state for looking only: sessions, transcripts, inputs, turns, deliveries, `why`. Nothing in it changes,
@@ -157,13 +161,16 @@ async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = No
     Raises:
         InputError: there is no state. ResourceError: it cannot be read. StateVersionError: written by a newer release.
     """
-    where = os.fspath(state)
+    where, clock = os.fspath(state), clock or SystemClock()
     if "://" in where:
-        refuse_address(where)
-    from holdfast.store.embedded.reader import open_to_look
+        refuse_address(where, is_tried=_is_tried())
+        from holdfast.store.postgres.reading import ReadOnlyStore
 
-    clock = clock or SystemClock()
-    store = open_to_look(Path(where), clock)
+        store = ReadOnlyStore(where, clock)
+    else:
+        from holdfast.store.embedded.reader import open_to_look
+
+        store = open_to_look(Path(where), clock)
     try:
         yield Holdfast(cast("Store", store), clock=clock)  # the reading half of one
     finally:

@@ -44,11 +44,6 @@ def server() -> Iterator[str]:
 
 
 class TestPostgres(StoreSuite):
-    @pytest.fixture(autouse=True)
-    def tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its other processes open it through `holdfast.open`."""
-        monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
-
     @pytest.fixture
     def backend(self, server: str) -> Iterator[Backend]:
         with postgres_server.database(server) as url:
@@ -69,6 +64,12 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
     store = PostgresStore.open(url, SystemClock(), PostgresOptions())
     yield store
     await store.close()
+
+
+@pytest.fixture(autouse=True)
+def tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs and other processes open it through `holdfast.open`, which wants to be asked."""
+    monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
 
 
 def as_store(store: PostgresStore) -> Store:
@@ -206,6 +207,32 @@ async def test_states_are_refused_until_somebody_asks_to_try_them(url: str, monk
     monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
     async with holdfast.open(url) as hf, hf.turn(SESSION) as turn:
         await turn.append(holdfast.user("hello"))
+
+
+async def test_a_reader_sees_what_there_is_and_can_change_nothing(store: PostgresStore, url: str) -> None:
+    input_id = await accept(as_store(store), "hello", route=ROUTE)
+    owned = await claim_input(as_store(store), input_id)
+    await owned.append(made.user("hello"))
+    async with holdfast.open_reader(url) as looking:
+        assert (await looking.store.input(input_id)).state == "running"
+        [session] = await looking.store.sessions(prefix="agent:", limit=10)
+        assert (session.owner_turn, session.path, session.size_bytes > 0) == (owned.turn, None, True)
+        lines = await looking.store.read_lines(session.transcript)
+        assert [line.type for line in lines] == ["session", "message"]
+        [owner] = await looking.store.owners()
+        assert (owner.turn, owner.life) == (owned.turn, "alive")
+        with pytest.raises(AttributeError, match="opened for reading"):
+            await looking.store.accept(event("more"))
+        with pytest.raises(AttributeError, match="opened for reading"):
+            await looking.store.change_queue(SESSION, None)
+    await owned.answer()
+
+
+async def test_a_reader_makes_no_state(url: str) -> None:
+    by_hand(url, "drop schema holdfast cascade")
+    with pytest.raises(InputError, match="nobody has opened one"):
+        async with holdfast.open_reader(url):
+            pass
 
 
 async def test_a_turn_without_tools_costs_five_commits(store: PostgresStore) -> None:

@@ -16,7 +16,8 @@ from holdfast.session.fence import Epoch
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.postgres import transcripts
 from holdfast.store.postgres.core import PostgresCore
-from holdfast.store.postgres.node import GONE_S, LOOK_S, beat_of, report_of
+from holdfast.store.postgres.node import GONE_S, LOOK_S, beat_of
+from holdfast.store.postgres.reading import PostgresReading
 from holdfast.store.postgres.transcripts import OwnedTurn, Position
 from holdfast.store.sql import claims, inbox
 from holdfast.store.sql.booting import Booting
@@ -39,7 +40,7 @@ class _Claimed:
     landed: dict[str, Position]
 
 
-class Claiming(Booting, PostgresCore):
+class Claiming(Booting, PostgresCore, PostgresReading):
     """One transaction: who owns it, is the input still open, the claim, and the baseline."""
 
     async def claim(self, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
@@ -240,13 +241,6 @@ class Claiming(Booting, PostgresCore):
         self, owned: OwnedTurn, *, still_runs: Callable[[], bool], report: Callable[[], Report] | None = None
     ) -> None:
         self.node.start(owned.turn, self.options.turn_max_s, still_runs, report)
-
-    async def owners(self) -> list[Owner]:
-        def ask(conn: Connection) -> list[Owner]:
-            found = claims.owners(conn, self.process, lambda process: self.life_in(conn, process))
-            return [replace(one, report=report_of(conn, one.turn)) for one in found]
-
-        return await self.reads.ask(ask)
 
     async def watch_owner(self, owner: Owner) -> tuple[bytes, float]:
         beat = await self.reads.ask(lambda conn: beat_of(conn, owner.turn))

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,12 +21,12 @@ from holdfast.recovery.classify import Life
 from holdfast.session.key import validate_key
 from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable, without_password
 from holdfast.store.postgres.node import CHANNEL, LifeWatch, Node
+from holdfast.store.postgres.reading import Reads
 from holdfast.store.postgres.schema import open_schema
 from holdfast.store.postgres.writer import PostgresWriter
-from holdfast.store.sql import background_rows, claims, inbox, outbox_rows
+from holdfast.store.sql import inbox
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Job
-from holdfast.store.sql.reads import LedgerReads
 from holdfast.store.sql.registering import Registering
 from holdfast.store.sql.watch import BeatWatch
 
@@ -47,43 +46,6 @@ class PostgresOptions:
     kind: str = "library"
     faults: Callable[[Any], None] = lambda _: None
     is_left: Callable[[Sequence[str]], bool] = lambda _: False
-
-
-class Reads(LedgerReads):
-    """A reading connection on a thread of its own. Each question is one transaction that changes nothing."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._raw: psycopg.Connection[Any] | None = None
-        self._pool = ThreadPoolExecutor(1, "holdfast-read")
-
-    async def ask(self, question: Callable[[Any], T]) -> T:
-        """Raises ResourceError: the database cannot be read."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
-
-    def _ask(self, question: Callable[[Any], T]) -> T:
-        try:
-            if self._raw is None or self._raw.closed:
-                self._raw = connect(self._url, "reader")
-                self._raw.execute("set default_transaction_read_only=on")
-            return question(LedgerConnection(self._raw))
-        except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
-            if self._raw is not None:
-                self._raw.close()
-            raise unreachable(self._url, exc) from exc
-
-    def close(self) -> None:
-        def shut() -> None:
-            if self._raw is not None:
-                self._raw.close()
-
-        self._pool.submit(shut).result(timeout=5)
-        self._pool.shutdown(wait=False)
-
-
-def processes_needed(conn: Connection) -> set[str]:
-    """Processes that own, send or run something: they must stay provably dead or alive."""
-    return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) | background_rows.processes_running(conn)
 
 
 class PostgresCore(Registering):

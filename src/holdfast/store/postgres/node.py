@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import select
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +62,7 @@ class Node:
         self._turns: dict[str, _Beating] = {}
         self._mutex = threading.Lock()
         self._stop = threading.Event()
+        self._woken, self._waking = os.pipe()
         self._raw: psycopg.Connection[Any] | None = connect(url, "node")
         self._hold(self._raw)
         self._thread = threading.Thread(target=self._run, name="holdfast-node", daemon=True)
@@ -82,7 +85,10 @@ class Node:
 
     def close(self) -> None:
         self._stop.set()
+        os.write(self._waking, b"x")
         self._thread.join(5)
+        os.close(self._waking)
+        os.close(self._woken)
 
     def _run(self) -> None:
         last = self._clock.mono()
@@ -92,11 +98,10 @@ class Node:
                     self._raw = connect(self._url, "node")
                     self._hold(self._raw)
                     log.info("node %s is connected again", self._process)
-                for notice in self._raw.notifies(timeout=LOOK_S):
-                    if notice.payload != self._process:
-                        self._heard()
-                    if self._stop.is_set():
-                        break
+                select.select([self._raw.fileno(), self._woken], [], [], LOOK_S)
+                told_by = {notice.payload for notice in self._raw.notifies(timeout=0)}
+                if told_by - {self._process}:
+                    self._heard()
                 if self._clock.mono() - last >= self._beat_s:
                     last = self._clock.mono()
                     self._beat(self._raw)
@@ -105,7 +110,7 @@ class Node:
                     log.warning("node %s has lost its connection: %s", self._process, " ".join(str(exc).split()))
                 if self._raw is not None:
                     self._raw.close()
-                self._stop.wait(LOOK_S / 2)
+                select.select([self._woken], [], [], LOOK_S / 2)
         self._leave()
 
     def _leave(self) -> None:

@@ -132,16 +132,26 @@ def open_schema(conn: psycopg.Connection[Any]) -> str:
         conn.execute("select pg_advisory_xact_lock(%s)", (MIGRATING,))
         if _one(conn, "select to_regclass(%s)::text", f"{SCHEMA}.meta") is None:
             _make(conn)
-        version = _meta(conn, "schema")
-        if version is None or not version.isdigit() or int(version) > SCHEMA_VERSION:
-            raise StateVersionError(
-                f"the state has schema {version}, this release knows up to {SCHEMA_VERSION}; upgrade Holdfast"
-            )
+        store = check_schema(conn)
         _add_what_is_missing(conn)
-        store = _meta(conn, "store")
     if store is None:
         raise ResourceError("the table holdfast.meta names no state; restore the database from a backup")
     return store
+
+
+def check_schema(conn: psycopg.Connection[Any]) -> str | None:
+    """The id of the state whose tables are there; None: there are none. Changes nothing.
+
+    Raises: StateVersionError: they are of a newer release.
+    """
+    if _one(conn, "select to_regclass(%s)::text", f"{SCHEMA}.meta") is None:
+        return None
+    version = _meta(conn, "schema")
+    if version is None or not version.isdigit() or int(version) > SCHEMA_VERSION:
+        raise StateVersionError(
+            f"the state has schema {version}, this release knows up to {SCHEMA_VERSION}; upgrade Holdfast"
+        )
+    return _meta(conn, "store")
 
 
 def _meta(conn: psycopg.Connection[Any], key: str) -> str | None:

@@ -235,7 +235,8 @@ class PostgresWriter:
     def _commit(self, raw: psycopg.Connection[Any], number: str) -> None:
         """Raises psycopg.OperationalError: it has not happened."""
         try:
-            raw.execute("commit")
+            if raw.execute("commit").statusmessage != "COMMIT":  # a statement had failed, and nobody has said so
+                raise ResourceError("the database has rolled a transaction back at its end; nothing was recorded")
         except psycopg.OperationalError as lost:
             if not self._has_committed(number, lost):
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 from holdfast.errors import OwnershipLostError, SessionTakeoverError
@@ -15,18 +14,15 @@ from holdfast.session.fence import Verdict
 from holdfast.session.lines import Line
 from holdfast.store.postgres import transcripts
 from holdfast.store.postgres.core import PostgresCore
+from holdfast.store.postgres.reading import PostgresReading
 from holdfast.store.postgres.transcripts import Build, Met, OwnedTurn, Position
 from holdfast.store.sql import claims, inbox
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ending import End, LedgerEnding, record_end, record_requeue
 from holdfast.store.sql.ledger import Job
-from holdfast.store.sql.reading import LedgerReading
-from holdfast.store.views import SessionView
-
-END_LINES = 200
 
 
-class Writing(LedgerEnding, LedgerReading, PostgresCore):
+class Writing(LedgerEnding, PostgresCore, PostgresReading):
     """A commit is durable, so `sync` changes nothing here."""
 
     # ── under a claim ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,24 +151,6 @@ class Writing(LedgerEnding, LedgerReading, PostgresCore):
                 Job(lambda conn: transcripts.append_unowned(conn, transcript, entry_id, build, self.clock))
             )
         )
-
-    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def read_lines(self, transcript: str) -> list[Line]:
-        return await self.reads.ask(lambda conn: transcripts.read_lines(conn, transcript))
-
-    async def read_end(self, transcript: str) -> list[Line]:
-        return await self.reads.ask(lambda conn: transcripts.read_lines(conn, transcript, END_LINES))
-
-    async def sessions(self, *, prefix: str, limit: int, archived: bool = False) -> list[SessionView]:
-        found = await self.reads.sessions(prefix=prefix, limit=limit, archived=archived, place=lambda _: (None, 0))
-
-        def ask(conn: Connection) -> dict[str, int]:
-            size = "select bytes from transcripts where id=?"
-            return {one.transcript: conn.execute(size, (one.transcript,)).fetchone()[0] for one in found}
-
-        sizes = await self.reads.ask(ask)
-        return [replace(one, size_bytes=sizes[one.transcript]) for one in found]
 
 
 def _raise_if_lost(owned: OwnedTurn) -> None:
