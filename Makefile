@@ -5,14 +5,17 @@
 #   make test       lint, types and tests
 #
 # The first call makes .venv from the locked versions in requirements/ (hashes checked); later ones find it made.
-# Variables: PYTHON (interpreter the environment is made with), ARGS (handed on to holdfast or pytest), WORKERS.
+# Variables: PYTHON (interpreter the environment is made with), ARGS (handed on to holdfast or pytest), WORKERS (of the
+# simulation), TESTERS (of pytest: one more than there are cores, for a third of the tests wait for something).
 
 PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(if $(shell \
            $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))) python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
 UV      := $(BIN)/uv --quiet
-WORKERS ?= 2
+CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS ?= $(CORES)
+TESTERS ?= $(shell expr $(CORES) + 1)
 SEEDS   ?= 500
 FROM    ?= 0
 SECONDS ?= 7200
@@ -42,10 +45,10 @@ up: $(VENV)/.run ## start the gateway with the offline demo model, state in ./st
 	$(BIN)/holdfast --state ./state up $(ARGS)
 
 test: check ## lint, types, then all tests but the long ones; at the end what the proof has cost
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
+	$(BIN)/pytest -q -n $(TESTERS) --dist loadgroup -m "not long" $(ARGS)
 
 test-all: check ## the same, the long ones and the heart under kills
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -q -n $(TESTERS) --dist loadgroup $(ARGS)
 	$(MAKE) heart
 	$(MAKE) mutations
 
@@ -59,7 +62,7 @@ format: $(VENV)/.dev ## write the formatting that check asks for
 	$(BIN)/ruff format --quiet .
 
 proof: $(VENV)/.dev ## the tests of crashes, races and faults alone: model, simulation, disk faults, storm (4 minutes)
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "proof and not long" $(ARGS)
+	$(BIN)/pytest -q -n $(TESTERS) --dist loadgroup -m "proof and not long" $(ARGS)
 
 cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one test per case, totals per file
 	$(BIN)/pytest -q -rs tests/cases $(ARGS)

@@ -329,6 +329,7 @@ async def test_cancelling_the_input_that_spawned_cancels_its_children_and_theirs
         assert isinstance(inner, Child)
         assert await world.hf.cancel(asked, by="alice") in ("requested", "cancelled")
         assert (await world.settled(asked)).state == "cancelled"
+        await world.pass_time(2)  # a turn that began in that very moment hears of it at its next look
         for one in (child, inner):
             assert (await world.settled(one.input_id)).state == "cancelled"
         await world.idle(passing_s=5)

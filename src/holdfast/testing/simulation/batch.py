@@ -24,10 +24,13 @@ ENOUGH_FOR_WAYS = 500
 WAYS_TO_BE_MET = (
     "input merged", "interrupted", "dropped for another", "cut-off answer kept", "said again",
     "began anew", "stopped by /stop", "turn gave way", "job run", "sub-agent announced",
-    "turn asked to end", "recovery judged", "compaction", "call allowed", "nobody answered", "note arrived",
+    "turn asked to end", "recovery judged", "compaction", "call allowed", "note arrived",
     "program's end told", "beginning became an answer",
 )  # fmt: skip
 """What has to have come of the ways into a conversation (`ways.py`), in a batch of at least so many."""
+ENOUGH_FOR_RARE = 2_000
+RARE_TO_BE_MET = ("nobody answered",)
+"""What comes of one seed in 150: some batches of 500 go without."""
 
 
 @dataclass(slots=True)
@@ -59,7 +62,8 @@ class Batch:
         """Faults and effects that a batch of this size must have met and has not."""
         wanted = MUST_BE_MET if self.seeds >= ENOUGH_SEEDS else ()
         ways = WAYS_TO_BE_MET if self.seeds >= ENOUGH_FOR_WAYS else ()
-        return [what for what in (*wanted, *ways) if not self.counts[what]]
+        rare = RARE_TO_BE_MET if self.seeds >= ENOUGH_FOR_RARE else ()
+        return [what for what in (*wanted, *ways, *rare) if not self.counts[what]]
 
 
 def run_batch(seeds: range, *, workers: int, on_progress: Callable[[Batch], object] = lambda _: None) -> Batch:
