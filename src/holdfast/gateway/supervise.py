@@ -45,8 +45,6 @@ Or in another terminal:
   holdfast --state {state} send agent:main:main "hello"
   holdfast --state {state} why agent:main:main
 
-In a browser, with the token that is in {token_file}:  {url}/
-
   curl -N {url}/v1/chat/completions -H "Authorization: Bearer $(cat {token_file})" \\
        -H "Content-Type: application/json" -H "X-Holdfast-Session: agent:main:main" \\
        -d '{{"model": "holdfast", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
