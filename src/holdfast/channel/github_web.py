@@ -1,8 +1,8 @@
 """GitHub's REST API: one request per call, and what became of it in the words of the contract (`channel.py`).
 
-Plain aiohttp. gidgethub was looked at: its errors carry no headers, so that the pause which a secondary limit asks for
-is lost, and it refuses by itself what it believes to be limited. A limit belongs to the token: while one is known
-nothing is asked, since GitHub bars those who go on.
+Plain aiohttp: requests are few, and each refusal is told in the contract's words. gidgethub 6, whose errors carry the
+headers that a limit's pause is read from, would do as well. A limit belongs to the token: while one is known nothing is
+asked, since GitHub bars those who go on.
 Source: GitHub's "Rate limits for the REST API" and "Best practices for using the REST API".
 """
 
