@@ -22,8 +22,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+import holdfast.observe.metrics as metrics_module
+import holdfast.observe.tracing as tracing_module
 from holdfast.errors import InputError, ProviderError
 from holdfast.gateway.log import JsonFormatter
+from holdfast.model.client import ToolSpec
 from holdfast.observe.metrics import OTHER, Metrics, Names
 from holdfast.observe.tracing import Spans, trace_id_of, tracing
 from holdfast.session.entries import user
@@ -31,8 +34,10 @@ from holdfast.store.embedded.kernel_lock import KernelLock
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.served import served
 from holdfast.testing.world import World
-from holdfast.turn.events import EventBus, TurnEvent
+from holdfast.tool.gate import GateSettings
+from holdfast.turn.events import KINDS, EventBus, TurnEvent
 from holdfast.turn.runner import AgentSettings
+from holdfast.turn.tools import Tool, ToolCall
 
 KEY = "agent:main:main"
 USED = {"input": 100, "output": 20, "cacheRead": 50, "cacheWrite": 10}
@@ -65,6 +70,9 @@ async def test_what_a_conversation_did_is_read_by_prometheus(tmp_path: Path) -> 
             await world.idle()
         assert view.state == "answered"
         found = numbers((await metrics.render()).decode())
+        world.clock.set_wall_clock(86_400)
+        later = numbers((await metrics.render()).decode())
+    assert one(later, "model_cooldowns") == 0, "it has ended, and nobody is to be woken for it"
     assert one(found, "inputs_accepted_total", source="world", lane="main") == 1
     assert one(found, "turns_settled_total", lane="main", state="answered") == 1
     assert one(found, "queue_wait_seconds_count", lane="main") == 1
@@ -270,3 +278,33 @@ def test_what_is_missing_for_traces_is_named(monkeypatch: pytest.MonkeyPatch) ->
     bus: object = None  # it is not asked for before
     with pytest.raises(InputError, match="holdfast\\[telemetry\\]"), tracing(bus, {"OTEL_TRACES_EXPORTER": "otlp"}):  # pyright: ignore[reportArgumentType]
         pass
+
+
+async def test_questions_to_people_are_counted_with_what_became_of_them(tmp_path: Path) -> None:
+    async def act(call: ToolCall) -> str:
+        return f"acted on {call.arguments}"
+
+    model = ScriptedModel(Reply(calls=[("act", {"x": 1})]), Reply(calls=[("act", {"x": 2})]), "done")
+    tools = [Tool(ToolSpec("act", "Acts.", {"type": "object"}), act)]
+    async with World(tmp_path, model=model, tools=tools, gate=GateSettings(), commands=True) as world:
+        metrics = Metrics(world.hf)
+        with metrics.hear():
+            asked = await world.inbound(KEY, "please act")
+            for answer in ("approve", "deny"):
+                await world.saw("May this run?", times=1 if answer == "approve" else 2)
+                [question] = await world.hf.approvals(pending=True)
+                assert one(numbers((await metrics.render()).decode()), "approvals_waiting") == 1
+                await world.inbound(KEY, f"/{answer} {question.id}")
+            await world.settled(asked)
+        found = numbers((await metrics.render()).decode())
+    told = {event: one(found, "approvals_total", event=event) for event in ("asked", "approved", "denied")}
+    assert told == {"asked": 2, "approved": 1, "denied": 1}
+
+
+def test_what_is_listened_for_is_what_turns_tell() -> None:
+    listening = re.compile(r'^            "((?:turn|session|input|delivery)[\w.]*)": ', re.MULTILINE)
+    for module in (metrics_module, tracing_module):
+        assert module.__file__ is not None
+        heard = set(listening.findall(Path(module.__file__).read_text()))
+        assert len(heard) > 8
+        assert heard <= set(KINDS), module.__name__

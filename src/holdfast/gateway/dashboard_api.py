@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse
 
 from holdfast.clock import epoch_ms
-from holdfast.errors import UnknownInputError
+from holdfast.errors import InputError, UnknownInputError
 from holdfast.gateway.assets import FOLDER, PAGE_HEADERS
 from holdfast.gateway.replies import json_response
 from holdfast.kernel import Holdfast
+from holdfast.lane.states import states_of
 from holdfast.model.cooldown import left_s
 from holdfast.observe.lines import describe, ids_beside
 from holdfast.observe.timeline import lane_of
@@ -102,6 +103,8 @@ class DashboardApi:
 
     async def outbox(self, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> Response:
         """Deliveries, newest first; `state`: pending, started, sent, unknown, failed or dropped."""
+        if state is not None and state not in states_of("delivery"):
+            raise InputError(f"state: no state {state!r}; there are {', '.join(states_of('delivery'))}")
         return json_response({"deliveries": await self._hf.deliveries(state=state, limit=limit)})
 
     async def order(self, request: Request, id: str, order: Literal["retry", "drop"]) -> Response:

@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from holdfast.clock import epoch_ms
 from holdfast.kernel import Holdfast
+from holdfast.model.cooldown import left_s
 from holdfast.model.usage import MILLION, Tokens
 from holdfast.store.views import Backlog
 from holdfast.turn.events import TurnEvent
@@ -103,8 +104,11 @@ class Metrics:
         self._cooling = gauge("model_cooldowns", "Models and keys that are left alone for now")
         self._pins = gauge("model_pins", "Sessions whose model is pinned, by who did it", "source")
         self._held = gauge("work_held", "1: work is held back after a crash loop")
+        self._hearing = self._hears()
 
-        self._hearing: Mapping[str, Callable[[TurnEvent, dict[str, Any]], None]] = {
+    def _hears(self) -> Mapping[str, Callable[[TurnEvent, dict[str, Any]], None]]:
+        """What counts which event, by its kind."""
+        return {
             "input.accepted": lambda _, d: self._accepted.labels(
                 self._source(d["source"]), self._lane(d["lane"])
             ).inc(),
@@ -117,15 +121,13 @@ class Metrics:
             "turn.tool_result": lambda _, d: self._tools.labels(
                 self._tool(d["name"]), str(d["is_error"]).lower()
             ).inc(),
-            "approval.asked": lambda _, d: self._approvals.labels("asked").inc(),  # noqa: ARG005
-            "approval.approved": lambda _, d: self._approvals.labels("approved").inc(),  # noqa: ARG005
-            "approval.denied": lambda _, d: self._approvals.labels("denied").inc(),  # noqa: ARG005
-            "approval.expired": lambda _, d: self._approvals.labels("expired").inc(),  # noqa: ARG005
             "delivery": lambda _, d: self._deliveries.labels(self._channel(d["channel"]), d["event"]).inc(),
             "session.long_running": lambda _, d: self._attention.labels("long_running", d["reason"]).inc(),
             "session.stalled": lambda _, d: self._attention.labels("stalled", d["reason"]).inc(),
             "session.stuck": lambda _, d: self._attention.labels("stuck", d["reason"]).inc(),
             "session.recovery.completed": lambda _, d: self._recoveries.labels(d["action"], d["outcome"]).inc(),
+            "turn.approval": lambda _, d: self._approvals.labels("asked").inc(),  # noqa: ARG005
+            "turn.approval_ended": lambda _, d: self._approvals.labels(d["state"]).inc(),
             "turn.compaction": lambda _, d: self._compactions.labels(d["phase"]).inc(),
         }
 
@@ -143,8 +145,10 @@ class Metrics:
         Raises: ResourceError: the ledger cannot be read.
         """
         self._show(await self._hf.store.backlog())
-        models = await self._hf.models()
-        self._cooling.set(len(models.cooldowns))
+        models, now_ms = await self._hf.models(), epoch_ms(self._hf.clock.now())
+        self._cooling.set(
+            sum(left_s(row, now_ms) > 0 for row in models.cooldowns)
+        )  # those that have ended are kept, too
         self._pins.clear()
         for pin in models.pins:
             self._pins.labels(pin.source).inc()

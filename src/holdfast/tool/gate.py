@@ -156,6 +156,7 @@ class Passage:
             if self.turn.is_to_stop:  # else the next attempt takes it over: it tells that the call has not run
                 store.void_approval(asked.id)
             raise
+        self.turn.publish("turn.approval_ended", id=asked.id, name=call.name, state=answer.state)
         if answer.state == "approved":
             await self.turn.check()  # it is ours still, and nobody has asked it to stop
             if await store.use_approval(answer.id, call.turn, call.epoch, call.digest):

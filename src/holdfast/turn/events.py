@@ -29,6 +29,9 @@ KINDS = (
     "turn.thinking",  # data: text
     "turn.tool_call",  # data: id, name, arguments
     "turn.tool_result",  # data: id, name, text, is_error
+    "turn.tool_arguments",  # data: id, name, arguments (without secrets)
+    "turn.approval",  # data: id, name, arguments (a person is asked whether a call may run)
+    "turn.approval_ended",  # data: id, name, state (`approved`, `denied`, `expired` or `void`)
     "turn.tool_output",  # data: id, name, text (what a running tool has to say)
     "turn.window",  # data: verdict, detail (somebody had written while the model was asked)
     "turn.window_opened",
