@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from holdfast.doctor.checkup import look
 from holdfast.errors import InputError, ResourceError
 from holdfast.opening import examine
 from holdfast.store.embedded import backup as backups
-from holdfast.store.embedded.backup import MANIFEST, make_backup, restore_backup
+from holdfast.store.embedded.backup import MANIFEST, give_name, make_backup, restore_backup
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.world import World, echo
 
@@ -284,3 +285,19 @@ def test_a_disk_that_takes_no_more_leaves_neither_half_a_backup_nor_half_a_state
         assert done.returncode != 0
         assert "Traceback" not in done.stderr, done.stderr
         assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_disk_without_hard_links_takes_backups_too_and_nothing_is_written_over(tmp_path: Path) -> None:
+    def refuses(_: Path, __: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    draft, to = tmp_path / ".draft", tmp_path / "b.tar"
+    draft.write_text("whole")
+    give_name(draft, to, refuses)
+    assert (to.read_text(), draft.exists()) == ("whole", False)
+    draft.write_text("another")
+    with pytest.raises(FileExistsError):
+        give_name(draft, to, refuses)
+    with pytest.raises(FileExistsError):
+        give_name(draft, to)
+    assert to.read_text() == "whole"

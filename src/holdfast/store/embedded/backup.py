@@ -10,6 +10,7 @@ Left out: what belongs to running processes (`LEFT_OUT`), and the gateway's toke
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -39,6 +40,8 @@ MANIFEST_BYTES_MAX = 256 * 1024 * 1024
 LEFT_OUT = frozenset({"processes", "fence", "bells", "gateway.json", "token", schema.RESERVE_NAME})
 RESTORED = "restored"
 TRIES = 3
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+"""What file systems without hard links say (exFAT, many shared folders): where backups often lie."""
 CHUNK = 1024 * 1024
 Progress = Callable[[str, int, int], None]
 """What is copied, bytes so far, bytes in all."""
@@ -126,12 +129,27 @@ def _try_once(
                 raise ChangedError(f"{name} is shorter than it was")
         about = {"format": FORMAT, "release": __version__, "store": store, "at": at, **counts, "files": copy.files}
         _add_bytes(tar, MANIFEST, json.dumps(about, indent=1).encode())
-    os.link(draft, to)  # fails if something came there meanwhile
+    give_name(draft, to)
     durable.sync_folder(to.parent)
     return Saved(
         str(to), store, at, len(copy.files), copy.bytes, counts["sessions"], counts["open_inputs"],
         counts["undelivered"], tuple(copy.remarks),
     )  # fmt: skip
+
+
+def give_name(draft: Path, to: Path, link: Callable[[Path, Path], None] = os.link) -> None:
+    """Let a whole file have its name, if that is still free.
+
+    Raises: OSError: it is not, or the disk refuses.
+    """
+    try:
+        link(draft, to)
+    except OSError as exc:
+        if exc.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(to):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(to)) from exc
+        os.rename(draft, to)
 
 
 def _copy_ledger(ledger: Path, snapshot: Path) -> tuple[dict[str, int], dict[str, _Known]]:
