@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
+
+import pytest
 
 import holdfast
 from holdfast.recovery import upkeep
 from holdfast.recovery.upkeep import Upkeep
 from holdfast.session.retention import SPARED_MS, Limits, Step
-from holdfast.store.views import ArchiveView, InUse
+from holdfast.store.views import ArchiveView
 from holdfast.testing.world import World
 
-if TYPE_CHECKING:
-    import pytest
-
+T = TypeVar("T")
 KEY, JOB = "agent:main:main", "agent:main:cron:report"
 DAY_S = SPARED_MS / 1000
 MONTH = Limits(archive_after_ms=30 * SPARED_MS)
@@ -116,28 +118,60 @@ async def test_a_gateway_warns_once_a_day_and_changes_nothing_until_it_is_told_t
         assert (archive.session, archive.why, archive.by) == (KEY, "age", "retention")
 
 
-async def test_an_archive_that_is_cut_off_anywhere_is_done_or_not_done_and_never_both(tmp_path: Path) -> None:
-    """Cancelled after the first step of the loop, after the second, and so on, until one is whole."""
+class CutOff(Coroutine[Any, Any, T]):
+    """`work`, cancelled at the n-th time that it waits: before what it waits for has begun, or once that is over.
+
+    Waits are counted, not rounds of the loop: how many of those pass depends on how fast threads and disk are.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T], at: int, *, late: bool) -> None:
+        self.work, self.left, self.late = work, at, late
+
+    def send(self, value: Any) -> Any:
+        return self._waits(self.work.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        return self._waits(self.work.throw(*error))
+
+    def close(self) -> None:
+        self.work.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        raise NotImplementedError("it is the body of a task")
+
+    def _waits(self, until: asyncio.Future[Any] | None) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self.left -= 1
+        if self.left == 0 and self.late and until is not None:
+            until.add_done_callback(lambda _: task.cancel())
+        elif self.left == 0:
+            task.cancel()
+        return until
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_archive_that_is_cut_off_anywhere_is_done_or_not_done_and_never_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, late: bool
+) -> None:
+    """Cancelled where it waits for the first time, the second time, and so on, until one is whole."""
     async with World(tmp_path) as world:
-        for steps in range(400):
-            await world.settled(await world.inbound(KEY, f"number {steps}"))
+        at = 0
+        for at in itertools.count(1):
+            await world.settled(await world.inbound(KEY, f"number {at}"))
             await world.idle()
             before = len(await world.hf.archives())
-            task = asyncio.ensure_future(world.hf.session(KEY).archive(by="a test", wait_s=5))
-            for _ in range(steps * 3):
-                if task.done():
-                    break
-                await asyncio.sleep(0)
-            if task.done():
-                assert isinstance(task.result(), ArchiveView | InUse)
-                break
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            work = CutOff(world.hf.session(KEY).archive(by="a test", wait_s=5), at, late=late)
+            [done] = await asyncio.gather(asyncio.get_running_loop().create_task(work), return_exceptions=True)
             await upkeep.finish(world.hf)
             assert await upkeep.finish(world.hf) == 0
             assert len(await world.hf.archives()) in (before, before + 1)
             files = sorted((world.state / "archives").glob("*/*.jsonl"))
             assert len(files) == len(await world.hf.archives())
-        else:
-            raise AssertionError("never came to its end")
+            if work.left > 0:
+                assert isinstance(done, ArchiveView)
+                break
+            assert isinstance(done, asyncio.CancelledError)
+        assert at > 5
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
         await world.check_promises()

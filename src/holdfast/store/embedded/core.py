@@ -42,6 +42,7 @@ from holdfast.store.sql import background_rows, claims, inbox, outbox_rows
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Job
 from holdfast.store.sql.registering import Registering
+from holdfast.store.sql.shielded import shielded
 from holdfast.store.sql.watch import BeatWatch
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class StoreCore(Registering):
             return self.process in processes_needed(conn)
 
         try:
-            return await asyncio.shield(self.writer.submit(Job(run)))
+            return await shielded(self.writer.submit(Job(run)))
         except (ResourceError, OwnershipLostError):  # the ledger has stopped, or a forked child closes: unknown
             return True
 
@@ -445,17 +446,17 @@ class StoreCore(Registering):
             await self.in_thread(self.hold_blocking, file, timeout_ms)
             return await self.writer.submit(job)
 
-        return await asyncio.shield(self.in_use(file, asyncio.ensure_future(act())))
+        return await shielded(self.in_use(file, asyncio.ensure_future(act())))
 
     async def in_thread_with(self, file: TranscriptFile, act: Callable[..., T], *args: Any) -> T:
         """As `in_thread`, for work on an open file: it stays open until the work has ended."""
         work = asyncio.get_running_loop().run_in_executor(self._pool, act, *args)
-        return await asyncio.shield(self.in_use(file, work))
+        return await shielded(self.in_use(file, work))
 
     async def in_thread(self, act: Callable[..., T], *args: Any) -> T:
         """On a pool thread; if the caller is cancelled the work still ends as if it had not been."""
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._pool, act, *args))
+        return await shielded(loop.run_in_executor(self._pool, act, *args))
 
     def note_events(self, events: list[inbox.StoryLine]) -> None:
         """Story lines for `why`; nobody waits for them."""

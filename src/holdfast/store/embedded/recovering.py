@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
@@ -29,6 +28,7 @@ from holdfast.store.sql.claims import Predecessor
 from holdfast.store.sql.closing import close_predecessor
 from holdfast.store.sql.connection import Connection, Row
 from holdfast.store.sql.ledger import Job
+from holdfast.store.sql.shielded import shielded
 from holdfast.text import on_one_line
 
 log = logging.getLogger("holdfast.store")
@@ -115,12 +115,12 @@ class Recovering(Booting, StoreCore):
             job = self._recovery_job(file, transcript, epoch, lapsed=lapsed)
             if not file.try_hold():
                 return await self._recover_past_stale(file, job)
-            return await asyncio.shield(self.in_use(file, self.writer.submit(job)))
+            return await shielded(self.in_use(file, self.writer.submit(job)))
         except (
             TranscriptFormatError
         ) as exc:  # the input does not wait for ever: whoever claims it says so to its sender
             log.error("a dead turn is closed without its transcript: %s", exc)
-            return await asyncio.shield(self.writer.submit(self._recovery_job(None, transcript)))
+            return await shielded(self.writer.submit(self._recovery_job(None, transcript)))
 
     async def _recover_past_stale(self, file: TranscriptFile, job: Job) -> int:
         """A process that died in a holding has left OpenClaw's lock file behind: it takes a thread to get past it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from holdfast.store.embedded.patience import Patience
 from holdfast.store.embedded.recovering import facts_of
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Job
+from holdfast.store.sql.shielded import shielded
 
 log = logging.getLogger("holdfast.store")
 
@@ -80,7 +80,7 @@ class Writing(StoreCore):
         """
         if self.writer.is_idle:
             job = Job(sync=lambda: owned.file.sync_of(owned.claim))
-            await asyncio.shield(self.in_use(owned.file, self.writer.submit(job)))
+            await shielded(self.in_use(owned.file, self.writer.submit(job)))
         else:
             await self.in_thread_with(owned.file, owned.file.sync_of, owned.claim)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from holdfast.outbox.mail import Login, Mail, Who
 from holdfast.store.sql import browser_rows
 from holdfast.store.sql.ledger import Job, Ledger
+from holdfast.store.sql.shielded import shielded
 
 
 class Browsing(Ledger, Protocol):
@@ -18,7 +18,7 @@ class Browsing(Ledger, Protocol):
     async def put_mail(self, channel: str, mail_id: str, target: str, who: Who, text: str) -> Mail:
         self.refuse_if_forked()
         now_ms = self.now_ms()
-        return await asyncio.shield(
+        return await shielded(
             self.writer.submit(
                 Job(lambda conn: browser_rows.put(conn, channel, mail_id, target, who, text, now_ms), durable=True)
             )

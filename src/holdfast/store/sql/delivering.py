@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from holdfast.outbox.outbox import NO_CHANGE, Change, OpenDelivery
 from holdfast.outbox.preview import Preview
 from holdfast.store.sql import outbox_rows, preview_rows
 from holdfast.store.sql.ledger import Job, Ledger
+from holdfast.store.sql.shielded import shielded
 
 
 class Delivering(Ledger, Protocol):
@@ -35,7 +35,7 @@ class Delivering(Ledger, Protocol):
         job = Job(
             lambda conn: outbox_rows.move(conn, seen, event, change, self.process, now_ms), durable=True, essential=True
         )
-        moved = await asyncio.shield(self.writer.submit(job))
+        moved = await shielded(self.writer.submit(job))
         if moved is not None and moved.state == "started":
             self.options.faults("delivery.after_started")
         return moved
@@ -53,18 +53,18 @@ class Delivering(Ledger, Protocol):
             lambda conn: preview_rows.begin(conn, one, now_ms, lambda row: self.life_in(conn, row["process"])),
             durable=True,
         )
-        known = await asyncio.shield(self.writer.submit(job))
+        known = await shielded(self.writer.submit(job))
         self.options.faults("preview.after_begin")
         return known
 
     async def name_preview(self, delivery_id: str, reference: str) -> None:
         """Note what the platform calls it. Not synced: it can be asked for again."""
         self.options.faults("preview.after_send")
-        await asyncio.shield(self.writer.submit(Job(lambda conn: preview_rows.name(conn, delivery_id, reference))))
+        await shielded(self.writer.submit(Job(lambda conn: preview_rows.name(conn, delivery_id, reference))))
 
     async def end_preview(self, delivery_id: str) -> None:
         """Forget it: it is gone, or was never there."""
-        await asyncio.shield(self.writer.submit(Job(lambda conn: preview_rows.end(conn, delivery_id))))
+        await shielded(self.writer.submit(Job(lambda conn: preview_rows.end(conn, delivery_id))))
 
     async def preview(self, delivery_id: str) -> Preview | None:
         return await self.reads.ask(
