@@ -12,7 +12,8 @@ from holdfast.errors import ProviderError
 from holdfast.gateway.assets import FOLDER
 from holdfast.inbound.event import InboundEvent, Route
 from holdfast.observe.timeline import Bar, lane_of
-from holdfast.store.views import Story, TurnView
+from holdfast.observe.trouble import incidents_of
+from holdfast.store.views import DeliveryView, Story, Trouble, TurnView
 from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import Reply, ScriptedModel
 from holdfast.testing.served import Served, served
@@ -132,6 +133,52 @@ async def test_what_was_given_up_is_sent_again_or_dropped_by_the_page(tmp_path: 
         assert (await http.get("/api/outbox", params={"state": "nonsense"})).status_code == 400
         assert (await http.post("/api/outbox/nothing/drop", json={})).status_code == 400
         assert (await http.post(f"/api/outbox/{one['id']}/burn", json={})).status_code == 400
+
+
+async def test_what_went_wrong_is_told_newest_first_with_what_to_ask_why_for(tmp_path: Path) -> None:
+    refused = ProviderError("bad request", status=400)
+    async with (
+        served(tmp_path / "state", model=ScriptedModel(refused, Reply("fine"))) as gateway,
+        client_of(gateway) as http,
+    ):
+        input_id = await said(gateway, "one")
+        await said(gateway, "two", "agent:main:other")
+        await gateway.hf.pin_model(KEY, "demo/demo", by="a user")
+        found = (await http.get("/api/incidents")).json()
+        kinds = {one["kind"]: one for one in found["incidents"]}
+        assert set(kinds) == {"chain_walk", "failed", "pin"}, "what went well is not told of"
+        assert found["incidents"] == sorted(found["incidents"], key=lambda one: -one["at_ms"])
+        assert (kinds["failed"]["why"], kinds["chain_walk"]["why"]) == (input_id, input_id)
+        assert "all models failed" in kinds["chain_walk"]["text"]
+        assert "by a user" in kinds["pin"]["text"]
+        for one in found["incidents"]:
+            assert (await http.get(f"/api/why/{one['why']}")).status_code == 200
+        later = await http.get("/api/incidents", params={"since_ms": found["now_ms"] + 60_000})
+        assert later.json()["incidents"] == []
+        assert (await http.get("/api/incidents", params={"limit": 0})).status_code == 400
+
+
+def test_what_several_rows_tell_of_one_turn_is_one_incident() -> None:
+    def line(seq: int, kind: str, turn: str = "turn_1", **data: Any) -> dict[str, Any]:
+        return {"seq": seq, "at_ms": 100 * seq, "session": KEY, "input": None, "turn": turn, "kind": kind, "data": data}
+
+    told = [
+        line(1, "turn.window", verdict="foreign_turn", detail="2 lines of p_2"),
+        line(2, "turn.salvaged", where="kept.jsonl"),
+        line(3, "turn.window", turn="turn_2", verdict="advanced", detail=None),
+        line(4, "turn.window", turn="turn_3", verdict="adopted", detail="a label"),
+    ]
+    lost = TurnView("turn_1", KEY, "main", 1, "p_1", "settled", 50, 250, None, "taken_over", "foreign_turn: 2 lines")
+    given_up = DeliveryView("d1", "in_1", "test:user", 0, "failed", 5, "hi", None, 300, 900, "no such user", KEY)
+    found = incidents_of(Trouble(told[::-1], [lost], [given_up]), [], since_ms=0, limit=10)
+    assert [(one.kind, one.why, one.at_ms) for one in found] == [
+        ("dead_letter", "in_1", 900),
+        ("takeover", "turn_1", 250),
+    ]
+    assert "2 lines of p_2" in found[1].text
+    assert "kept.jsonl" in found[1].text
+    assert "no such user" in found[0].text
+    assert len(incidents_of(Trouble(told[::-1], [lost], [given_up]), [], since_ms=0, limit=1)) == 1
 
 
 def test_what_goes_on_has_no_end_and_what_was_cut_off_ends_with_its_turn() -> None:

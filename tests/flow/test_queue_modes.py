@@ -310,7 +310,7 @@ async def test_who_waits_for_an_owner_that_shows_no_life_is_told_who_it_is(tmp_p
             await world.pass_time(1)
             await asyncio.sleep(0.01)
         assert (await world.hf.input(waiting)).answer == "Here."
-        assert await world.hf.store.tell_of_holder(waiting, "(too late)") == 0
+        assert await world.hf.store.tell_of_holder(waiting, "(too late)", "nobody") == 0
 
 
 async def test_who_waits_for_a_turn_that_works_is_told_of_no_holder(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from holdfast.lane.states import states_of
 from holdfast.model.cooldown import left_s
 from holdfast.observe.lines import describe, ids_beside
 from holdfast.observe.timeline import lane_of
+from holdfast.observe.trouble import incidents_of
 from holdfast.observe.work import work_of
 from holdfast.outbox import orders
 from holdfast.session.key import validate_key
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 TURNS_MAX = 10_000
 LINES_MAX = 500
 ALSO_MAX = 500
+INCIDENTS_MS = 7 * 86_400_000
+"""How far back incidents are told of, unless it is said: as `holdfast doctor` does with takeovers."""
 
 
 class DashboardApi:
@@ -48,6 +51,7 @@ class DashboardApi:
             ("GET", "/api/models", self.models),
             ("GET", "/api/timers", self.timers),
             ("GET", "/api/outbox", self.outbox),
+            ("GET", "/api/incidents", self.incidents),
             ("POST", "/api/outbox/{id}/{order}", self.order),
             ("GET", "/api/sessions/{key:path}/transcript", self.transcript),
         ):
@@ -108,6 +112,19 @@ class DashboardApi:
         if state is not None and state not in states_of("delivery"):
             raise InputError(f"state: no state {state!r}; there are {', '.join(states_of('delivery'))}")
         return json_response({"deliveries": await self._hf.deliveries(state=state, limit=limit)})
+
+    async def incidents(
+        self, since_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 300
+    ) -> Response:
+        """What went wrong since `since_ms` (a week ago), newest first: takeovers, holders that show no life, walks down
+        a chain of models, pins, turns that stood still, recoveries, deaths, failures, deliveries that were given up.
+        Each with what `/api/why` is to be asked for.
+        """
+        now_ms = epoch_ms(self._hf.clock.now())
+        since_ms = now_ms - INCIDENTS_MS if since_ms is None else since_ms
+        found, models = await self._hf.store.trouble(since_ms=since_ms, limit=limit), await self._hf.models()
+        told = incidents_of(found, models.pins, since_ms=since_ms, limit=limit)
+        return json_response({"now_ms": now_ms, "since_ms": since_ms, "incidents": told})
 
     async def order(self, request: Request, id: str, order: Literal["retry", "drop"]) -> Response:
         """Send what was given up after all, or never; as `holdfast outbox retry` and `drop`."""

@@ -203,7 +203,7 @@ class Worker:
         """A failure to tell is not a failure of the input: it is tried again with the next wait."""
         text = f"(Your message is kept and waits: this conversation is held by {who}, {since}. It will be answered.)"
         try:
-            if await self._hf.store.tell_of_holder(input_id, text):
+            if await self._hf.store.tell_of_holder(input_id, text, f"{who}, {since}"):
                 self._hf.answers_arrived.set()
         except ResourceError as exc:
             log.error("the sender of input %s could not be told that it waits: %s", input_id, exc)

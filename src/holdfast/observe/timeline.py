@@ -16,6 +16,8 @@ from holdfast.store.views import Story
 BarKind = Literal["model", "tool", "sending"]
 MarkKind = Literal["takeover", "fallback", "died", "recovery", "still", "asked", "stop", "failed"]
 TEXT_MAX = 160
+HARMLESS = ("unchanged", "advanced", "adopted")
+"""Verdicts of a prompt window after which a turn goes on as if nothing had been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _bars(
 def _mark_of(line: dict[str, Any]) -> Mark | None:
     kind, data = line["kind"], line["data"]
     found: MarkKind | None = _MARKS.get(kind)
-    if kind == "turn.window" and data.get("verdict") not in ("unchanged", "advanced"):
+    if kind == "turn.window" and data.get("verdict") not in HARMLESS:
         found = "takeover"
     elif kind == "turn.fallback" and data.get("decision") == "candidate_failed":
         found = "fallback"

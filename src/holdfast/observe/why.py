@@ -160,6 +160,7 @@ _WORDS = {
     "turn.tool_call": lambda d: f"tool {d['name']} called ({d['id']})",
     "turn.tool_result": lambda d: f"tool {d['name']} returned{' an error' if d['is_error'] else ''}",
     "turn.cancel_requested": lambda d: f"{d['by']} asked for an end",
+    "input.held_up": lambda d: f"its conversation is held up by {d['holder']}",
     "turn.yielded": lambda d: f"gave way to {d['to']}, which waits in a better lane",
     "turn.timed_out": lambda d: f"its own limit ended it: {d['why']}",
     "turn.stopped_by_recovery": lambda d: f"recovery asked it to end: {d['why']}",

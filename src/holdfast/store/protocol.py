@@ -42,6 +42,7 @@ from holdfast.store.views import (
     InUse,
     SessionView,
     Story,
+    Trouble,
     TurnView,
     UsedIn,
 )
@@ -234,8 +235,10 @@ class LaneStore(Protocol):
         """Tell the senders of these inputs that they wait, once for each turn they wait behind; how many were told."""
         ...
 
-    async def tell_of_holder(self, input_id: str, text: str) -> int:
-        """Tell the sender of an input that waits who holds its conversation up, once; 1 if that is new, else 0."""
+    async def tell_of_holder(self, input_id: str, text: str, holder: str) -> int:
+        """Tell the sender of an input that waits who holds its conversation up, once; 1 if that is new, else 0. The
+        story of the input has it (`holder`) in any case.
+        """
         ...
 
     async def tell_of_draining(self) -> int:
@@ -622,6 +625,10 @@ class StoryStore(Protocol):
         """The newest turns, at most `limit`, as far as they ran after `since_ms`; and those named in `also`. The oldest
         first. Running ones are always among them.
         """
+        ...
+
+    async def trouble(self, *, since_ms: int, limit: int) -> Trouble:
+        """What went wrong since then, at most `limit` of each sort. Costs what went wrong, not what has been."""
         ...
 
     async def backlog(self) -> Backlog:

@@ -135,7 +135,9 @@ class InUse:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One outbox row. `state`: "pending", "started", "sent", "unknown", "failed", "dropped"."""
+    """One outbox row. `state`: "pending", "started", "sent", "unknown", "failed", "dropped"; `session`: where it was
+    looked up, that of its input.
+    """
 
     id: str
     input_id: str
@@ -148,6 +150,7 @@ class DeliveryView:
     created_at_ms: int
     updated_at_ms: int
     detail: str | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,17 @@ class Story:
     turn: TurnView
     accepted_at_ms: int | None
     events: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What went wrong lately, each newest first: lines of stories (seq, at_ms, session, input, turn, kind, data), turns
+    that did not end well, deliveries that were given up or whose fate is unknown.
+    """
+
+    told: list[dict[str, Any]]
+    turns: list[TurnView]
+    deliveries: list[DeliveryView]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 // The dashboard. It reads what the routes tell and gives the orders that the command line gives, no others. Whatever
 // people or models said stays text: every node is made here, nothing is parsed as HTML.
 import { element, nodesOf } from "./text.js";
-import { Lanes } from "./lanes.js";
+import { Lanes, laneColour } from "./lanes.js";
 
 const LOOK_MS = 1000, QUIET_MS = 5000, ROWS_MAX = 500;
 const at = (id) => document.getElementById(id);
@@ -25,9 +25,10 @@ function button(text, act, className) {
   node.type = "button";
   if (className) node.className = className;
   node.addEventListener("click", async () => {
-    node.disabled = true;
+    if (node.ariaBusy === "true") return;
+    node.ariaBusy = "true";  // not disabled: that would lose the focus, and where the keyboard was
     try { await act(); } catch (error) { show("That was refused", [element("p", error.message)]); }
-    node.disabled = false;
+    node.ariaBusy = null;
   });
   return node;
 }
@@ -38,6 +39,7 @@ function show(title, nodes, orders = []) {
   at("detail-title").textContent = title;
   at("detail-orders").replaceChildren(...orders);
   at("detail-body").replaceChildren(...nodes);
+  at("detail-body").classList.remove("active-only");
   if (!at("detail").open) at("detail").showModal();
   at("detail-body").scrollTop = 0;
 }
@@ -64,16 +66,28 @@ async function why(id) {
 async function conversation(session, raw = false) {
   const found = await ask(`/api/sessions/${encodeURIComponent(session)}/transcript?limit=200${raw ? "&raw=1" : ""}`);
   const nodes = found.more ? [element("p", "The end of it; `holdfast transcript` shows all.")] : [];
+  const kinds = { user: "not shown to the model", audit: "for audit only" };
   for (const line of found.lines) {
     const item = document.createElement("div");
     if (raw) { const pre = element("pre", line.text); pre.tabIndex = 0; item.append(pre); nodes.push(item); continue; }
-    const kinds = { user: " (not for the model)", audit: " (for audit)" };
-    const head = element("strong", line.heading + (kinds[line.visibility] ?? "") + (line.beside ? " (beside the active branch)" : ""));
-    item.append(head, ...nodesOf(line.text));
+    item.className = line.beside ? "line beside" : "line";
+    item.append(element("strong", line.heading));
+    const tags = [kinds[line.visibility], line.beside && "another branch"].filter(Boolean);
+    for (const text of tags) { const tag = element("span", text); tag.className = "tag"; item.append(tag); }
+    item.append(...nodesOf(line.text));
     nodes.push(item);
   }
   if (found.lines.length === 0) nodes.push(element("p", "Nothing has been said here."));
-  show(session, nodes, [button("Why?", () => why(session)), button(raw ? "Read" : "Raw lines", () => conversation(session, !raw))]);
+  const orders = [button("Why?", () => why(session)), button(raw ? "Read" : "Raw lines", () => conversation(session, !raw))];
+  if (!raw && found.lines.some((line) => line.beside)) {
+    const branches = button("Other branches", () => {
+      const hides = at("detail-body").classList.toggle("active-only");
+      branches.setAttribute("aria-pressed", String(!hides));
+    });
+    branches.setAttribute("aria-pressed", "true");
+    orders.push(branches);
+  }
+  show(session, nodes, orders);
 }
 
 // ── turns ──
@@ -86,6 +100,17 @@ const lanes = new Lanes(at("lanes"), at("canvas"), at("tall"), (turn, opened) =>
     `${turn.until_ms ? long(turn.until_ms - turn.from_ms) : "running"}${marks ? `; ${marks}` : ""}`;
 });
 lanes.moved = () => { at("live").setAttribute("aria-pressed", String(lanes.live)); told(); };
+/** Which colour is which lane, of those in view. */
+function legend() {
+  const names = [...new Set([...lanes.turns.values()].map((turn) => turn.lane))].sort();
+  if (at("lane-legend").dataset.names === names.join()) return;
+  at("lane-legend").dataset.names = names.join();
+  at("lane-legend").replaceChildren(...names.slice(0, 12).map((name) => {
+    const item = element("li", name);
+    item.className = `lane${laneColour(name)}`;
+    return item;
+  }));
+}
 const told = () => { at("span").textContent = `${long(lanes.spanMs)} shown, ${lanes.rows.length} sessions`; };
 at("nearer").addEventListener("click", () => { lanes.zoom(.6); told(); });
 at("farther").addEventListener("click", () => { lanes.zoom(1.7); told(); });
@@ -98,7 +123,7 @@ async function lookAtTurns() {
   const found = await ask(`/api/timeline?limit=${sinceMs ? 2000 : 10000}&since_ms=${sinceMs}&also=${also}`);
   sinceMs = Math.max(0, found.now_ms - 15000);  // an answer is sent, and a story told, some seconds after a turn's end
   lanes.update(found.turns, found.now_ms);
-  told();
+  told(); legend();
 }
 
 async function lookAtAll() {
@@ -129,7 +154,14 @@ async function lookAtAll() {
 // ── lists ──
 
 const link = (text, act) => button(text, act, "link");
+const KINDS = { takeover: "takeover", lock_timeout: "lock not had", chain_walk: "walk down a chain", pin: "pinned model",
+  standstill: "stood still", recovery: "recovery", died: "death", failed: "failure", dead_letter: "dead letter",
+  unknown_delivery: "fate unknown" };
 const LISTS = {
+  queue: { title: "Queue", head: ["Input", "Session", "Lane", "From", "Before it", "Waits since", "Mode", ""],
+    rows: async () => (await ask("/api/inputs?state=queued&limit=1000")).inputs.reverse().map((one) => [link(one.id.slice(0, 15), () => why(one.id)),
+      link(one.session, () => conversation(one.session)), one.lane, one.source, one.position ?? "", when(one.accepted_at_ms), one.queue,
+      [button("Stop", async () => { await ask(`/api/inputs/${one.id}/cancel`, {}); await lookAtList(); })]]) },
   sessions: { title: "Sessions", head: ["Session", "Title", "Waiting", "Owned by", "Model", "Last used", "Bytes"],
     rows: async () => (await ask("/api/sessions?limit=5000")).sessions.map((one) => [link(one.key, () => conversation(one.key)),
       one.title ?? "", one.queued || "", one.owner_turn ? link(`${one.owner_lane}`, () => why(one.owner_turn)) : "",
@@ -151,6 +183,13 @@ const LISTS = {
   timers: { title: "Timers", head: ["Timer", "State", "Next", "Last runs"],
     rows: async () => (await ask("/api/timers")).timers.map((one) => [one.id, one.detail ? `${one.state} (${one.detail})` : one.state, when(one.next_at_ms),
       one.runs.map((run) => `${when(run.scheduled_at_ms)} ${run.state}${run.detail ? ` (${run.detail})` : ""}`).join("; ")]) },
+  incidents: { title: "Incidents of the last week", head: ["When", "What", "Session", "What happened", "Where"], kinds: true,
+    rows: async () => (await ask("/api/incidents?limit=1000")).incidents.map((one) => {
+      const kind = element("span", KINDS[one.kind] ?? one.kind);
+      kind.className = `kind ${one.kind}`;
+      return [when(one.at_ms), kind, one.session ? link(one.session, () => conversation(one.session)) : "",
+        [link("why", () => why(one.why)), ` ${one.text}`], one.evidence];
+    }) },
   approvals: { title: "Approvals", head: ["Asked", "Session", "Tool", "What", "State", ""],
     rows: async () => (await ask("/api/approvals?pending=0&limit=200")).approvals.map((one) => [when(one.asked_at_ms),
       link(one.session, () => why(one.session)), one.tool, `${one.shown} (${one.why})`, one.state,
@@ -162,7 +201,7 @@ async function order(id, what) { await ask(`/api/outbox/${id}/${what}`, {}); awa
 async function decide(id, answer, scope) { await ask(`/api/approvals/${id}`, { answer, scope }); await lookAtList(); }
 
 const view = () => { const name = location.hash.slice(1); return LISTS[name] ? name : "turns"; };
-let rows = [];
+let rows = [], kind = null;
 
 async function lookAtList() {
   const name = view();
@@ -175,18 +214,61 @@ function textOf(cell) { return cell instanceof Node ? cell.textContent : Array.i
 
 function fill() {
   const wanted = at("list-filter").value.toLowerCase();
-  const matching = rows.filter((row) => row.some((cell) => textOf(cell).toLowerCase().includes(wanted)));
+  const hasKinds = Boolean(LISTS[view()]?.kinds), counts = new Map();
+  if (hasKinds) for (const row of rows) counts.set(textOf(row[1]), (counts.get(textOf(row[1])) ?? 0) + 1);
+  if (!counts.has(kind)) kind = null;
+  fillKinds(counts);
+  const matching = rows.filter((row) => (kind === null || textOf(row[1]) === kind) &&
+    row.some((cell) => textOf(cell).toLowerCase().includes(wanted)));
   const body = matching.slice(0, ROWS_MAX).map((row) => {
     const line = document.createElement("tr");
-    for (const cell of row) {
+    line.role = "row";  // said, since narrow pages show rows as blocks
+    for (const [index, cell] of row.entries()) {
       const node = document.createElement("td");
+      node.role = "cell";
+      node.dataset.label = LISTS[view()]?.head[index] ?? "";
       node.append(...(Array.isArray(cell) ? cell : [cell instanceof Node ? cell : String(cell)]));
       line.append(node);
     }
     return line;
   });
+  if (hasKinds && rows.length === 0) body.push(nothing("Nothing went wrong.", LISTS[view()].head.length));
   at("list-more").textContent = `${matching.length} of ${rows.length}${matching.length > ROWS_MAX ? `, the first ${ROWS_MAX} shown: filter` : ""}`;
+  const held = focused();
   at("list-body").replaceChildren(...body);
+  if (held !== null) [...at("list-body").rows].find((row) => keyOf(row) === held.key)?.querySelectorAll("button")[held.index]?.focus();
+}
+
+/** Which button of which row has the focus: lists are made anew while somebody goes through them by keyboard. */
+function focused() {
+  const row = document.activeElement?.closest("#list-body tr");
+  return row ? { key: keyOf(row), index: [...row.querySelectorAll("button")].indexOf(document.activeElement) } : null;
+}
+const keyOf = (row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent).join("\n");
+
+/** Buttons that count what there is of each kind; one that is pressed shows that alone. */
+function fillKinds(counts) {
+  const names = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
+  at("list-kinds").hidden = names.length === 0;
+  const shown = [...at("list-kinds").children];
+  if (shown.length !== names.length || shown.some((node, index) => node.name !== names[index])) {
+    at("list-kinds").replaceChildren(...names.map((name) => {
+      const node = button("", async () => { kind = kind === name ? null : name; fill(); });
+      node.name = name;
+      return node;
+    }));
+  }
+  for (const node of at("list-kinds").children) {
+    node.textContent = `${node.name} ${counts.get(node.name)}`;
+    node.setAttribute("aria-pressed", String(kind === node.name));
+  }
+}
+
+function nothing(text, columns) {
+  const line = document.createElement("tr"), cell = element("td", text);
+  cell.colSpan = columns;
+  line.append(cell);
+  return line;
 }
 
 function turnTo() {
@@ -198,7 +280,8 @@ function turnTo() {
   if (name === "turns") { lanes.draw(); return; }
   at("list-title").textContent = LISTS[name].title;
   const head = document.createElement("tr");
-  for (const text of LISTS[name].head) { const cell = element("th", text); cell.scope = "col"; head.append(cell); }
+  head.role = "row";
+  for (const text of LISTS[name].head) { const cell = element("th", text); cell.scope = "col"; cell.role = "columnheader"; head.append(cell); }
   at("list-head").replaceChildren(head);
   rows = []; at("list-filter").value = ""; fill();
   lookAtList().catch(failed);

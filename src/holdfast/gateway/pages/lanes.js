@@ -4,6 +4,14 @@
 const ROW = 22, AXIS = 24;
 const MARKS = { takeover: "▼", fallback: "▽", died: "✕", failed: "✕", recovery: "↻", still: "◷", asked: "?", stop: "■" };
 
+const LANES = ["main", "cron", "heartbeat", "hook", "subagent", "cron-nested", "compaction"];
+
+/** Which of the eight lane colours a lane has: the usual lanes their own, others one by their name. */
+export function laneColour(lane) {
+  const known = LANES.indexOf(lane);
+  return known >= 0 ? known : 7;
+}
+
 export class Lanes {
   constructor(box, canvas, tall, told) {
     Object.assign(this, { box, canvas, tall, told, turns: new Map(), rows: [], spanMs: 10 * 60e3, untilMs: 0, live: true,
@@ -22,6 +30,9 @@ export class Lanes {
   /** Take in what the gateway tells, and when it told it. */
   update(turns, nowMs) {
     this.skewMs = nowMs - Date.now();
+    if (this.turns.size === 0 && turns.length > 0) {  // at first as much as there is, up to the usual
+      this.spanMs = Math.min(this.spanMs, Math.max(30e3, (nowMs - turns[0].from_ms) * 1.1));
+    }
     for (const turn of turns) this.turns.set(turn.id, turn);
     if (this.turns.size > 12000) {
       const oldest = [...this.turns.values()].sort((a, b) => a.from_ms - b.from_ms).slice(0, this.turns.size - 10000);
@@ -78,7 +89,7 @@ export class Lanes {
     }
     const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const colours = Object.fromEntries(["waiting", "owning", "model", "tool", "sending", "fault", "text", "quiet", "line",
-      "card", "row", "accent"].map((name) => [name, colour(name)]));
+      "card", "row", "accent", ...[0, 1, 2, 3, 4, 5, 6, 7].map((index) => `lane${index}`)].map((name) => [name, colour(name)]));
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.fillStyle = colours.card; c.fillRect(0, 0, width, height);
     c.font = "12px system-ui, sans-serif"; c.textBaseline = "middle";
@@ -91,16 +102,22 @@ export class Lanes {
       const y = AXIS + index * ROW - top, row = this.rows[index];
       if (index % 2) { c.fillStyle = colours.row; c.fillRect(0, y, width, ROW); }
       c.save(); c.beginPath(); c.rect(names, y, width - names, ROW); c.clip();
+      const bar = (a, b, name, inset) => {
+        const x = this.#x(a);
+        c.fillStyle = colours[name]; c.fillRect(x, y + inset, Math.max(1.5, this.#x(b) - x), ROW - 2 * inset);
+      };
+      const seen = [];
       for (const turn of row.turns) {
         const until = turn.until_ms ?? now, begin = Math.min(turn.waited_ms ?? turn.from_ms, turn.from_ms);
         const end = Math.max(until, ...turn.bars.map((bar) => bar.until_ms ?? now));
         if (end < from || begin > this.untilMs) continue;
-        const bar = (a, b, name, inset) => {
-          const x = this.#x(a);
-          c.fillStyle = colours[name]; c.fillRect(x, y + inset, Math.max(1.5, this.#x(b) - x), ROW - 2 * inset);
-        };
-        if (begin < turn.from_ms) bar(begin, turn.from_ms, "waiting", 8);
+        seen.push([turn, begin, until, end]);
+        if (begin < turn.from_ms) bar(begin, turn.from_ms, "waiting", 8);  // first, since others work meanwhile
+      }
+      for (const [turn, begin, until, end] of seen) {
         bar(turn.from_ms, until, ["failed", "died", "taken_over"].includes(turn.state) ? "fault" : "owning", 5);
+        c.fillStyle = colours[`lane${laneColour(turn.lane)}`];
+        c.fillRect(this.#x(turn.from_ms), y + ROW - 4, Math.max(1.5, this.#x(until) - this.#x(turn.from_ms)), 3);
         for (const part of turn.bars) bar(part.from_ms, part.until_ms ?? now, part.kind, part.kind === "sending" ? 8 : 5);
         if (turn.id === this.chosen) {
           c.strokeStyle = colours.text; c.lineWidth = 2;

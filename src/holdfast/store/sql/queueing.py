@@ -285,10 +285,18 @@ def tell_of_draining(conn: Connection, process: str, now_ms: int) -> int:
     return told
 
 
-def tell_of_holder(conn: Connection, input_id: str, text: str, now_ms: int) -> int:
-    """Tell the sender of an input who holds its conversation up, once. Returns 1 if that is new, else 0."""
+def tell_of_holder(conn: Connection, input_id: str, text: str, holder: str, now_ms: int) -> int:
+    """Tell the sender of an input who holds its conversation up, once, and note it in the story. Returns 1 if there is
+    a message to send, else 0.
+    """
     row = inbox.by_id(conn, input_id)
-    if row is None or row["state"] != "queued" or row["route_channel"] is None or row["waits"]:
+    if row is None or row["state"] != "queued":
+        return 0
+    told = conn.execute("select 1 from events where input=? and kind='input.held_up' limit 1", (input_id,)).fetchone()
+    if told is None:
+        line = (now_ms, row["session"], input_id, None, "input.held_up", {"holder": holder})
+        inbox.note_events(conn, [line])
+    if row["route_channel"] is None or row["waits"]:
         return 0
     return _notice(conn, row, HELD_PART, ("held", input_id), text, now_ms)
 

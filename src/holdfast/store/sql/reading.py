@@ -27,6 +27,7 @@ from holdfast.store.sql import (
     session_rows,
     story_rows,
     timer_rows,
+    trouble_rows,
     usage_rows,
 )
 from holdfast.store.sql.connection import Connection
@@ -41,6 +42,7 @@ from holdfast.store.views import (
     Hold,
     InputView,
     Story,
+    Trouble,
     TurnView,
     UsedIn,
 )
@@ -94,6 +96,9 @@ class LedgerReading(Ledger, Protocol):
 
     async def stories(self, *, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
         return await self.reads.ask(lambda conn: story_rows.stories(conn, since_ms, also, limit))
+
+    async def trouble(self, *, since_ms: int, limit: int) -> Trouble:
+        return await self.reads.ask(lambda conn: trouble_rows.trouble(conn, since_ms, limit))
 
     async def backlog(self) -> Backlog:
         return await self.reads.backlog(self.now_ms())

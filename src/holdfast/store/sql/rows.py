@@ -63,7 +63,7 @@ def view_of_delivery(row: Row) -> DeliveryView:
     """An outbox row as readers see it."""
     return DeliveryView(
         row["id"], row["input"], f"{row['channel']}:{row['target']}", row["part"], row["state"], row["attempts"],
-        row["body"], row["label"], row["created_at_ms"], row["updated_at_ms"], row["detail"],
+        row["body"], row["label"], row["created_at_ms"], row["updated_at_ms"], row["detail"], _later(row, "session"),
     )  # fmt: skip
 
 

@@ -69,10 +69,10 @@ class Sharing(Ledger, Protocol):
             return 0
         return await self.writer.submit(Job(lambda conn: queueing.tell_of_waiting(conn, waiting, now_ms)))
 
-    async def tell_of_holder(self, input_id: str, text: str) -> int:
+    async def tell_of_holder(self, input_id: str, text: str, holder: str) -> int:
         """Tell the sender of an input that waits who holds its conversation up, once."""
         now_ms = self.now_ms()
-        return await self.writer.submit(Job(lambda conn: queueing.tell_of_holder(conn, input_id, text, now_ms)))
+        return await self.writer.submit(Job(lambda conn: queueing.tell_of_holder(conn, input_id, text, holder, now_ms)))
 
     async def tell_of_draining(self) -> int:
         """Tell the senders whose messages wait that this gateway restarts, unless another one goes on."""

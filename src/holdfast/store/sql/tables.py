@@ -111,6 +111,13 @@ create table events(
 ) strict;
 create index events_input on events(input, seq) where input is not null;
 create index events_turn on events(turn, seq) where turn is not null;
+-- What people look for when something went wrong (`store/sql/trouble_rows.py`): rare, so these cost next to nothing.
+create index events_trouble on events(seq) where kind in ('turn.window', 'turn.salvaged', 'turn.fallback',
+  'turn.model_state', 'turn.stopped_by_recovery', 'input.held_up', 'session.stalled', 'session.stuck',
+  'session.recovery.requested', 'session.recovery.completed');
+create index turns_trouble on turns(id)
+  where outcome in ('taken_over', 'died', 'coordination', 'failed', 'interrupted');
+create index outbox_trouble on outbox(seq) where state in ('failed', 'unknown');
 
 -- What `/queue` has set for a session: those fields of `QueueSettings` that differ from the configuration, as JSON.
 create table queue_settings(session text primary key, value text not null) strict;

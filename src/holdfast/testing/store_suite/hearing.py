@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from holdfast.outbox.message import Outcome
 from holdfast.outbox.outbox import Change
 from holdfast.store.protocol import Store
-from holdfast.store.views import Backlog
+from holdfast.store.views import Backlog, Trouble
 from holdfast.testing.clock import VirtualClock
-from holdfast.testing.store_suite.words import OTHER, ROUTE, Opens, accept, answered, claim_input
+from holdfast.testing.store_suite.words import OTHER, ROUTE, SESSION, Opens, accept, answered, claim_input
 
 
 class HearingSuite:
@@ -108,6 +109,29 @@ class HearingSuite:
         await there.leave_listening("test")
         assert await here.position("test") == "2"
         assert await here.position("other") is None
+
+    async def test_what_went_wrong_is_told_since_a_time(self, opens: Opens) -> None:
+        clock = VirtualClock()
+        here, there = opens(clock=clock), opens(clock=clock)
+        await answered(here, "goes well", ROUTE)
+        assert await there.trouble(since_ms=0, limit=10) == Trouble([], [], [])
+        first = await accept(here, "hello")
+        held = await claim_input(here, first)
+        at_ms = here.now_ms()
+        told = (at_ms, SESSION, first, held.turn, "turn.window", {"verdict": "foreign_turn", "detail": "x"})
+        here.note_events([told, (at_ms, SESSION, first, held.turn, "turn.model", {"model": "m", "step": 1})])
+        waiting = await accept(here, "waits behind it")
+        assert await here.tell_of_holder(waiting, "(it waits)", "process p_x") == 0, "it has nowhere to be told"
+        await here.tell_of_holder(waiting, "(it waits)", "process p_x")
+        await here.settle(held.owned, Outcome("failed", detail="no more"), "failed", "no more", [])
+        found = await there.trouble(since_ms=0, limit=10)
+        assert [(line["kind"], line["input"]) for line in found.told] == [
+            ("input.held_up", waiting),
+            ("turn.window", first),
+        ]
+        assert [(turn.id, turn.outcome) for turn in found.turns] == [(held.turn, "failed")]
+        await clock.advance(10.0)
+        assert await there.trouble(since_ms=here.now_ms(), limit=10) == Trouble([], [], [])
 
     async def test_stories_of_many_turns_are_told_with_their_events(self, opens: Opens) -> None:
         clock = VirtualClock()
