@@ -9,12 +9,11 @@ from collections import Counter
 import pytest
 
 from holdfast.cli.incidents import family_table
-from tests.incidents.scenarios import INCIDENTS, KNOWN_TO_FAIL, why_not_run
+from tests.incidents.scenarios import FURTHER, INCIDENTS, KNOWN_TO_FAIL, why_not_run
 
 
 def write_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Counts of what was really run; a scenario known to fail counts as failed."""
-    counts: Counter[tuple[str, str]] = Counter()
     ran = {
         report.nodeid.split("[")[-1].rstrip("]")
         for outcome in ("passed", "failed", "xfailed")
@@ -28,13 +27,15 @@ def write_summary(terminalreporter: pytest.TerminalReporter) -> None:
     }
     if not ran:
         return
-    for incident in INCIDENTS:
-        not_run = why_not_run(incident)
-        if not_run is not None:
-            counts[incident.family, not_run[0]] += 1
-        elif incident.id in ran:
-            bad = incident.id in failed or incident.id in KNOWN_TO_FAIL
-            counts[incident.family, "failed" if bad else "passed"] += 1
-    terminalreporter.section("incidents")
-    for line in family_table(counts):
-        terminalreporter.write_line(line)
+    for title, incidents in (("incidents", INCIDENTS), ("further incidents", FURTHER)):
+        counts: Counter[tuple[str, str]] = Counter()
+        for incident in incidents:
+            not_run = why_not_run(incident)
+            if not_run is not None:
+                counts[incident.family, not_run[0]] += 1
+            elif incident.id in ran:
+                bad = incident.id in failed or incident.id in KNOWN_TO_FAIL
+                counts[incident.family, "failed" if bad else "passed"] += 1
+        terminalreporter.section(title)
+        for line in family_table(counts):
+            terminalreporter.write_line(line)

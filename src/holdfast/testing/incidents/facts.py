@@ -97,7 +97,7 @@ async def no_silent_loss(world: World, args: Args) -> str | None:
             return f"{name} was acknowledged and is not in the ledger"
     arrived = {row["input"] for row in await messages_of(world, args)}
     for view in views.values():
-        if view["session"] != key or view["state"] in ("queued", "running"):
+        if view["session"] != key or view["state"] in ("queued", "running") or is_done_upkeep(view):
             continue
         if view["id"] not in arrived and view["id"] not in told:
             return f"{acknowledged.get(view['id'], view['id'])} ended {view['state']} and nobody was told"
@@ -105,6 +105,13 @@ async def no_silent_loss(world: World, args: Args) -> str | None:
         if one.id is None and one.name not in world.errors:
             return f"{one.name} was handed over, never acknowledged and never refused"
     return None
+
+
+def is_done_upkeep(view: dict[str, Any]) -> bool:
+    """Whether it is an order of the runtime to itself, done or skipped with its reason: nobody is to be told of it."""
+    order = view["payload"].get("compaction")
+    done = view["state"] in ("answered", "skipped") and bool(view["detail"])
+    return order is not None and order["by"] != "user" and done
 
 
 async def delivery_state(world: World, args: Args) -> str | None:
@@ -274,12 +281,14 @@ async def owner_count(world: World, args: Args) -> str | None:
     keys = {row["key"] for row in await world.ledger("sessions") if str(Path(row["path"]).resolve()) == path}
     turns = {row["id"] for row in await world.ledger("turns") if row["session"] in keys}
     most = 0
-    asking: set[str] = set()
+    asking: dict[str, str] = {}
     for row in world.journal():
         if row["what"] == "ask" and row["turn"] in turns:
-            asking.add(row["turn"])
+            asking[row["turn"]] = row["process"]
         elif row["what"] == "asked":
-            asking.discard(row["turn"])
+            asking.pop(row["turn"], None)
+        elif row["what"] == "died":  # nobody asks in a process that is no more
+            asking = {turn: process for turn, process in asking.items() if process != row["process"]}
         most = max(most, len(asking))
     spans: list[str] = []
     for line in await lines_of(world, session):

@@ -404,11 +404,14 @@ class Node(TimerOrders):
         return asked is not None
 
     async def tool_sends(self, turn: str, text: str) -> bool:
-        """A running tool of a turn sends a message to where the turn's answer goes. False: none runs here."""
+        """A running tool of a turn sends a message to where the turn's answer goes; of a turn that answers nobody on a
+        channel, a job's, to the conversation of its session. False: none runs here.
+        """
         asked = next((one for one in self._tool.calls.values() if one.turn == turn), None)
         if asked is not None:
             message = message_tool(self._hf, channels=None)
-            await message.run(replace(asked, name=message.spec.name, arguments={"text": text}))
+            to = {} if asked.route is not None else {"to": f"test:{asked.session}"}
+            await message.run(replace(asked, name=message.spec.name, arguments={"text": text, **to}))
         return asked is not None
 
     def tool_waits_for_person(self, call: str) -> bool:

@@ -368,6 +368,7 @@ async def kill(world: World, args: Args) -> None:
         world.died_at_point = "sweep" in args  # the very death that was waited for
     world.processes.pop(name)
     await process.kill(number)
+    world.note(name, "died")
 
 
 KEEPER = "worker"

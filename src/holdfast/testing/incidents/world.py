@@ -489,6 +489,11 @@ class World:
         path = self.folder / "journal.jsonl"
         return path.stat().st_size if path.exists() else 0
 
+    def note(self, process: str, what: str) -> None:
+        """Write down what became of a process that cannot say it itself."""
+        with (self.folder / "journal.jsonl").open("ab") as file:
+            file.write(json.dumps({"process": process, "what": what}).encode() + b"\n")
+
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
         """What passed over provider, tools and platform, and what the processes said, in order."""
         path = self.folder / "journal.jsonl"
