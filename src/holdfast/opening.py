@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 ACQUIRE_TIMEOUT_MS = 60_000
 MAX_HOLD_MS = 300_000
 STALE_MS = 1_800_000
-MISSING = (
-    "gateways (`up`), archives and retention, tidying, doctor, backup, and copying to and from a folder "
-    "are missing; give a folder (HOLDFAST_POSTGRES_PREVIEW=1 lets programs and commands that only look try it with "
-    "data that they can lose, see docs/postgres.md)"
-)
-"""What cannot be done yet with a state in PostgreSQL."""
 
 
 @asynccontextmanager
@@ -57,7 +52,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     """Open a state directory (made if needed) and yield the handle.
 
     Args:
-        state: a folder on a local disk.
+        state: a folder on a local disk, or the URL of a PostgreSQL database.
         fence_mode: "strict": a foreign turn found in a prompt window stops ours; "warn": we go on after it, loudly.
         limits: lane widths and depths; all processes of a state should use the same.
         acquire_timeout_ms: longest wait for the write lock; None: `HOLDFAST_SESSION_WRITE_LOCK_ACQUIRE_TIMEOUT_MS`,
@@ -89,7 +84,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
     where = os.fspath(state)
     clock, watch = clock or SystemClock(), watch or WatchSettings()
     if "://" in where:
-        refuse_address(where, is_tried=_is_tried())
+        refuse_address(where)
         from holdfast.store.postgres.core import PostgresOptions
         from holdfast.store.postgres.store import PostgresStore
 
@@ -140,17 +135,13 @@ async def _opened(hf: Holdfast) -> AsyncIterator[Holdfast]:
         await hf.close()
 
 
-def refuse_address(url: str, *, is_tried: bool = False) -> None:
-    """Raises InputError: no engine is known by that name, or it is not finished and nobody has asked to try it."""
+def refuse_address(url: str) -> None:
+    """Raises InputError: no engine is known by that name, or its library is not installed."""
     scheme = url.split("://", maxsplit=1)[0]
     if scheme not in ("postgres", "postgresql"):
-        raise InputError(f"{scheme}:// states are not supported by this release; give a folder")
-    if not is_tried:
-        raise InputError(f"{scheme}:// states are not finished in this release: {MISSING}")
-
-
-def _is_tried() -> bool:
-    return os.environ.get("HOLDFAST_POSTGRES_PREVIEW", "").strip() == "1"
+        raise InputError(f"{scheme}:// states are not supported by this release; give a folder or a postgres:// URL")
+    if importlib.util.find_spec("psycopg") is None:
+        raise InputError(f"{scheme}:// states need the extra `postgres`: pip install 'holdfast[postgres]'")
 
 
 @asynccontextmanager
@@ -163,7 +154,7 @@ async def open_reader(state: str | os.PathLike[str], *, clock: Clock | None = No
     """
     where, clock = os.fspath(state), clock or SystemClock()
     if "://" in where:
-        refuse_address(where, is_tried=_is_tried())
+        refuse_address(where)
         from holdfast.store.postgres.reading import ReadOnlyStore
 
         store = ReadOnlyStore(where, clock)
@@ -193,7 +184,7 @@ def examine(
     """
     where = os.fspath(state)
     if "://" in where:
-        refuse_address(where)
+        raise InputError("`holdfast doctor` looks at folders only in this release")
     if not Path(where).exists():
         raise InputError(f"no state at {where}: start with `holdfast up` or `send`, or name another with --state")
     from holdfast.store.embedded.examining import examine

@@ -66,12 +66,6 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
     await store.close()
 
 
-@pytest.fixture(autouse=True)
-def tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs and other processes open it through `holdfast.open`, which wants to be asked."""
-    monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
-
-
 def as_store(store: PostgresStore) -> Store:
     return cast("Store", store)
 
@@ -199,14 +193,12 @@ async def test_a_database_that_is_away_is_told_without_its_password(server: str)
     assert "secret" not in str(told.value)
 
 
-async def test_states_are_refused_until_somebody_asks_to_try_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HOLDFAST_POSTGRES_PREVIEW", raising=False)
-    with pytest.raises(InputError, match="not finished in this release: gateways"):
-        async with holdfast.open(url):
-            pass
-    monkeypatch.setenv("HOLDFAST_POSTGRES_PREVIEW", "1")
+async def test_a_program_opens_it_by_its_url_and_engines_that_are_not_known_are_refused(url: str) -> None:
     async with holdfast.open(url) as hf, hf.turn(SESSION) as turn:
         await turn.append(holdfast.user("hello"))
+    with pytest.raises(InputError, match="mysql:// states are not supported"):
+        async with holdfast.open("mysql://localhost/state"):
+            pass
 
 
 async def test_a_reader_sees_what_there_is_and_can_change_nothing(store: PostgresStore, url: str) -> None:

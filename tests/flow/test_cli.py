@@ -657,9 +657,13 @@ def test_a_port_that_another_program_holds_ends_with_69_too() -> None:
 
 
 def test_a_gateway_makes_no_folder_of_an_address(holdfast, tmp_path: Path) -> None:
-    said = holdfast("--state", "postgres://host/db", "up", "--port", "0")
-    assert (said.code, said.err[:63]) == (1, "holdfast: postgres:// states are not finished in this release: ")
-    assert "give a folder" in said.err
+    said = holdfast("--state", "postgres://me:secret@127.0.0.1:9/db", "up", "--port", "0")
+    assert (said.code, said.err[:74]) == (
+        1, "holdfast: the database postgres://me@127.0.0.1:9/db cannot be used now: co"
+    )  # fmt: skip
+    assert "secret" not in said.err
     other = holdfast("--state", "mysql://host/db", "up", "--port", "0")
-    assert other.err == "holdfast: mysql:// states are not supported by this release; give a folder\n"
+    assert other.err == (
+        "holdfast: mysql:// states are not supported by this release; give a folder or a postgres:// URL\n"
+    )
     assert not (tmp_path / "postgres:").exists()

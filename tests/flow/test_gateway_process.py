@@ -51,7 +51,7 @@ class Started:
 
 
 async def launch(
-    state: Path, *options: str, env: Mapping[str, str] | None = None, program: Path | None = None
+    state: Path | str, *options: str, env: Mapping[str, str] | None = None, program: Path | None = None
 ) -> asyncio.subprocess.Process:
     """`holdfast up`, or a `program` that is given the state and the options."""
     start = ("-c", MAIN, "--state", str(state), "up") if program is None else (str(program), str(state))

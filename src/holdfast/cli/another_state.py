@@ -25,7 +25,11 @@ def telling_of_another_state(settings: Settings) -> Iterator[None]:
 
 
 def gateway_elsewhere(settings: Settings) -> str | None:
-    """The gateway at the configured address, in a sentence, if it answers for another store than ours; else None."""
+    """The gateway at the configured address, in a sentence, if it answers for another store than ours; else None. A
+    database is not asked for its name just for that.
+    """
+    if settings.state_dir is None:
+        return None
     try:
         gateway = settings.load().config.gateway
     except ConfigError:

@@ -59,15 +59,15 @@ def ask(
 
 
 def _find_gateway(settings: Settings) -> Gateway | None:
-    state = settings.state_dir
-    return None if state is None else find_gateway(state, token_file(settings, state))
+    folder = settings.node_dir
+    return find_gateway(folder, token_file(settings, folder))
 
 
-def token_file(settings: Settings, state: Path) -> Path:
+def token_file(settings: Settings, folder: Path) -> Path:
     """Where the gateway's token is. The configuration, which takes longest, is read only if it may say so."""
     if settings.config_file() is None and TOKEN_FILE_VARIABLE not in os.environ:
-        return state / TOKEN_FILE
-    return Path(settings.load().config.gateway.token_file or state / TOKEN_FILE)
+        return folder / TOKEN_FILE
+    return Path(settings.load().config.gateway.token_file or folder / TOKEN_FILE)
 
 
 async def _ask_here(
@@ -115,9 +115,9 @@ def _event_of(message: Message, settings: Settings, *, waits: bool) -> InboundEv
     from holdfast.gateway.address import load_token
     from holdfast.inbound.event import InboundEvent, Route
     from holdfast.inbound.openai_messages import read_user
+    from holdfast.node_dir import make_node_dir
 
-    assert settings.state_dir is not None  # a URL was refused when the state was opened
-    token, _ = load_token(token_file(settings, settings.state_dir))
+    token, _ = load_token(token_file(settings, make_node_dir(settings.state)))
     return InboundEvent(
         session=message.session,
         payload={"content": read_user(message.text, "text")["content"]},

@@ -130,14 +130,15 @@ class Gateway:
 
 
 def find_gateway(state: Path, token_file: Path) -> Gateway | None:
-    """The gateway of this state directory, if one is running: it must answer, and for the same store.
+    """The gateway of this folder, if one is running: it must answer, and for the same store.
 
     What `gateway.json` says is only a hint; it may be left over from a gateway that was killed, and its port may belong
     to another program by now.
     """
     try:
         named = json.loads((state / "gateway.json").read_text())
-        store_id = json.loads((state / "holdfast.json").read_text())["store"]
+        own = state / "holdfast.json"  # not there where the state is a database
+        store_id = json.loads(own.read_text())["store"] if own.exists() else named["store_id"]
         token = token_file.read_text().strip()
         host, port = str(named["host"]), int(named["port"])
     except (OSError, ValueError, KeyError, TypeError):

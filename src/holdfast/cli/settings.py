@@ -51,6 +51,13 @@ class Settings:
         """The state directory; None for a URL."""
         return None if "://" in self.state else Path(self.state)
 
+    @property
+    def node_dir(self) -> Path:
+        """The folder of this machine where a gateway of the state keeps its token and its address."""
+        from holdfast.node_dir import node_dir
+
+        return node_dir(self.state)
+
     def existing_state(self) -> str:
         """The state of a command that only reads or stops: it must not be made by looking at it.
 
@@ -71,7 +78,7 @@ class Settings:
         named = self.config_given or os.environ.get("HOLDFAST_CONFIG")
         if named:
             return Path(named)
-        candidates = [Path(CONFIG_NAME)] + ([self.state_dir / CONFIG_NAME] if self.state_dir else [])
+        candidates = [Path(CONFIG_NAME), self.node_dir / CONFIG_NAME]
         return next((candidate for candidate in candidates if candidate.exists()), None)
 
     def load(self) -> Loaded:

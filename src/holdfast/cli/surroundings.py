@@ -40,7 +40,7 @@ def look_around(settings: Settings, *, online: bool, progress: Progress) -> Plac
     facts = PlaceFacts(
         config_warnings=tuple(one for one in loaded.warnings if one not in of_keys),
         open_secrets=_open_secrets(loaded),
-        port=_port(settings.state_dir, config),
+        port=_port(settings.node_dir, config),
         keyless=keyless,
     )
     without = {ref for key, ref in _refs(config) if key in dict(keyless)}
@@ -76,12 +76,12 @@ def _open_secrets(loaded: Loaded) -> tuple[str, int] | None:
     return (str(loaded.file), mode) if mode & 0o077 else None
 
 
-def _port(state: Path | None, config: Config) -> PortFact | None:
+def _port(state: Path, config: Config) -> PortFact | None:
     """None: it is free, or our own gateway is there. Asked by connecting: to listen there, if only for an instant,
     could keep a gateway from starting.
     """
     host, port = config.gateway.host, config.gateway.port
-    if state is None or port == 0:
+    if port == 0:
         return None
     try:
         with socket.create_connection((EVERY_ADDRESS.get(host, host), port), timeout=CONNECT_S):

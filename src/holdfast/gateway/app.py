@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.channel.channel import Channel
@@ -35,6 +34,7 @@ from holdfast.model.caching import Caching
 from holdfast.model.client import ModelClient
 from holdfast.model.clients import ModelClients
 from holdfast.model.prices import Prices
+from holdfast.node_dir import node_dir
 from holdfast.opening import open as open_state
 from holdfast.outbox.delivery import Courier
 from holdfast.outbox.showing import Showing
@@ -196,6 +196,7 @@ def limits_of(config: Config) -> TurnLimits:
 
 def agents_of(config: Config, state: str) -> Callable[[str], AgentSettings]:
     """How the agent behind a session key answers."""
+    folder = node_dir(state)
 
     def agent_for(session: str) -> AgentSettings:
         key = parse_key(session)
@@ -209,7 +210,7 @@ def agents_of(config: Config, state: str) -> Callable[[str], AgentSettings]:
             config.models.notices,
             config.models.notice_route,
             agent.tools,
-            agent.workspace or str(Path(state) / "agents" / key.folder / "workspace"),
+            agent.workspace or str(folder / "agents" / key.folder / "workspace"),
             FILES if agent.prompt_files is None else agent.prompt_files,
             agent.silence_s,
         )
@@ -280,7 +281,7 @@ async def run_timers(hf: Holdfast, config: Config) -> AsyncIterator[Timers]:
     from holdfast.config.timers import heartbeats_of, jobs_of
 
     timers = Timers(
-        hf, jobs=jobs_of(config), heartbeats=heartbeats_of(config, Path(hf.state)), read_file=read_heartbeat_file
+        hf, jobs=jobs_of(config), heartbeats=heartbeats_of(config, node_dir(hf.state)), read_file=read_heartbeat_file
     )
     firing = asyncio.create_task(timers.run(), name="timers")
     try:

@@ -27,6 +27,7 @@ from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_hand
 from holdfast.gateway.connection import BoundedHttp
 from holdfast.gateway.lag import watch_lag
 from holdfast.model import catalog
+from holdfast.node_dir import is_url, make_node_dir, node_dir
 from holdfast.opening import refuse_address
 from holdfast.recovery.restart import booted
 
@@ -78,22 +79,22 @@ def run_gateway(
     """
     say = say or _to_stdout
     host = host or config.gateway.host
-    if "://" in str(state):  # as a path it would be a folder named "postgres:"
-        refuse_address(str(state))
-    folder = Path(state)
+    where = os.fspath(state)
+    if is_url(where):
+        refuse_address(where)
     log.configure(sys.stderr, form=log_format, secrets=_api_keys(config, parts))
     try:
-        listener = address.listen(host, config.gateway.port if port is None else port, folder)
+        listener = address.listen(host, config.gateway.port if port is None else port, node_dir(where))
     except address.PortTakenError as exc:
         logger.error("%s", exc)
         return EXIT_PORT_TAKEN
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, folder, host, listener, log_format, say, parts))
+        return runner.run(_serve(config, where, host, listener, log_format, say, parts))
 
 
 async def _serve(
     config: Config,
-    state: Path,
+    state: str,
     host: str,
     listener: socket.socket,
     log_format: str,
@@ -104,7 +105,8 @@ async def _serve(
     _raise_file_limit()
     with _signals() as asked_to_end:
         async with open_handle(config, state, kind="gateway", parts=parts) as hf:
-            token_file = Path(config.gateway.token_file or state / "token")
+            folder = make_node_dir(state)
+            token_file = Path(config.gateway.token_file or folder / "token")
             token, is_new = address.load_token(token_file)
             log.configure(sys.stderr, form=log_format, secrets=[token, *_api_keys(config, parts)])
             async with (
@@ -113,11 +115,11 @@ async def _serve(
                 Server(gateway, listener) as server,
             ):
                 here = server.reachable_at(host)
-                address.write_address(state, here)
+                address.write_address(folder, here)
                 lag = asyncio.create_task(watch_lag(gateway.metrics.loop_lag.observe), name="lag")
-                telling = asyncio.create_task(address.keep_told(state, here), name="address")
+                telling = asyncio.create_task(address.keep_told(folder, here), name="address")
                 try:
-                    _greet(say, here, state, token_file, token if is_new else None)
+                    _greet(say, here, hf.state if is_url(state) else state, token_file, token if is_new else None)
                     if hold is not None:
                         say(f"Work is held back: {hold.way_out}.")
                     return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)
@@ -125,7 +127,7 @@ async def _serve(
                     telling.cancel()
                     lag.cancel()
                     await asyncio.gather(telling, return_exceptions=True)
-                    address.remove_address(state, here)
+                    address.remove_address(folder, here)
 
 
 async def _until_asked(gateway: Gateway, asked_to_end: asyncio.Queue[signal.Signals], drain_s: float) -> int:
@@ -259,7 +261,7 @@ def _api_keys(config: Config, parts: Parts) -> list[str]:
 
 
 def _greet(
-    say: Callable[[str], None], here: address.Address, state: Path, token_file: Path, new_token: str | None
+    say: Callable[[str], None], here: address.Address, state: str, token_file: Path, new_token: str | None
 ) -> None:
     if new_token is not None:
         say(f"token, shown this once and kept in {token_file}: {new_token}")

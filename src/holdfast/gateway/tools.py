@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.errors import InputError
+from holdfast.node_dir import node_dir
 from holdfast.tool.background import Background
 from holdfast.tool.exec import exec_tool
 from holdfast.tool.files import file_tools
@@ -93,7 +94,7 @@ async def run_servers(hf: Holdfast, config: Config, parts: Parts) -> AsyncIterat
         return
     if importlib.util.find_spec("fastmcp") is None:
         raise InputError("tools.servers: MCP servers need the extra `mcp`: pip install 'holdfast[mcp]'")
-    settings = [one.settings(name, hf.state, parts.env) for name, one in config.tools.servers.items()]
+    settings = [one.settings(name, str(node_dir(hf.state)), parts.env) for name, one in config.tools.servers.items()]
     servers = Servers(settings, hf.clock)
     try:
         yield servers

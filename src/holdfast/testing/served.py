@@ -21,6 +21,7 @@ from holdfast.gateway.app import Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.supervise import Server
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelClient
+from holdfast.node_dir import make_node_dir
 from holdfast.turn.tools import Tool
 
 LOOPBACK = "127.0.0.1"
@@ -46,7 +47,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    state: Path,
+    state: Path | str,
     *,
     model: ModelClient | None = None,
     tools: Iterable[Tool] = (),
@@ -56,9 +57,10 @@ async def served(
     channels: Iterable[Channel] = (),
     adapters: Mapping[str, Adapter] = MappingProxyType({}),
 ) -> AsyncIterator[Served]:
-    """Serve a state directory until the block is left, which interrupts the turns that still run.
+    """Serve a state until the block is left, which interrupts the turns that still run.
 
     Args:
+        state: a folder, or the URL of a database.
         model: answers for every reference "demo/…", the default one among them; None: the demo model itself.
         tools: beside the built-in ones.
         env: where keys and secrets are looked up.
@@ -69,8 +71,9 @@ async def served(
     parts = Parts(clock=clock, models={} if model is None else {"demo": model}, tools=tools, env=env,
                   channels=channels, adapters=adapters)  # fmt: skip
     async with open_handle(config, state, kind="gateway", parts=parts) as hf:
-        token, _ = address.load_token(state / "token")
-        listener = address.listen(LOOPBACK, 0, state)
+        folder = make_node_dir(state)
+        token, _ = address.load_token(folder / "token")
+        listener = address.listen(LOOPBACK, 0, folder)
         with listener:
             async with (
                 build_gateway(config, hf, token=token, host=LOOPBACK, parts=parts) as gateway,

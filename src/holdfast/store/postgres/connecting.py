@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -12,6 +11,7 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from holdfast.errors import InputError, ResourceError
+from holdfast.node_dir import without_password
 from holdfast.store.postgres.dialect import translated, values_of
 from holdfast.store.postgres.schema import SCHEMA
 from holdfast.store.sql.connection import Cursor
@@ -106,11 +106,6 @@ def check_url(url: str) -> None:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError as exc:
         raise InputError(f"{without_password(url)} is no PostgreSQL URL: {str(exc).strip()}") from exc
-
-
-def without_password(url: str) -> str:
-    """For messages and logs."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", re.sub(r"password=[^&\s]*", "password=***", url))
 
 
 def unreachable(url: str, exc: psycopg.Error) -> ResourceError:

@@ -17,9 +17,10 @@ from holdfast import ids
 from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import OwnershipLostError
 from holdfast.lane.policy import LaneLimits
+from holdfast.node_dir import without_password
 from holdfast.recovery.classify import Life
 from holdfast.session.key import validate_key
-from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable, without_password
+from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
 from holdfast.store.postgres.node import CHANNEL, LifeWatch, Node
 from holdfast.store.postgres.reading import Reads
 from holdfast.store.postgres.schema import open_schema

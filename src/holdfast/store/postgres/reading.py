@@ -13,10 +13,11 @@ import psycopg
 from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import InputError
 from holdfast.lane.policy import LaneLimits
+from holdfast.node_dir import without_password
 from holdfast.recovery.classify import Life, Owner
 from holdfast.session.lines import Line
 from holdfast.store.postgres import transcripts
-from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable, without_password
+from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
 from holdfast.store.postgres.node import LifeWatch, report_of
 from holdfast.store.postgres.schema import check_schema
 from holdfast.store.sql import claims

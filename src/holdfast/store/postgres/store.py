@@ -12,6 +12,7 @@ from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
 from holdfast.store.postgres.claiming import Claiming
 from holdfast.store.postgres.core import PostgresOptions
+from holdfast.store.postgres.lacking import Lacking
 from holdfast.store.postgres.writing import Writing
 from holdfast.store.sql import inbox, queueing
 from holdfast.store.sql.accounting import Accounting
@@ -31,7 +32,7 @@ from holdfast.store.sql.toolwork import Toolwork
 
 class PostgresStore(
     Claiming, Writing, Marking, Sharing, Delivering, Remembering, Timing, Spawning, Approving, Toolwork, Gating,
-    Browsing, Accounting,
+    Browsing, Accounting, Lacking,
 ):  # fmt: skip
     """The operations of `store/protocol.py` but for archives, tidying and repairs."""
 

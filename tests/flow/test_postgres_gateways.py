@@ -1,0 +1,93 @@
+"""Gateways on one database: what people meet there, at whichever of them they ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.cli.main import run
+from holdfast.gateway.address import Address, write_address
+from holdfast.testing.channel import FakeChannel
+from holdfast.testing.model import ScriptedModel
+from holdfast.testing.served import served
+from tests.conformance import postgres_server
+from tests.flow.test_gateway_process import START_S
+from tests.flow.test_two_gateways import SESSION, client, watching
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres_server.running() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("HOLDFAST_NODE_DIR", str(tmp_path / "node"))
+    with postgres_server.database(server) as url:
+        yield url
+
+
+async def test_what_one_accepts_the_other_answers_and_watchers_of_both_hear_of_it(url: str) -> None:
+    """Each event once and in the order of a turn, though only one of them has a worker that takes anything."""
+    async with (
+        served(url, model=ScriptedModel("from one")) as one,
+        served(url, model=ScriptedModel("from two")) as two,
+        client(one) as at_one,
+        client(two) as at_two,
+        watching(at_one) as heard_at_one,
+        watching(at_two) as heard_at_two,
+    ):
+        await one.gateway.worker.stop(0.0)
+        posted = await at_one.post(f"/api/sessions/{SESSION}/messages", params={"wait": 1}, json={"text": "hello"})
+        assert (posted.json()["state"], posted.json()["answer"]) == ("answered", "from two")
+        input_id = posted.json()["id"]
+        for heard in (heard_at_one, heard_at_two):
+            assert (await heard.until("turn.settled", input_id))["data"]["answer"] == "from two"
+            kinds = [one["kind"] for one in heard.events if one["input_id"] == input_id]
+            for kind in ("input.accepted", "turn.started", "turn.model", "turn.answer", "turn.settled"):
+                assert kinds.count(kind) == 1, kinds
+            assert kinds.index("input.accepted") < kinds.index("turn.started") < kinds.index("turn.settled")
+        assert (await at_one.get("/readyz")).json() == {"status": "ready"}
+        assert "holdfast_work_held 0.0" in (await at_two.get("/metrics")).text
+        assert "<title>Holdfast</title>" in (await at_one.get("/")).text
+
+
+async def test_answers_that_both_may_deliver_are_delivered_once_each(url: str, tmp_path: Path) -> None:
+    """Both have the channel, and both wake for every answer; whoever sends first has it."""
+    platform = tmp_path / "platform"
+    async with (
+        served(url, model=ScriptedModel(*["hi"] * 6), channels=[FakeChannel("fake", platform=platform)]) as one,
+        served(url, model=ScriptedModel(*["hi"] * 6), channels=[FakeChannel("fake", platform=platform)]) as two,
+        client(one) as at_one,
+        client(two) as at_two,
+    ):
+        for number in range(6):
+            at = (at_one, at_two)[number % 2]
+            body = {"text": f"m{number}", "route": "fake:somebody"}
+            await at.post(f"/api/sessions/agent:main:s{number % 3}/messages", params={"wait": 1}, json=body)
+        async with asyncio.timeout(START_S):
+            while len(await one.hf.deliveries(state="sent")) < 6:  # noqa: ASYNC110  # rows of another process
+                await asyncio.sleep(0.02)
+        keys = [arrived.delivery_id for arrived in FakeChannel("fake", platform=platform).received]
+        assert len(keys) == len(set(keys)) == 6
+
+
+async def test_commands_of_the_same_machine_find_the_gateway_of_a_database(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(url, model=ScriptedModel("hi there")) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        told = Address(gateway.url, host, int(port), 1, gateway.hf.store.store_id, "now")
+        write_address(tmp_path / "node", told)
+        assert await asyncio.wait_for(asyncio.to_thread(run, ["--state", url, "send", SESSION, "hello"]), START_S) == 0
+        assert capsys.readouterr().out == "hi there\n"
+        assert await asyncio.to_thread(run, ["--state", url, "--json", "turns"]) == 0
+        [turn] = json.loads(capsys.readouterr().out)
+        assert (turn["session"], turn["outcome"], turn["process"]) == (SESSION, "answered", gateway.hf.process_id)
+        for command in (["sessions"], ["outbox"], ["why", SESSION], ["cron", "list"], ["model", "status"], ["usage"]):
+            assert await asyncio.to_thread(run, ["--state", url, *command]) == 0, capsys.readouterr()
