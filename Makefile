@@ -12,6 +12,7 @@ PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 p
            $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))) python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
+FRAMEWORKS := $(VENV)/frameworks
 UV      := $(BIN)/uv --quiet
 CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(CORES)
@@ -91,9 +92,12 @@ docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuratio
 	$(BIN)/python scripts/pages.py
 
 lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requirements/
-	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.lock
+	$(LOCK) pyproject.toml --extra all --extra asgi --extra pydantic-ai --extra langgraph --group dev \
+	    --output-file requirements/dev.lock
 	$(LOCK) pyproject.toml --extra gateway --group build --constraint requirements/dev.lock \
 	    --output-file requirements/run.lock
+	$(LOCK) pyproject.toml --extra openai-agents --extra nanobot --extra litellm --group frameworks \
+	    --output-file requirements/frameworks.lock
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
 
 clean: ## remove the environment and every cache; ./state stays
@@ -131,6 +135,15 @@ $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.uv
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/.uv
 	$(call install,requirements/dev.lock)
 	@touch $@ $(VENV)/.run
+
+# They want other versions of websockets and mcp than the gateway uses, and are half a gigabyte.
+$(FRAMEWORKS)/.made: requirements/frameworks.lock pyproject.toml | $(VENV)/.uv
+	@echo "make: installing requirements/frameworks.lock into $(FRAMEWORKS)"
+	@test -x $(FRAMEWORKS)/bin/python || $(BIN)/python -m venv $(FRAMEWORKS)
+	@$(UV) pip install --python $(FRAMEWORKS)/bin/python --require-hashes -r requirements/frameworks.lock \
+	    || $(FRAMEWORKS)/bin/python -m pip install --quiet --require-hashes -r requirements/frameworks.lock
+	@$(FRAMEWORKS)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # $(1): a lock file. uv first; where it fails for whatever reason, pip does the same from the same file.
 define install

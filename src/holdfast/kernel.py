@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ids
 from holdfast.clock import Clock, SystemClock, epoch_ms
@@ -44,11 +44,13 @@ from holdfast.text import on_one_line
 from holdfast.tool.approval import GRANT_S, Approval, NotAsked, Scope
 from holdfast.turn.elsewhere import Elsewhere
 from holdfast.turn.events import EventBus, TurnEvent
+from holdfast.turn.owned import Calls, SessionOf
 from holdfast.turn.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     from holdfast.turn.commands import Commands
 
+R = TypeVar("R")
 HOUSEKEEPING_S = 0.5
 TIDY_FIRST_S, TIDY_EVERY_S = 60.0, 3600.0
 SURELY_FITS_CHARS = 1_000_000
@@ -348,6 +350,32 @@ class Holdfast:
             await self.close_turn(turn, None)
         finally:
             current_turn.reset(token)
+
+    def owned(
+        self, session: SessionOf, *, lane: str = "main", wait_s: float = 30.0, fence_mode: str | None = None
+    ) -> Callable[[Callable[..., Awaitable[R]]], Callable[..., Coroutine[Any, Any, R]]]:
+        """Make each call of an async function a turn: `@hf.owned("agent:main:{user}")`. A function that has an argument
+        `turn` gets it as that.
+
+        Args:
+            session: a key; one with names of arguments in it (a value's colons are encoded, so that nobody can name
+                another's conversation); or a function of the same arguments that gives the key.
+            lane, wait_s, fence_mode: as in `turn`.
+
+        Raises: InputError: the function is a generator, or lacks an argument that is named. A call: as `turn`.
+        """
+
+        def decorate(function: Callable[..., Awaitable[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
+            calls = Calls(function, session)
+
+            async def call(*args: Any, **kwargs: Any) -> R:
+                key = calls.session(args, kwargs)
+                async with self.turn(key, lane=lane, wait_s=wait_s, fence_mode=fence_mode) as turn:
+                    return await function(*args, **kwargs, **({"turn": turn} if calls.takes_turn else {}))
+
+            return calls.dressed(function, call)  # pyright: ignore[reportReturnType]  # a coroutine function, as `call`
+
+        return decorate
 
     async def claim(
         self,

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import holdfast
 from holdfast.clock import Clock
@@ -42,10 +42,12 @@ from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line
 from holdfast.store.views import ArchiveView, DeliveryView, Hold, InputView, InUse, SessionView, TurnView, WhyReport
 from holdfast.tool.approval import Approval, Scope
+from holdfast.turn.owned import Calls, SessionOf
 from holdfast.turn.turn import Turn as AsyncTurn
 from holdfast.turn.turn import Where, current_turn
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Holdfast:
@@ -85,6 +87,23 @@ class Holdfast:
                 yield Turn(self._loop, inner)
             finally:
                 current_turn.reset(token)
+
+    def owned(
+        self, session: SessionOf, *, lane: str = "main", wait_s: float = 30.0, fence_mode: str | None = None
+    ) -> Callable[[Callable[..., R]], Callable[..., R]]:
+        """Make each call of a function a turn, which it gets as its argument `turn`, if it has one."""
+
+        def decorate(function: Callable[..., R]) -> Callable[..., R]:
+            calls = Calls(function, session)
+
+            def call(*args: Any, **kwargs: Any) -> R:
+                key = calls.session(args, kwargs)
+                with self.turn(key, lane=lane, wait_s=wait_s, fence_mode=fence_mode) as turn:
+                    return function(*args, **kwargs, **({"turn": turn} if calls.takes_turn else {}))
+
+            return calls.dressed(function, call)
+
+        return decorate
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,11 @@ SHOWS = {
     "plain.py": ["You have asked 1 question(s)", "You have asked 2 question(s)", "the session meanwhile: unchanged"],
     "sync_plain.py": ["You have asked 2 question(s)", "settled, answered"],
     "two_processes.py": ["40 of 40 turns are in the transcript; 0 of them were torn apart"],
+    "with_fastapi.py": [
+        "200 ada, you have said 1 thing(s); the latest was 'Who owns this?'.",
+        "200 ada, you have said 2 thing(s); the latest was 'And now?'.",
+        "200 bob, you have said 1 thing(s)",
+    ],
     "with_pydantic_ai.py": [
         "It is sunny in Lima.",
         "session, user, assistant, toolResult, assistant, user, assistant, toolResult, assistant",

@@ -14,6 +14,7 @@ import holdfast
 
 PACKAGE = Path(holdfast.__file__).parent
 HEAVY = {
+    "agents",
     "aiohttp",
     "anthropic",
     "boto3",
@@ -25,7 +26,11 @@ HEAVY = {
     "google.genai",
     "httptools",
     "httpx",
+    "langchain_core",
+    "langgraph",
+    "litellm",
     "mcp",
+    "nanobot",
     "openai",
     "psycopg",
     "pydantic",
@@ -186,6 +191,13 @@ def test_postgresql_is_imported_only_where_parts_are_joined_and_no_backend_knows
 def test_the_gateway_is_imported_only_by_the_command_line_and_the_testing_kit() -> None:
     allowed = ("holdfast.cli", "holdfast.testing")
     assert [name for name in importers_of("holdfast.gateway") if not name.startswith(allowed)] == []
+
+
+def test_the_integrations_are_imported_by_nobody_and_import_no_insides() -> None:
+    assert importers_of("holdfast.integrations") == set()
+    insides = ("holdfast.gateway", "holdfast.store.embedded", "holdfast.store.postgres", "holdfast.config")
+    found = {name for path in (PACKAGE / "integrations").glob("*.py") for name in imports_of(path)}
+    assert [name for name in found if name.startswith(insides)] == []
 
 
 def test_the_configuration_is_not_known_to_the_core() -> None:
