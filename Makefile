@@ -94,7 +94,7 @@ docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuratio
 lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requirements/
 	$(LOCK) pyproject.toml --extra all --extra asgi --extra pydantic-ai --extra langgraph --group dev \
 	    --output-file requirements/dev.lock
-	$(LOCK) pyproject.toml --extra gateway --group build --constraint requirements/dev.lock \
+	$(LOCK) pyproject.toml --extra gateway --extra top --group build --constraint requirements/dev.lock \
 	    --output-file requirements/run.lock
 	$(LOCK) pyproject.toml --extra openai-agents --extra nanobot --extra litellm --group frameworks \
 	    --output-file requirements/frameworks.lock

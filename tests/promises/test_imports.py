@@ -38,6 +38,7 @@ HEAVY = {
     "rich",
     "slack_sdk",
     "starlette",
+    "textual",
     "uvicorn",
     "uvloop",
     "websockets",

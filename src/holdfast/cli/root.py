@@ -26,6 +26,7 @@ COMMANDS = {
     "cron": "cron",
     "heartbeat": "heartbeat",
     "stop": "stop",
+    "top": "top",
     "model": "model",
     "why": "why",
     "usage": "usage",

@@ -22,17 +22,18 @@ def stop(settings: Settings, target: str) -> None:
     within a second and settles it; an answer that is already final wins. Sub-agents that it has spawned are stopped
     with it; the parent of a sub-agent that is stopped by itself is told. Asking twice is the same as once.
     """
-    result = asyncio.run(_cancel(settings, target))
+    log_plainly()
+    result = asyncio.run(ask_to_stop(settings, target))
     if settings.json:
         print_json({"id": target, "result": result})
     else:
         print_text(f"{target}: {result}")
 
 
-async def _cancel(settings: Settings, target: str) -> str:
+async def ask_to_stop(settings: Settings, target: str) -> str:
+    """What came of it: `requested`, `cancelled`, `already STATE`. Raises UnknownInputError."""
     import holdfast
 
-    log_plainly()
     # The ledger alone is written to, so no lock of another program's is needed.
     async with holdfast.open(settings.existing_state(), kind="cli", lock_protocol="none") as hf:
         return await hf.cancel(target, by=f"holdfast stop ({user_name()})")
