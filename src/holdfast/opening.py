@@ -92,7 +92,7 @@ async def open(  # noqa: A001  # `holdfast.open` is the name people look for
             limits=limits or LaneLimits(), beat_s=beat_s, beat_term_s=beat_term_s, turn_max_s=turn_max_s,
             keep_days=keep_days, kind=kind, faults=faults or (lambda _: None), is_left=watch.is_left,
         )  # fmt: skip
-        store = cast("Store", PostgresStore.open(where, clock, tried))
+        store = PostgresStore.open(where, clock, tried)
         made = Holdfast(store, clock=clock, fence_mode=fence_mode, watch=watch, beat_term_s=beat_term_s)
         async with _opened(made) as hf:
             yield hf

@@ -12,7 +12,14 @@ import pytest
 
 import holdfast
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import InputError, OwnershipLostError, ResourceError, SessionTakeoverError, StateVersionError
+from holdfast.errors import (
+    InputError,
+    OwnershipLostError,
+    ResourceError,
+    SessionTakeoverError,
+    StateVersionError,
+    TranscriptFormatError,
+)
 from holdfast.inbound.event import Duplicate
 from holdfast.lane.policy import LaneLimits
 from holdfast.session import entries as made
@@ -23,6 +30,7 @@ from holdfast.store.postgres.store import PostgresStore
 from holdfast.store.postgres.writer import PostgresWriter
 from holdfast.store.protocol import Store
 from holdfast.store.sql.ledger import Job
+from holdfast.store.views import ArchiveView
 from holdfast.testing.store_suite import Backend, StoreSuite
 from holdfast.testing.store_suite.words import ROUTE, SESSION, accept, claim, claim_input, event, said
 from tests.conformance import postgres_server
@@ -33,8 +41,7 @@ class Database:
     location: str
 
     def open(self, *, clock: Clock, limits: LaneLimits, beat_term_s: float) -> Store:
-        store = PostgresStore.open(self.location, clock, PostgresOptions(limits=limits, beat_term_s=beat_term_s))
-        return cast("Store", store)  # archives, tidying and repairs are missing
+        return PostgresStore.open(self.location, clock, PostgresOptions(limits=limits, beat_term_s=beat_term_s))
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +73,6 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
     await store.close()
 
 
-def as_store(store: PostgresStore) -> Store:
-    return cast("Store", store)
-
-
 def by_hand(url: str, sql: str, *values: object) -> None:
     """What somebody does with a client of their own."""
     with psycopg.connect(url, autocommit=True) as conn:
@@ -93,7 +96,7 @@ LABEL = (
 async def test_a_line_that_somebody_edits_ends_the_turn_before_it_writes_again(
     store: PostgresStore, url: str, change: str, told: str
 ) -> None:
-    owned = await claim(as_store(store))
+    owned = await claim(store)
     await owned.append(made.user("hello"))
     by_hand(url, change)
     with pytest.raises(SessionTakeoverError) as lost:
@@ -102,7 +105,7 @@ async def test_a_line_that_somebody_edits_ends_the_turn_before_it_writes_again(
     with pytest.raises(OwnershipLostError):
         await owned.inspect()
     await owned.done()
-    after = await claim(as_store(store))
+    after = await claim(store)
     assert after.owned.findings == [told]
     await after.append(made.user("again"))
     await after.done()
@@ -111,7 +114,7 @@ async def test_a_line_that_somebody_edits_ends_the_turn_before_it_writes_again(
 async def test_conversation_that_somebody_inserts_is_a_foreign_turn_and_a_label_is_adopted(
     store: PostgresStore, url: str
 ) -> None:
-    owned = await claim(as_store(store))
+    owned = await claim(store)
     await owned.append(made.user("hello"))
     leaf = f'"{owned.owned.leaf}"'.encode()
     insert = "insert into holdfast.lines(transcript, seq, id, raw, is_ours) values(%s, %s, %s, %s, true)"
@@ -123,15 +126,41 @@ async def test_conversation_that_somebody_inserts_is_a_foreign_turn_and_a_label_
     with pytest.raises(SessionTakeoverError) as lost:
         await owned.inspect()
     assert lost.value.verdict.kind == "foreign_turn"
-    assert await said(as_store(store)) == ["hello", "hi", "me too"]
+    assert await said(store) == ["hello", "hi", "me too"]
+    await owned.done()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("update holdfast.lines set raw='{}'::bytea where seq=2", "line 2 was changed by somebody else"),
+        ("delete from holdfast.lines where seq=2", "line 2 was removed by somebody else"),
+        ("truncate holdfast.lines", "all lines were removed by somebody else"),
+    ],
+)
+async def test_an_archive_that_somebody_has_edited_is_not_restored(
+    store: PostgresStore, url: str, change: str, told: str
+) -> None:
+    owned = await claim(store)
+    await owned.append(made.user("hello"))
+    archive = await store.archive(owned.owned, SESSION, why="asked", by="a test")
+    assert isinstance(archive, ArchiveView)
+    transcript = await store.transcript_of(SESSION)
+    by_hand(url, change if "where" not in change else f"{change} and transcript='{archive.name}'")
+    with pytest.raises(TranscriptFormatError, match=told):
+        await store.check_archive(archive.id, transcript)
+    if "where" in change:
+        assert (await owned.inspect()).kind in ("unchanged", "advanced")  # what is there now is untouched
+        with pytest.raises(TranscriptFormatError, match="nothing was restored"):
+            await store.restore(owned.owned, archive.id)
     await owned.done()
 
 
 async def test_what_the_server_cuts_off_is_written_once_on_the_next_connection(store: PostgresStore, url: str) -> None:
-    first = await accept(as_store(store), "one", key="k1")
+    first = await accept(store, "one", key="k1")
     by_hand(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdfast %%'"
                  " and datname=current_database()")  # fmt: skip
-    second = await accept(as_store(store), "two", key="k2")
+    second = await accept(store, "two", key="k2")
     assert isinstance(await store.accept(event("one", key="k1")), Duplicate)
     waiting, _, _ = await store.queue()
     assert [one.id for one in waiting] == [first, second]
@@ -202,8 +231,8 @@ async def test_a_program_opens_it_by_its_url_and_engines_that_are_not_known_are_
 
 
 async def test_a_reader_sees_what_there_is_and_can_change_nothing(store: PostgresStore, url: str) -> None:
-    input_id = await accept(as_store(store), "hello", route=ROUTE)
-    owned = await claim_input(as_store(store), input_id)
+    input_id = await accept(store, "hello", route=ROUTE)
+    owned = await claim_input(store, input_id)
     await owned.append(made.user("hello"))
     async with holdfast.open_reader(url) as looking:
         assert (await looking.store.input(input_id)).state == "running"
@@ -231,8 +260,8 @@ async def test_a_turn_without_tools_costs_five_commits(store: PostgresStore) -> 
     """Accept, claim, the input's own line, the final line, the settlement. The last two are to become one."""
     await store.transcript_of(SESSION)
     before = store.writer.figures.commits
-    input_id = await accept(as_store(store), "hello", route=ROUTE)
-    owned = await claim_input(as_store(store), input_id)
+    input_id = await accept(store, "hello", route=ROUTE)
+    owned = await claim_input(store, input_id)
     await owned.append(made.user("hello"))
     await owned.answer()
     assert store.writer.figures.commits - before == 5

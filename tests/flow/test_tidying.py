@@ -11,7 +11,7 @@ import holdfast
 from holdfast.clock import epoch_ms
 from holdfast.inbound.event import Accepted, Duplicate, InboundEvent
 from holdfast.kernel import TIDY_FIRST_S, Holdfast
-from holdfast.store.embedded import tidying
+from holdfast.store.sql import tidying
 from holdfast.testing.clock import VirtualClock
 
 KEY = "agent:main:main"

@@ -31,6 +31,7 @@ MIRROR_MODELS = ("delivery-mirror", "gateway-injected")
 ANNOUNCEMENT_MODEL = "holdfast/announcement"
 """Of what was brought into a conversation from elsewhere (a job's result): said by the assistant, asked of no model."""
 SALVAGE_TYPE = "holdfast:salvage"  # customType of an answer kept for people after its turn was superseded
+ARCHIVED_TYPE = "holdfast:archived"  # customType of the first line where another was put away: which archive that is
 
 Part = dict[str, Any]
 Content = str | list[Part]

@@ -38,11 +38,12 @@ from holdfast.store.embedded.sentinel import Sentinel, life_by_boot
 from holdfast.store.embedded.state_dir import StateDir
 from holdfast.store.embedded.sweeping import LockFileSweep
 from holdfast.store.embedded.writer import LedgerWriter
-from holdfast.store.sql import background_rows, claims, inbox, outbox_rows
+from holdfast.store.sql import claims, inbox
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Job
 from holdfast.store.sql.registering import Registering
 from holdfast.store.sql.shielded import shielded
+from holdfast.store.sql.tidying import processes_needed
 from holdfast.store.sql.watch import BeatWatch
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class StoreOptions:
         beat_s, beat_term_s: how often a turn shows life; how long its beat is watched standing still before it lapses.
         turn_max_s: no turn is renewed for longer.
         disk_patience_s: for how long an append is tried again that the disk refuses for a reason that may pass.
-        keep_days: for how long the stories of ended turns are kept; 0: for ever (`tidying.py`).
+        keep_days: for how long the stories of ended turns are kept; 0: for ever (`sql/tidying.py`).
         lock_files: how OpenClaw's lock file beside each transcript is taken; None: it is not.
         faults: called at named points; for tests (`faults.py`).
         is_left: whether the recovery of a transcript, by its session keys, is left to somebody outside: then its dead
@@ -88,11 +89,6 @@ class StoreOptions:
 FILES_MAX = 64
 """Transcripts kept open, each with four descriptors, before those that nobody uses are closed again. Programs start
 with 256 (macOS) or 1,024 descriptors; opening one again costs about 0.1 ms."""
-
-
-def processes_needed(conn: Connection) -> set[str]:
-    """Processes that own, send or run something: they must stay provably dead or alive."""
-    return claims.processes_owning(conn) | outbox_rows.processes_sending(conn) | background_rows.processes_running(conn)
 
 
 _SESSION = "select t.id, t.path from sessions s join transcripts t on t.id=s.transcript where s.key=?"

@@ -1,4 +1,4 @@
-"""How conversations end, as the embedded store does it: archives, and what the ledger keeps beside transcripts.
+"""How conversations end, as the embedded store does it: archives.
 
 An operation on a whole transcript belongs to the owner of a turn. It says in the ledger what it is about to do, does it
 on the disk within one holding of the write lock, and says that it is done. Whoever finds it half-way reads off the disk
@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast import ids
-from holdfast.errors import HoldfastError, InputError, ResourceError, SessionTakeoverError, UnknownInputError
-from holdfast.lane.states import IllegalMoveError
+from holdfast.errors import HoldfastError, ResourceError, SessionTakeoverError, UnknownInputError
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Record
 from holdfast.store.embedded import durable, swapping
@@ -25,35 +24,15 @@ from holdfast.store.embedded.owned import OwnedTurn
 from holdfast.store.embedded.reading import Reading
 from holdfast.store.sql import archive_rows
 from holdfast.store.sql.connection import Connection
+from holdfast.store.sql.keeping import Keeping
 from holdfast.store.sql.ledger import Job
 from holdfast.store.views import ArchiveView, InUse
 
 log = logging.getLogger("holdfast.store")
 
 
-class Lives(Reading):
+class Lives(Keeping, Reading):
     """See `LifeStore` in `store/protocol.py`."""
-
-    async def set_title(self, session: str, title: str | None) -> None:
-        await self.writer.submit(
-            Job(
-                lambda conn: conn.execute(
-                    "update sessions set title=? where transcript=(select transcript from sessions where key=?)",
-                    (title, session),
-                ),
-                durable=True,
-            )
-        )
-
-    async def note_read(self, transcript: str, by: str, upto: str, now_ms: int) -> None:
-        await self.writer.submit(
-            Job(
-                lambda conn: conn.execute(
-                    "insert or replace into read_marks(transcript, reader, upto, at_ms) values(?,?,?,?)",
-                    (transcript, by, upto, now_ms),
-                )
-            )
-        )
 
     # ── archives ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,19 +71,12 @@ class Lives(Reading):
 
         def end(conn: Connection) -> ArchiveView:
             archive_rows.move(conn, archive_id, "put_away", size=os.stat(self._kept(view)).st_size)
-            self._note_put_away(conn, owned.transcript, owned.claim.record.end, now_ms)
+            archive_rows.note_put_away(conn, owned.transcript, owned.claim.record.end, now_ms)
             kept = archive_rows.by_id(conn, archive_id)
             assert kept is not None
             return kept
 
         return await self.writer.submit(Job(end, durable=True))
-
-    @staticmethod
-    def _note_put_away(conn: Connection, transcript: str, fresh_bytes: int, now_ms: int) -> None:
-        """Title and receipts were those of the conversation that was put away."""
-        archive_rows.note_fresh(conn, transcript, fresh_bytes, now_ms)
-        conn.execute("update sessions set title=null where transcript=?", (transcript,))
-        conn.execute("delete from read_marks where transcript=?", (transcript,))
 
     async def check_archive(self, archive: str, transcript: str) -> None:
         view = await self.reads.ask(lambda conn: archive_rows.by_id(conn, archive))
@@ -210,7 +182,7 @@ class Lives(Reading):
             if event == "put_back":
                 archive_rows.note_fresh(conn, owned.transcript, 0, None)
             if event == "put_away" and fresh_bytes:
-                self._note_put_away(conn, owned.transcript, fresh_bytes, view.at_ms)
+                archive_rows.note_put_away(conn, owned.transcript, fresh_bytes, view.at_ms)
 
         await self.writer.submit(Job(end, durable=True))
 
@@ -220,16 +192,7 @@ class Lives(Reading):
         Raises: UnknownInputError: there is none. InputError: it is being restored at this moment.
         """
 
-        def begin(conn: Connection) -> ArchiveView | None:
-            try:
-                archive_rows.move(conn, archive, "delete")
-            except IllegalMoveError as exc:
-                raise InputError(f"archive {archive} is being put away or restored: {exc}") from exc
-            return archive_rows.by_id(conn, archive)
-
-        view = await self.writer.submit(Job(begin, durable=True))
-        if view is None:
-            raise UnknownInputError(f"no archive {archive!r}; `holdfast sessions archives` lists them")
+        view = await self.begin_delete(archive)
         await self._remove(view)
         return view.bytes
 
@@ -252,13 +215,6 @@ class Lives(Reading):
         for view in deleting:
             await self._remove(view)
         return len(deleting)
-
-    async def begin_chore(self, name: str, every_s: float) -> bool:
-        """Whether it is for this process to do what is done once in a while, among all processes."""
-        now_ms = self.now_ms()
-        return await self.writer.submit(
-            Job(lambda conn: archive_rows.begin_chore(conn, name, int(every_s * 1000), now_ms))
-        )
 
     def _life_pen(self, owned: OwnedTurn) -> Pen:
         origin = Origin(

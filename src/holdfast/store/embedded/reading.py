@@ -17,10 +17,9 @@ from holdfast.store.sql import (
     archive_rows,
     claims,
 )
-from holdfast.store.sql.connection import Connection, Row
+from holdfast.store.sql.connection import Row
 from holdfast.store.sql.reading import LedgerReading
 from holdfast.store.views import (
-    ArchiveView,
     SessionView,
 )
 
@@ -80,17 +79,7 @@ class Reading(LedgerReading, StoreCore):
             raise ResourceError(f"cannot read {path}: {exc.strerror or exc}") from exc
 
     async def retained(self) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
-        def ask(conn: Connection) -> tuple[list[Row], dict[str, str], list[ArchiveView]]:
-            rows = archive_rows.conversations(conn)
-            busy = {row["id"]: archive_rows.in_use(conn, row["id"]) for row in rows}
-            return rows, busy, archive_rows.listed(conn, None, -1)
+        def size(row: Row) -> int:
+            return size_of(self.state.path / row["path"])
 
-        rows, busy, archives = await self.reads.ask(ask)
-        found: list[Conversation] = []
-        for row in rows:
-            machine, size = archive_rows.is_machine(row["key"]), size_of(self.state.path / row["path"])
-            used = row["used_by_any"] if machine else row["used"]
-            is_empty = size <= row["fresh_bytes"]
-            found.append(Conversation(row["id"], used, size, busy[row["id"]], machine, is_empty))
-        kept = [Kept(one.id, one.transcript, one.at_ms, one.bytes) for one in archives]
-        return found, kept, {row["id"]: row["key"] for row in rows}
+        return await self.reads.ask(lambda conn: archive_rows.retained(conn, size))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from holdfast import ids
 from holdfast.errors import TranscriptFormatError, TranscriptUnsettledError
 from holdfast.session.branch import leaf_after
-from holdfast.session.entries import custom
+from holdfast.session.entries import ARCHIVED_TYPE, custom
 from holdfast.session.fence import Record
 from holdfast.session.lines import read_line
 from holdfast.store.embedded import durable
@@ -29,8 +29,6 @@ from holdfast.store.embedded.mending import Pen, keep_original, remove_drafts
 from holdfast.store.embedded.transcript_bytes import fence_link, iter_lines, open_transcript
 
 FRESH_BYTES_MAX = 8192
-ARCHIVED_TYPE = "holdfast:archived"
-"""customType of the first line of a transcript that begins where another was put away: which archive that is."""
 
 
 def put_away(file: TranscriptFile, record: Record, kept_as: Path, about: dict[str, str], pen: Pen) -> Record:

@@ -187,7 +187,7 @@ class PostgresCore(Registering):
         if row is not None:
             return row[0]
         transcript = ids.new_id("t")
-        conn.execute("insert into transcripts(id, path) values(?,?)", (transcript, key))
+        conn.execute("insert into transcripts(id, path, body) values(?,?,?)", (transcript, key, transcript))
         return transcript
 
     async def sweep_lock_files(self) -> int:

@@ -16,11 +16,12 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.node_dir import without_password
 from holdfast.recovery.classify import Life, Owner
 from holdfast.session.lines import Line
+from holdfast.session.retention import Conversation, Kept
 from holdfast.store.postgres import transcripts
 from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
 from holdfast.store.postgres.node import LifeWatch, report_of
 from holdfast.store.postgres.schema import check_schema
-from holdfast.store.sql import claims
+from holdfast.store.sql import archive_rows, claims
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.ledger import Writer
 from holdfast.store.sql.reading import LedgerReading
@@ -84,6 +85,13 @@ class PostgresReading(LedgerReading, Protocol):
 
         sizes = await self.reads.ask(ask)
         return [replace(one, size_bytes=sizes[one.transcript]) for one in found]
+
+    async def retained(self) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
+        def ask(conn: Connection) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
+            sizes = {row[0]: row[1] for row in conn.execute("select id, bytes from transcripts")}
+            return archive_rows.retained(conn, lambda row: sizes[row["id"]])
+
+        return await self.reads.ask(ask)
 
     async def owners(self) -> list[Owner]:
         def ask(conn: Connection) -> list[Owner]:

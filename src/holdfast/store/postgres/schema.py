@@ -63,7 +63,9 @@ create trigger inputs_recounted after update of state on inputs for each row whe
  execute function recount_input();
 """
 
-# `seq` counts the lines of a transcript from 1. `is_ours`: written, or met and recorded, by an owner.
+# `lines.transcript` is the `body` of a transcript, or the `name` of an archive: what is put away keeps its lines where
+# they are, and the transcript gets another body. `seq` counts the lines from 1.
+# `is_ours`: written, or met and recorded, by an owner.
 _TRANSCRIPTS = """
 create table lines(
   transcript text not null, seq bigint not null, id text, raw bytea not null, is_ours boolean not null,
@@ -71,12 +73,17 @@ create table lines(
 );
 create index lines_of_others on lines(transcript) where not is_ours;
 create index lines_id on lines(transcript, id) where id is not null;
+alter table transcripts add column body text not null unique;
 alter table transcripts add column lines_end bigint not null default 0;
 alter table transcripts add column bytes bigint not null default 0;
 alter table transcripts add column leaf text;
 alter table transcripts add column tampered text;
+alter table archives add column leaf text;
+alter table archives add column lines_end bigint not null default 0;
+alter table archives add column tampered text;
 alter table processes add column node bigint not null default 0;
 alter table sessions add column rowid bigint generated always as identity;
+create function body_of(text) returns text language sql stable as 'select body from transcripts where id=$1';
 create table beats(turn text primary key, beat bigint not null, report bytea);
 
 create function notice_strangers() returns trigger language plpgsql set search_path=holdfast as $$ begin
@@ -85,15 +92,21 @@ create function notice_strangers() returns trigger language plpgsql set search_p
   end if;
   if tg_op='INSERT' then
     update lines set is_ours=false where transcript=new.transcript and seq=new.seq and is_ours;
-    update transcripts set lines_end=greatest(lines_end, new.seq), bytes=bytes+length(new.raw) where id=new.transcript;
+    update transcripts set lines_end=greatest(lines_end, new.seq), bytes=bytes+length(new.raw)
+     where body=new.transcript;
   elsif tg_op='TRUNCATE' then
     update transcripts set tampered='all lines were removed by somebody else' where tampered is null;
+    update archives set tampered='all lines were removed by somebody else' where tampered is null;
   elsif tg_op='DELETE' then
     update transcripts set tampered='line ' || old.seq || ' was removed by somebody else'
-     where id=old.transcript and tampered is null;
+     where body=old.transcript and tampered is null;
+    update archives set tampered='line ' || old.seq || ' was removed by somebody else'
+     where name=old.transcript and tampered is null;
   elsif old is distinct from new then
     update transcripts set tampered='line ' || old.seq || ' was changed by somebody else'
-     where id in (old.transcript, new.transcript) and tampered is null;
+     where body in (old.transcript, new.transcript) and tampered is null;
+    update archives set tampered='line ' || old.seq || ' was changed by somebody else'
+     where name in (old.transcript, new.transcript) and tampered is null;
   end if;
   return null;
 end $$;

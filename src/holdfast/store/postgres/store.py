@@ -1,7 +1,8 @@
 """The PostgreSQL store: one node's hold on a state that any number of nodes share.
 
-Its parts are layers over `core.py`: `claiming.py` (read it first) and `writing.py`; the rest is the ledger's, shared
-with the embedded store (`store/sql`). What is missing is named in `docs/postgres.md`.
+Its parts are layers over `core.py`: `claiming.py` (read it first), `writing.py`, `lives.py`, `tidying.py`,
+`repairing.py`; the rest is the ledger's, shared with the embedded store (`store/sql`). `docs/postgres.md` names what is
+missing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from holdfast.lane.queue import PLAIN, QueueSettings
 from holdfast.session.key import validate_key
 from holdfast.store.postgres.claiming import Claiming
 from holdfast.store.postgres.core import PostgresOptions
-from holdfast.store.postgres.lacking import Lacking
+from holdfast.store.postgres.lives import Lives
+from holdfast.store.postgres.repairing import Repairing
+from holdfast.store.postgres.tidying import Tidying
 from holdfast.store.postgres.writing import Writing
 from holdfast.store.sql import inbox, queueing
 from holdfast.store.sql.accounting import Accounting
@@ -31,10 +34,10 @@ from holdfast.store.sql.toolwork import Toolwork
 
 
 class PostgresStore(
-    Claiming, Writing, Marking, Sharing, Delivering, Remembering, Timing, Spawning, Approving, Toolwork, Gating,
-    Browsing, Accounting, Lacking,
+    Claiming, Writing, Marking, Sharing, Delivering, Lives, Remembering, Timing, Spawning, Approving, Toolwork, Gating,
+    Browsing, Accounting, Tidying, Repairing,
 ):  # fmt: skip
-    """The operations of `store/protocol.py` but for archives, tidying and repairs."""
+    """All operations of `store/protocol.py`."""
 
     @classmethod
     def open(cls, url: str, clock: Clock, options: PostgresOptions) -> PostgresStore:

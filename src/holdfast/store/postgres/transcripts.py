@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from holdfast import ids
 from holdfast.clock import Clock, iso
-from holdfast.errors import TranscriptUnsettledError
+from holdfast.errors import OwnershipLostError, TranscriptUnsettledError
 from holdfast.model.policy import NOTHING_KNOWN, ModelFacts
 from holdfast.session import fence
 from holdfast.session.branch import leaf_after, reaches_back
@@ -58,6 +58,15 @@ class OwnedTurn:
     @property
     def path(self) -> str:
         return f"postgres:{self.transcript}"
+
+    def raise_if_lost(self) -> None:
+        """A lost turn stays lost; so does one that has ended. Raises OwnershipLostError."""
+        if self.ended:
+            raise OwnershipLostError(f"turn {self.turn} has ended and writes nothing more; start a new turn")
+        if self.lost is not None:
+            raise OwnershipLostError(
+                f"turn {self.turn} lost {self.path} ({self.lost.kind}: {self.lost.detail}); start a new turn"
+            )
 
     def has_landed(self, entry_id: str) -> bool:
         return entry_id in self.landed
@@ -125,18 +134,21 @@ def _judge_strangers(conn: Connection, owned: OwnedTurn, head: Head, strangers: 
 
 def strangers_in(conn: Connection, transcript: str) -> list[Line]:
     """Lines that nobody has recorded, in order."""
-    rows = conn.execute("select raw from lines where transcript=? and not is_ours order by seq", (transcript,))
+    rows = conn.execute("select raw from lines where transcript=body_of(?) and not is_ours order by seq", (transcript,))
     return [read_line(row[0].removesuffix(b"\n")) for row in rows]
 
 
 def record(conn: Connection, transcript: str, leaf: str | None) -> None:
     """What is there now is known from here on."""
-    conn.execute("update lines set is_ours=true where transcript=? and not is_ours", (transcript,))
+    conn.execute("update lines set is_ours=true where transcript=body_of(?) and not is_ours", (transcript,))
     conn.execute("update transcripts set leaf=?, tampered=null where id=?", (leaf, transcript))
 
 
 def _is_on_branch(conn: Connection, transcript: str, entry: str) -> bool:
-    return conn.execute("select 1 from lines where transcript=? and id=?", (transcript, entry)).fetchone() is not None
+    return (
+        conn.execute("select 1 from lines where transcript=body_of(?) and id=?", (transcript, entry)).fetchone()
+        is not None
+    )
 
 
 def take_baseline(conn: Connection, transcript: str, clock: Clock) -> tuple[Head, list[str]]:
@@ -174,7 +186,7 @@ def write(
         end += 1
         size += len(raw)
         conn.execute(
-            "insert into lines(transcript, seq, id, raw, is_ours) values(?,?,?,?,true)",
+            "insert into lines(transcript, seq, id, raw, is_ours) values(body_of(?),?,?,?,true)",
             (transcript, end, entry_id, raw),
         )
         if entry_id is not None:
@@ -203,7 +215,7 @@ def append_unowned(conn: Connection, transcript: str, entry_id: str, build: Buil
     nothing while somebody owns the transcript.
     """
     known = conn.execute(
-        "select seq, length(raw) from lines where transcript=? and id=?", (transcript, entry_id)
+        "select seq, length(raw) from lines where transcript=body_of(?) and id=?", (transcript, entry_id)
     ).fetchone()
     if known is not None:
         return Position(known[0], known[1])
@@ -233,7 +245,7 @@ def find_final(conn: Connection, transcript: str, start: int, store_id: str, inp
 def find_lines_of(conn: Connection, transcript: str, start: int, input_id: str) -> dict[str, Position]:
     """What earlier attempts at an input have written after line `start`."""
     rows = conn.execute(
-        "select seq, raw from lines where transcript=? and seq>? and is_ours and position(?::bytea in raw)>0"
+        "select seq, raw from lines where transcript=body_of(?) and seq>? and is_ours and position(?::bytea in raw)>0"
         " order by seq",
         (transcript, start, input_id.encode()),
     )
@@ -247,7 +259,8 @@ def find_lines_of(conn: Connection, transcript: str, start: int, input_id: str) 
 
 def _naming(conn: Connection, transcript: str, start: int, input_id: str) -> list[Line]:
     rows = conn.execute(
-        "select raw from lines where transcript=? and seq>? and is_ours and position(?::bytea in raw)>0 order by seq",
+        "select raw from lines where transcript=body_of(?) and seq>? and is_ours and position(?::bytea in raw)>0"
+        " order by seq",
         (transcript, start, input_id.encode()),
     )
     return [read_line(row[0].removesuffix(b"\n")) for row in rows]
@@ -256,7 +269,7 @@ def _naming(conn: Connection, transcript: str, start: int, input_id: str) -> lis
 def read_lines(conn: Connection, transcript: str, newest: int | None = None) -> list[Line]:
     """All lines as they are, or so many of the newest."""
     rows = conn.execute(
-        "select raw from lines where transcript=? order by seq desc limit ?", (transcript, newest or -1)
+        "select raw from lines where transcript=body_of(?) order by seq desc limit ?", (transcript, newest or -1)
     ).fetchall()
     return [read_line(row[0].removesuffix(b"\n")) for row in reversed(rows)]
 

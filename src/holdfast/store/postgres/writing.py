@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from holdfast.errors import OwnershipLostError, SessionTakeoverError
+from holdfast.errors import SessionTakeoverError
 from holdfast.model.policy import ModelsAfter
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
@@ -43,10 +43,10 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
 
     async def _meet(self, owned: OwnedTurn, look: Callable[[Connection], Met]) -> Met:
         self.refuse_if_forked()
-        _raise_if_lost(owned)
+        owned.raise_if_lost()
 
         def run(conn: Connection) -> Met:
-            _raise_if_lost(owned)  # it may have ended while this waited
+            owned.raise_if_lost()  # it may have ended while this waited
             return look(conn)
 
         async def act() -> Met:
@@ -150,14 +150,4 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
             self.writer.submit(
                 Job(lambda conn: transcripts.append_unowned(conn, transcript, entry_id, build, self.clock))
             )
-        )
-
-
-def _raise_if_lost(owned: OwnedTurn) -> None:
-    """A lost turn stays lost; so does one that has ended."""
-    if owned.ended:
-        raise OwnershipLostError(f"turn {owned.turn} has ended and writes nothing more; start a new turn")
-    if owned.lost is not None:
-        raise OwnershipLostError(
-            f"turn {owned.turn} lost {owned.path} ({owned.lost.kind}: {owned.lost.detail}); start a new turn"
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from holdfast.lane import states
 from holdfast.session.fence import Epoch
 from holdfast.session.key import type_of
+from holdfast.session.retention import Conversation, Kept
 from holdfast.store.sql.connection import Connection, Row
 from holdfast.store.sql.outbox_rows import OPEN
 from holdfast.store.views import ArchiveView
@@ -121,6 +124,23 @@ def conversations(conn: Connection) -> list[Row]:
     ).fetchall()
 
 
+def retained(conn: Connection, size_of: Callable[[Row], int]) -> tuple[list[Conversation], list[Kept], dict[str, str]]:
+    """What the plan of retention looks at, and a key of each transcript.
+
+    Args:
+        size_of: a transcript's bytes, by its row.
+    """
+    found: list[Conversation] = []
+    rows = conversations(conn)
+    for row in rows:
+        machine, size = is_machine(row["key"]), size_of(row)
+        used = row["used_by_any"] if machine else row["used"]
+        is_empty = size <= row["fresh_bytes"]
+        found.append(Conversation(row["id"], used, size, in_use(conn, row["id"]), machine, is_empty))
+    kept = [Kept(one.id, one.transcript, one.at_ms, one.bytes) for one in listed(conn, None, -1)]
+    return found, kept, {row["id"]: row["key"] for row in rows}
+
+
 def is_machine(key: str) -> bool:
     return type_of(key) == "machine"
 
@@ -130,6 +150,13 @@ def note_fresh(conn: Connection, transcript: str, fresh_bytes: int, at_ms: int |
     conn.execute(
         "update transcripts set fresh_bytes=?, archived_at_ms=? where id=?", (fresh_bytes, at_ms, transcript)
     )  # fmt: skip
+
+
+def note_put_away(conn: Connection, transcript: str, fresh_bytes: int, now_ms: int) -> None:
+    """Title and receipts were those of the conversation that was put away."""
+    note_fresh(conn, transcript, fresh_bytes, now_ms)
+    conn.execute("update sessions set title=null where transcript=?", (transcript,))
+    conn.execute("delete from read_marks where transcript=?", (transcript,))
 
 
 def begin_chore(conn: Connection, name: str, every_ms: int, now_ms: int) -> bool:

@@ -26,6 +26,7 @@ PARTS = (
     "children",
     "claiming",
     "hearing",
+    "keeping",
     "models",
     "outgoing",
     "settling",
@@ -40,6 +41,7 @@ from holdfast.testing.store_suite.browsing import BrowsingSuite  # noqa: E402
 from holdfast.testing.store_suite.children import ChildrenSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
 from holdfast.testing.store_suite.hearing import HearingSuite  # noqa: E402
+from holdfast.testing.store_suite.keeping import KeepingSuite  # noqa: E402
 from holdfast.testing.store_suite.models import ModelsSuite  # noqa: E402
 from holdfast.testing.store_suite.outgoing import OutgoingSuite  # noqa: E402
 from holdfast.testing.store_suite.settling import SettlingSuite  # noqa: E402
@@ -60,6 +62,7 @@ class StoreSuite(
     ChildrenSuite,
     HearingSuite,
     BrowsingSuite,
+    KeepingSuite,
 ):
     """The conformance suite."""
 
