@@ -32,6 +32,7 @@ COMMANDS = {
     "usage": "usage",
     "recover": "recover",
     "doctor": "doctor",
+    "token": "token",
     "classify": "classify",
     "incidents": "incidents",
     "backup": "backup",

@@ -22,6 +22,7 @@ from holdfast.config.caching import CachingConfig
 from holdfast.config.channels import WEB, ChannelConfig
 from holdfast.config.section import FrozenMap, Positive, Section
 from holdfast.config.spending import PriceConfig, SpendingConfig
+from holdfast.config.tokens import TokenConfig
 from holdfast.config.tools import ToolsConfig
 from holdfast.context.budget import HEADROOM_TOKENS, KEEP_RECENT_TOKENS, OUTPUT_TOKENS_RESERVED
 from holdfast.context.prune import CACHE_TTL_S
@@ -95,7 +96,13 @@ class GatewayConfig(Section):
         description="Gateways of a state that may die within five minutes before work is held back until "
         "`holdfast recover --release`. 0: never.",
     )
+    security_contact: Annotated[str, Field(pattern=r"^(mailto:|https://|tel:)[!-~]+$", max_length=500)] | None = Field(
+        default=None,
+        description="Whom `/.well-known/security.txt` names to those who find a hole in this installation, such as "
+        "`mailto:security@example.org`. Unset: nobody.",
+    )
     login: LoginConfig = Field(default_factory=LoginConfig)
+    tokens: FrozenMap[TokenConfig] = Field(default_factory=dict, validate_default=True)
 
     @property
     def is_loopback(self) -> bool:

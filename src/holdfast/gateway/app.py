@@ -403,6 +403,7 @@ async def build_gateway(
     from holdfast.gateway.http import create_app
     from holdfast.gateway.login import Logins
     from holdfast.gateway.openai_api import Models
+    from holdfast.gateway.tokens import Tokens, read_tokens
     from holdfast.observe.metrics import Metrics
 
     platforms = make_platforms(hf, config, parts.env, parts.adapters)
@@ -429,11 +430,13 @@ async def build_gateway(
         names = Models(_model_names(config), check=models.client_for)
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
         login = config.gateway.login
-        logins = Logins(hf, token=token, lifetime_s=login.hours * 3600, secure=login.secure)
+        tokens = Tokens(read_tokens(config, parts.env, own=token))
+        logins = Logins(hf, tokens=tokens, lifetime_s=login.hours * 3600, secure=login.secure)
         rules = hook_rules(config, parts.env, token=token, channels=channels)
-        app = create_app(hf, token=token, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
+        app = create_app(hf, tokens=tokens, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
                          routing=config.routing(), limits=config.retention.limits(),
-                         doors=doors_of(platforms), logins=logins, metrics=metrics)  # fmt: skip
+                         doors=doors_of(platforms), logins=logins, metrics=metrics,
+                         security_contact=config.gateway.security_contact)  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
             yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, metrics, servers)

@@ -21,8 +21,11 @@ from holdfast.clock import epoch_ms
 from holdfast.errors import InputError
 from holdfast.gateway.callers import GIVEN_S, Caller, Callers
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal
+from holdfast.gateway.tokens import check
 from holdfast.ids import derived_id, nonce
+from holdfast.inbound.commands import read_command
 from holdfast.inbound.event import Accepted, InboundEvent, LaneFull
+from holdfast.inbound.scope import EVERYTHING, Scope, of_command
 from holdfast.kernel import Holdfast
 from holdfast.session.key import validate_key
 from holdfast.store.views import InputView
@@ -40,7 +43,7 @@ class Asked:
     """What a request says about itself, apart from its body.
 
     account: short name of the token. key: its `Idempotency-Key`. retries: how often the client says it has tried
-    before. session: the one its header names, None for none. client: how it calls itself.
+    before. session: the one its header names, None for none. client: how it calls itself. scopes: of its token.
     """
 
     account: str
@@ -48,6 +51,7 @@ class Asked:
     retries: int
     session: str | None
     client: str
+    scopes: frozenset[Scope] = EVERYTHING
 
     @classmethod
     def of(cls, request: Request) -> Asked:
@@ -64,6 +68,7 @@ class Asked:
             retries=int(retries) if retries.isdecimal() and len(retries) < 9 else 0,
             session=None if session is None else validate_key(_utf8(session)),
             client=headers.get("user-agent", "")[:200],
+            scopes=request.state.scopes,
         )
 
 
@@ -117,9 +122,11 @@ class Door:
             is_fresh: its session was made for it by `fresh_session`; if it repeats a request, that one's counts.
 
         Raises:
-            Refusal: 429, the lane or the session's queue is full; nothing was stored.
+            Refusal: 429, the lane or the session's queue is full; 403, a command that the token may not say. Nothing
+                was stored.
             errors of `Holdfast.accept`.
         """
+        check(asked.scopes, of_command(read_command(event.lane, event.payload)))
         digest = _digest(event, asked.account, None if is_fresh else event.session)
         origin = {"join": digest, "retries": asked.retries, "client": asked.client}
         event = replace(event, source=SOURCE, account=asked.account, key=asked.key, origin=origin)

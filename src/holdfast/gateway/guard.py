@@ -7,29 +7,38 @@ Source: threat table of the project's reliability notes; bearer tokens, RFC 6750
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Iterable
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 
-from holdfast.gateway.account import account_of
 from holdfast.gateway.assets import ASSETS
 from holdfast.gateway.login import CSRF_HEADER, LoggedIn, Logins, is_csrf
+from holdfast.gateway.recent import Recent
 from holdfast.gateway.replies import Refusal
+from holdfast.gateway.tokens import Token, Tokens
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/logout", *ASSETS})
+SECURITY_TXT = "/.well-known/security.txt"
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/logout", SECURITY_TXT, *ASSETS})
 """`/logout` looks at the cookie itself."""
 PAGES = frozenset({"/", "/chat", "/docs", "/openapi.json"})
 """What people open in a browser: whoever is not logged in is led to `/login`."""
 OWN_KEY_PREFIXES = ("/hooks/", "/channels/")
+WRONG_MAX, WRONG_S = 20, 60.0
+"""So many wrong tokens from one address within a minute, and further wrong ones are answered 429 for the rest of it.
+The right one is let in all the same: 256 bits are not guessed, and a program with an old token must not shut out its
+neighbours on the machine."""
+TOKENS_COUNTED_MAX = 256
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+log = logging.getLogger("holdfast.gateway.guard")
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -44,23 +53,33 @@ class Guard:
     """Refuses what must not reach the application, and puts the security headers on every answer.
 
     Args:
-        token: the bearer token. Only digests of equal length are compared, in constant time.
+        tokens: the bearer tokens.
         hosts: names, without port, by which callers may address us; None: any (bound to more than loopback).
         logins: browsers that are let in by a cookie; None: none are.
+        mono: seconds of a clock that only goes forward.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        token: str,
+        tokens: Tokens,
         hosts: Iterable[str] | None = LOOPBACK_NAMES,
         logins: Logins | None = None,
+        mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        self._digest = _digest(token.encode())
+        self._tokens = tokens
+        self._mono = mono
+        self._wrong = Recent(WRONG_MAX, WRONG_S)
+        self._changes: OrderedDict[str, Recent] = OrderedDict()
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._logins = logins
+
+    @property
+    def inside(self) -> ASGIApp:
+        """The application behind the wall."""
+        return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -95,12 +114,14 @@ class Guard:
         state = scope.setdefault("state", {})
         login = await self._login(scope, host)
         if login is None:
-            state["account"] = self._checked_account(_values(scope, b"authorization"))
-            return
+            token = self._checked_token(_values(scope, b"authorization"), _address(scope))
+        else:
+            if is_change:
+                _check_page(scope, login)
+            token, state["login"] = login.token, login
         if is_change:
-            _check_page(scope, login)
-        assert self._logins is not None
-        state["account"], state["login"] = self._logins.account, login
+            self._count_change(token)
+        state["account"], state["scopes"], state["token"] = token.account, token.scopes, token.name
 
     async def _login(self, scope: Scope, host: str) -> LoggedIn | None:
         """A browser that is logged in. Where there is a token, it alone counts."""
@@ -115,19 +136,41 @@ class Guard:
             raise Refusal(421, f"this gateway does not go by the name {host!r}; use localhost", code="unknown_host")
         return host
 
-    def _checked_account(self, values: list[bytes]) -> str:
-        """The account of the token that was used."""
+    def _checked_token(self, values: list[bytes], address: str) -> Token:
         scheme, _, credentials = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
-        token = credentials.strip()
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(_digest(token), self._digest):
-            raise Refusal(
-                401,
-                "a bearer token is needed: send 'Authorization: Bearer TOKEN'; it is in the file 'token' of the state",
-                "authentication_error",
-                "invalid_token",
-                {"www-authenticate": "Bearer"},
-            )
-        return account_of(token.decode("latin-1"))
+        secret = credentials.strip()
+        token = self._tokens.of_secret(secret) if scheme.lower() == b"bearer" else None
+        if token is not None:
+            return token
+        now = self._mono()
+        if secret:
+            wait_s = self._wrong.full_for_s(address, now)
+            if wait_s > 0:
+                raise _too_many("too many wrong tokens from your address", wait_s)
+            self._wrong.add(address, now)
+            if self._wrong.is_full(address, now):
+                log.warning("%d wrong tokens from %s within %g s", WRONG_MAX, address, WRONG_S)
+        raise Refusal(
+            401,
+            "a bearer token is needed: send 'Authorization: Bearer TOKEN'; it is in the file 'token' of the state",
+            "authentication_error",
+            "invalid_token",
+            {"www-authenticate": "Bearer"},
+        )
+
+    def _count_change(self, token: Token) -> None:
+        """Raises Refusal: the token asks for more changes a minute than it may."""
+        if token.per_minute is None:
+            return
+        now, name = self._mono(), f"{token.account}:{token.per_minute}"
+        taken = self._changes.setdefault(name, Recent(token.per_minute, 60.0))
+        self._changes.move_to_end(name)
+        if len(self._changes) > TOKENS_COUNTED_MAX:
+            self._changes.popitem(last=False)
+        wait_s = taken.full_for_s("", now)
+        if wait_s > 0:
+            raise _too_many(f"the token {token.name!r} may ask for {token.per_minute} changes a minute", wait_s)
+        taken.add("", now)
 
 
 def _is_page(scope: Scope) -> bool:
@@ -164,8 +207,13 @@ def _check_origin(scope: Scope, host: str) -> None:
         raise Refusal(403, "changes are not accepted from pages of another origin", code="foreign_origin")
 
 
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
+def _too_many(why: str, wait_s: float) -> Refusal:
+    return Refusal(429, why, "rate_limit_error", "too_many", {"retry-after": str(int(wait_s) + 1)})
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:

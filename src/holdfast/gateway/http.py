@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -37,7 +37,9 @@ from holdfast.gateway.metrics_api import MetricsApi
 from holdfast.gateway.openai_api import ChatApi, Models, check_model
 from holdfast.gateway.replies import RETRY_AFTER_S, Refusal, json_response, refusal_of
 from holdfast.gateway.responses_api import ResponsesApi
+from holdfast.gateway.security_txt import SecurityTxt
 from holdfast.gateway.sessions_api import SessionsApi
+from holdfast.gateway.tokens import Tokens, check_scope
 from holdfast.gateway.usage_api import UsageApi
 from holdfast.gateway.web_api import WebChatApi
 from holdfast.inbound.event import InboundEvent, Route
@@ -68,7 +70,7 @@ Limit = Annotated[int, Query(ge=1, le=LIST_MAX)]
 def create_app(
     hf: Holdfast,
     *,
-    token: str,
+    tokens: Tokens,
     models: Models,
     hosts: Iterable[str] | None = LOOPBACK_NAMES,
     closing: asyncio.Event | None = None,
@@ -79,12 +81,13 @@ def create_app(
     doors: Mapping[str, ChannelDoor] = MappingProxyType({}),
     logins: Logins | None = None,
     metrics: Metrics | None = None,
+    security_contact: str | None = None,
 ) -> Guard:
     """The gateway as an ASGI application.
 
     Args:
         hf: an open handle, of the event loop that serves.
-        token: the bearer token.
+        tokens: the bearer tokens.
         models: what callers may name as model.
         hosts: names by which callers may address it (loopback); None: any.
         channels: by name, where answers may be sent to.
@@ -94,10 +97,17 @@ def create_app(
         doors: the configured channels, by name.
         logins: browsers that are let in by a cookie; None: with usual lifetimes.
         metrics: what `/metrics` tells; None: it is not there.
+        security_contact: whom `/.well-known/security.txt` names; None: nobody.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
     closing = closing or asyncio.Event()
-    app = FastAPI(title="Holdfast gateway", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Holdfast gateway",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(check_scope)],
+    )
     door = Door(hf)
     desk = Desk(hf, door, closing)
     app.include_router(ChatApi(desk, models).router())
@@ -108,8 +118,9 @@ def create_app(
     app.include_router(ApprovalsApi(hf).router())
     app.include_router(UsageApi(hf).router())
     app.include_router(ChannelsApi(hf, doors).router())
-    logins = logins or Logins(hf, token=token)
+    logins = logins or Logins(hf, tokens=tokens)
     app.include_router(LoginApi(logins).router())
+    app.include_router(SecurityTxt(security_contact, hf.clock).router())
     for one in chats[:1]:
         assert one.chat is not None
         WebChatApi(hf, one.chat, one.hear, logins, closing).add_to(app)
@@ -119,7 +130,7 @@ def create_app(
         app.include_router(Hooks(hf, hooks).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all
     _add_errors(app)
-    return Guard(app, token=token, hosts=hosts, logins=logins)
+    return Guard(app, tokens=tokens, hosts=hosts, logins=logins, mono=hf.clock.mono)
 
 
 class _Api:

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from holdfast.gateway.account import account_of
 from holdfast.gateway.recent import Recent
+from holdfast.gateway.tokens import Token, Tokens
 from holdfast.kernel import Holdfast
 
 COOKIE = "holdfast_session"
@@ -35,9 +35,10 @@ log = logging.getLogger("holdfast.gateway.login")
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """A browser that is let in. `csrf`: what its changes have to carry."""
+    """A browser that is let in. `csrf`: what its changes have to carry. `token`: the one that it has shown."""
 
     secret: str
+    token: Token
     digest: str
     csrf: str
     expires_at_ms: int
@@ -54,53 +55,49 @@ class Logins:
     """The logins of one gateway.
 
     Args:
-        token: the bearer token. secure: cookies are for TLS alone.
+        tokens: the bearer tokens; a login may do what its token may. secure: cookies are for TLS alone.
     """
 
-    def __init__(self, hf: Holdfast, *, token: str, lifetime_s: float = LIFETIME_S, secure: bool = False) -> None:
+    def __init__(self, hf: Holdfast, *, tokens: Tokens, lifetime_s: float = LIFETIME_S, secure: bool = False) -> None:
         self._hf = hf
-        self._digest = hashlib.sha256(token.encode()).digest()
-        self._account = account_of(token)
+        self._tokens = tokens
         self._lifetime_s = lifetime_s
         self._secure = secure
         self._failures = Recent(FAILURES_MAX, FAILURES_S)
 
-    async def begin(self, address: str, token: str) -> LoggedIn | WrongToken:
-        """Let a browser in that shows the token; durable. A locked address is not let in with the right one either."""
+    async def begin(self, address: str, shown: str) -> LoggedIn | WrongToken:
+        """Let a browser in that shows a token; durable. A locked address is not let in with the right one either."""
         now = self._hf.clock.mono()
         locked_s = self._failures.full_for_s(address, now)
         if locked_s > 0:
             return WrongToken(locked_s)
-        given = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        if not hmac.compare_digest(given, self._digest):
+        token = self._tokens.of_secret(shown.encode("utf-8", "replace"))
+        if token is None:
             self._failures.add(address, now)
             log.warning("login: a wrong token was shown (%s)", address)
             return WrongToken(self._failures.full_for_s(address, now))
         secret = secrets.token_urlsafe(32)
-        one = await self._hf.store.begin_login(_digest(secret), self._account, self._lifetime_s)
-        log.info("login: a browser was let in (%s)", address)
-        return LoggedIn(secret, one.digest, _csrf(secret), one.expires_at_ms)
+        one = await self._hf.store.begin_login(_digest(secret), token.account, self._lifetime_s)
+        log.info("login: a browser was let in (%s, %s)", token.name, address)
+        return LoggedIn(secret, token, one.digest, _csrf(secret), one.expires_at_ms)
 
     async def of(self, cookies: Iterable[bytes], host: str) -> LoggedIn | None:
         """Who holds one of these cookies, if any of them holds. `host`: by which we were asked."""
         for secret in islice(_secrets(cookies, cookie_name(host)), _CANDIDATES_MAX):
             one = await self._hf.store.login(_digest(secret))
-            if one is not None and one.account == self._account:
-                return LoggedIn(secret, one.digest, _csrf(secret), one.expires_at_ms)
+            token = self._tokens.of_account(one.account) if one is not None else None
+            if one is not None and token is not None:
+                return LoggedIn(secret, token, one.digest, _csrf(secret), one.expires_at_ms)
         return None
 
     async def holds(self, digest: str) -> bool:
-        """Whether a login is not over yet."""
-        return await self._hf.store.login(digest) is not None
+        """Whether a login is not over yet, and its token still counts."""
+        one = await self._hf.store.login(digest)
+        return one is not None and self._tokens.of_account(one.account) is not None
 
     async def end(self, one: LoggedIn) -> None:
         """Log out, in every process; durable."""
         await self._hf.store.end_login(one.digest)
-
-    @property
-    def account(self) -> str:
-        """As of whoever shows the token itself."""
-        return self._account
 
     def cookie(self, host: str, one: LoggedIn | None) -> str:
         """The value of `Set-Cookie`; None: the browser is to forget it."""

@@ -68,11 +68,14 @@ class LoginApi:
         return RedirectResponse("/login", 303, {"set-cookie": cookie})
 
     async def tell(self, request: Request) -> Response:
-        """How a browser is logged in: `{"csrf", "expires_at_ms"}`. Changes carry `csrf` as `X-Holdfast-CSRF`."""
+        """How a browser is logged in, and what it may do: `{"csrf", "expires_at_ms", "token", "scopes"}`. Changes by
+        a cookie carry `csrf` as `X-Holdfast-CSRF`.
+        """
         login: LoggedIn | None = getattr(request.state, "login", None)
+        told = {"token": request.state.token, "scopes": sorted(request.state.scopes)}
         if login is None:
-            return json_response({"csrf": None, "expires_at_ms": None})
-        return json_response({"csrf": login.csrf, "expires_at_ms": login.expires_at_ms})
+            return json_response({"csrf": None, "expires_at_ms": None, **told})
+        return json_response({"csrf": login.csrf, "expires_at_ms": login.expires_at_ms, **told})
 
     async def _login(self, request: Request) -> LoggedIn | None:
         cookies = [value.encode("latin-1") for value in request.headers.getlist("cookie")]

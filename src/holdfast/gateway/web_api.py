@@ -38,7 +38,11 @@ from holdfast.gateway.body import decode
 from holdfast.gateway.login import LoggedIn, Logins
 from holdfast.gateway.recent import Recent
 from holdfast.gateway.replies import Refusal
+from holdfast.gateway.tokens import check
+from holdfast.inbound.commands import read_command
+from holdfast.inbound.scope import Scope, of_command
 from holdfast.kernel import Holdfast
+from holdfast.lane.queue import USER_LANE
 from holdfast.text import on_one_line
 
 if TYPE_CHECKING:
@@ -116,6 +120,7 @@ class _Talk:
         self._closing = closing
         self._socket = socket
         self._login: LoggedIn | None = getattr(socket.state, "login", None)
+        self._scopes: frozenset[Scope] = socket.state.scopes
         self._sending = asyncio.Lock()
         self._frames = Recent(FRAMES_MAX, FRAMES_S)
         self._conversation = ""
@@ -201,12 +206,15 @@ class _Talk:
         """Hand it over; what was taken is shown to every browser. The receipt comes when both are durable."""
         receipt: dict[str, Any] = {"type": "receipt", "id": say.id}
         try:
+            check(self._scopes, of_command(read_command(USER_LANE, {"content": say.text})))
             heard = await self._hear(heard_of(say, self._conversation, epoch_ms(self._hf.clock.now())))
             if heard.outcome in ("taken", "duplicate"):
                 mail_id = mail_id_of(say, self._conversation)
                 await self._hf.store.put_mail(self._chat.name, mail_id, self._target, "user", say.text)
                 self._chat.wake(self._target)
             receipt |= {"outcome": heard.outcome, "input": heard.input_id, "reason": heard.reason}
+        except Refusal as refusal:  # its token may not say that
+            receipt |= {"outcome": "refused", "input": None, "reason": refusal.message}
         except HoldfastError as exc:  # not stored: the browser sends it again
             log.warning("channel %s: a message was not taken: %s", self._chat.name, on_one_line(str(exc)))
             receipt |= {"outcome": "failed", "input": None, "reason": str(exc)[:300]}

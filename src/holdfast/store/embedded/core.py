@@ -20,6 +20,7 @@ from holdfast.errors import (
     OwnershipLostError,
     ResourceError,
     SessionWriteLockLostError,
+    TranscriptFormatError,
 )
 from holdfast.lane.policy import LaneLimits
 from holdfast.recovery.classify import Life
@@ -359,7 +360,10 @@ class StoreCore(Registering):
 
     def open_file(self, transcript: str, path: Path) -> TranscriptFile:
         if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as exc:  # somebody has put something else in its place
+                raise TranscriptFormatError(f"{path.parent} cannot be a folder ({exc.strerror}); move it away") from exc
             durable.sync_folder(path.parent.parent)
         file = self.file_class(transcript, path, self.state.fence, self.process)
         file.coarse_clock = self._coarse
