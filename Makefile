@@ -20,6 +20,8 @@ TESTERS ?= $(shell expr $(CORES) + 1)
 SEEDS   ?= 500
 FROM    ?= 0
 SECONDS ?= 7200
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+SHOTS   ?=
 ARGS    ?=
 
 ifeq ($(OS),Windows_NT)
@@ -37,7 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture docs lock clean
+.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture browser docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +90,9 @@ mutations: $(VENV)/.dev ## plant each bug of tests/mutations in a copy of the so
 torture: $(VENV)/.dev ## storms, every disk fault, the models and the simulation for SECONDS (default 7200)
 	$(BIN)/python tests/torture/torture.py --seconds $(SECONDS)
 
+browser: $(VENV)/.browser ## the pages in a real Chromium (CHROMIUM=path), during a storm; pictures into SHOTS, a folder
+	HOLDFAST_CHROMIUM=$(CHROMIUM) HOLDFAST_SHOTS=$(SHOTS) $(BIN)/pytest -q -n 0 tests/browser $(ARGS)
+
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
 	$(BIN)/python scripts/pages.py
 
@@ -98,6 +103,7 @@ lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requir
 	    --output-file requirements/run.lock
 	$(LOCK) pyproject.toml --extra openai-agents --extra nanobot --extra litellm --group frameworks \
 	    --output-file requirements/frameworks.lock
+	$(LOCK) --group browser --constraint requirements/dev.lock --output-file requirements/browser.lock
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
 
 clean: ## remove the environment and every cache; ./state stays
@@ -130,6 +136,11 @@ $(VENV)/.uv: requirements/bootstrap.lock | $(VENV)/.made
 
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.uv
 	$(call install,requirements/run.lock)
+	@touch $@
+
+$(VENV)/.browser: requirements/browser.lock | $(VENV)/.dev
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/browser.lock \
+	    || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/browser.lock
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/.uv
