@@ -82,6 +82,7 @@ PURE = [
     "doctor/finding.py",
     "doctor/ground.py",
     "doctor/lines.py",
+    "doctor/pins.py",
     "doctor/place.py",
     "doctor/work.py",
     "model/failure.py",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from holdfast.cli.output import local_time, shortened
 from holdfast.clock import epoch_ms
+from holdfast.doctor.pins import pin_fault
 from holdfast.model.cooldown import left_s
 from holdfast.observe.trouble import incidents_of
 from holdfast.observe.work import work_of
@@ -124,10 +125,11 @@ async def _models(hf: Holdfast, now_ms: int) -> list[Row]:
     rows += [
         _row(
             pin.id,
-            (f"pin ({pin.source})", pin.session, pin.model, f"{pin.reason}, by {pin.by or 'nobody'}",
-             local_time(pin.expires_at_ms) or "taken away by hand"), why=pin.session,
+            (f"pin ({pin.source})", pin.session, pin.model,
+             "; ".join(filter(None, (pin.reason, f"by {pin.by or 'nobody'}", pin_fault(pin)))),
+             local_time(pin.expires_at_ms) or "taken away by hand"), why=pin.session, is_bad=bool(pin_fault(pin)),
         )
-        for pin in known.pins
+        for pin in await hf.store.pin_facts()
     ]  # fmt: skip
     return rows + [
         _row(
@@ -177,7 +179,7 @@ async def _timers(hf: Holdfast) -> list[Row]:
 async def _incidents(hf: Holdfast, now_ms: int) -> list[Row]:
     since_ms = now_ms - SINCE_MS
     found = await hf.store.trouble(since_ms=since_ms, limit=ROWS_MAX)
-    pins = (await hf.models()).pins
+    pins = await hf.store.pin_facts()
     return [
         _row(f"{one.kind}/{one.evidence}", (local_time(one.at_ms), one.kind.replace("_", " "), one.session, one.text),
              why=one.why)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdfast.doctor.facts import ClaimFact, DeliveryFact, PinFact, StateFacts
+from holdfast.doctor.facts import ClaimFact, DeliveryFact, StateFacts
 from holdfast.doctor.finding import Finding
-from holdfast.model.policy import AUTO_PIN_S
+from holdfast.doctor.pins import pin_fault
 from holdfast.outbox.message import is_silent
 
 WAITS_LONG_MS = 10 * 60_000
@@ -128,32 +128,12 @@ def _waits_long(one: DeliveryFact, facts: StateFacts) -> bool:
 def find_bad_pins(facts: StateFacts) -> Iterator[Finding]:
     """A pin says who set it and why. An automatic one ends by itself; a user's may stay."""
     for pin in facts.ledger.pins:
-        wrong = _wrong_with(pin)
+        wrong = pin_fault(pin)
         if wrong:
             yield Finding(
                 "pins", pin.session, f"{pin.session} is pinned to {pin.model} by {pin.by or 'nobody'}: {wrong}",
                 "--fix takes it away; `holdfast model pin` sets one in your name", mendable=True, about=pin.id,
             )  # fmt: skip
-
-
-def _wrong_with(pin: PinFact) -> str:
-    if pin.source not in ("user", "auto"):
-        return f"its source is {pin.source!r}, which nothing here writes"
-    if not pin.by:
-        return "it does not say who set it"
-    if not pin.reason:
-        return "it has no reason"
-    if pin.source == "user":
-        return ""
-    if not pin.origin:
-        return "it does not say which model it stands in for"
-    if not pin.is_by_turn:
-        return "it was set by no turn that is known, although only turns set such pins"
-    if pin.expires_at_ms is None:
-        return "it never ends"
-    if pin.expires_at_ms - pin.set_at_ms > AUTO_PIN_S * 1000:
-        return f"it ends more than {AUTO_PIN_S // 3600} hours after it was set"
-    return ""
 
 
 def find_takeovers(facts: StateFacts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse
 
 from holdfast.clock import epoch_ms
+from holdfast.doctor.pins import pin_fault
 from holdfast.errors import InputError, UnknownInputError
 from holdfast.gateway.assets import FOLDER, PAGE_HEADERS
 from holdfast.gateway.replies import json_response
@@ -94,10 +95,11 @@ class DashboardApi:
         )  # fmt: skip
 
     async def models(self) -> Response:
-        """Cool-downs with the seconds left, pins with who set them and why, sessions that another model answers."""
+        """Cool-downs with the seconds left; pins with who set them, why, and what is wrong with them; fallbacks."""
         known, now_ms = await self._hf.models(), epoch_ms(self._hf.clock.now())
         cooling = [{**asdict(row), "left_s": left_s(row, now_ms)} for row in known.cooldowns]
-        return json_response({"cooldowns": cooling, "pins": known.pins, "fallbacks": known.fallbacks})
+        pins = [{**asdict(pin), "fault": pin_fault(pin)} for pin in await self._hf.store.pin_facts()]
+        return json_response({"cooldowns": cooling, "pins": pins, "fallbacks": known.fallbacks})
 
     async def timers(self, runs: Annotated[int, Query(ge=0, le=100)] = 5) -> Response:
         """Cron jobs and heartbeats with their next times and last runs, skips with their reasons among them."""
@@ -122,8 +124,8 @@ class DashboardApi:
         """
         now_ms = epoch_ms(self._hf.clock.now())
         since_ms = now_ms - INCIDENTS_MS if since_ms is None else since_ms
-        found, models = await self._hf.store.trouble(since_ms=since_ms, limit=limit), await self._hf.models()
-        told = incidents_of(found, models.pins, since_ms=since_ms, limit=limit)
+        found = await self._hf.store.trouble(since_ms=since_ms, limit=limit)
+        told = incidents_of(found, await self._hf.store.pin_facts(), since_ms=since_ms, limit=limit)
         return json_response({"now_ms": now_ms, "since_ms": since_ms, "incidents": told})
 
     async def order(self, request: Request, id: str, order: Literal["retry", "drop"]) -> Response:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from holdfast.model.policy import Pin
+from holdfast.doctor.facts import PinFact
+from holdfast.doctor.pins import pin_in_words
 from holdfast.observe.timeline import HARMLESS
 from holdfast.observe.why import describe_event
 from holdfast.store.views import DeliveryView, Trouble, TurnView
@@ -64,7 +65,7 @@ class Incident:
     evidence: str
 
 
-def incidents_of(found: Trouble, pins: Sequence[Pin], *, since_ms: int, limit: int) -> list[Incident]:
+def incidents_of(found: Trouble, pins: Sequence[PinFact], *, since_ms: int, limit: int) -> list[Incident]:
     """The newest, at most `limit`. What several rows tell of one turn and of one kind is one incident."""
     several: dict[tuple[str, str], list[Incident]] = {}
     for one in (
@@ -127,10 +128,9 @@ def _undelivered(one: DeliveryView) -> Incident:
     return Incident(kind, one.updated_at_ms, one.session or "", _short(text), one.input_id, f"outbox:{one.id}")
 
 
-def _pinned(pin: Pin) -> Incident:
-    stands_in = f" in place of {pin.origin}" if pin.origin else ""
-    text = f"pinned to {pin.model}{stands_in} ({pin.source}) by {pin.by or 'nobody'}: {pin.reason}"
-    return Incident("pin", pin.set_at_ms, pin.session, _short(text), pin.session, f"model_pins:{pin.session}")
+def _pinned(pin: PinFact) -> Incident:
+    text = _short(pin_in_words(pin))
+    return Incident("pin", pin.set_at_ms, pin.session, text, pin.session, f"model_pins:{pin.session}")
 
 
 def _short(text: str) -> str:

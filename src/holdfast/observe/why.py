@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from holdfast.doctor.pins import pin_in_words
 from holdfast.errors import UnknownInputError
 from holdfast.inbound.child import Child
 from holdfast.model.usage import call_in_words
@@ -68,10 +69,20 @@ async def _of_input(store: Store, view: InputView, working: Mapping[str, WhyLine
         because = f" ({view.detail})" if view.detail else ""
         attempts = f" after {view.attempts} attempts" if view.attempts > 1 else ""
         lines.append(WhyLine(view.settled_at_ms, f"ended as {view.state}{attempts}{because}", f"inputs:{view.id}"))
+    lines.extend(await _pinned(store, view))
     deliveries = await store.deliveries(state=None, limit=1000, input_id=view.id)
     lines.extend(WhyLine(d.updated_at_ms, _delivered(d), f"outbox:{d.id}") for d in deliveries)
     lines.sort(key=lambda line: line.at_ms)  # stable: what happened in the same millisecond stays as listed
     return WhyReport(view.id, "input", view.session, view.state, lines)
+
+
+async def _pinned(store: Store, view: InputView) -> list[WhyLine]:
+    """The session's model, where that is not the configured one: as far as it was so before the input had ended."""
+    return [
+        WhyLine(pin.set_at_ms, f"the session was {pin_in_words(pin)}", f"model_pins:{pin.session}")
+        for pin in await store.pin_facts(view.session)
+        if view.settled_at_ms is None or pin.set_at_ms <= view.settled_at_ms
+    ]
 
 
 async def _of_turn(store: Store, turn: TurnView, working: Mapping[str, WhyLine]) -> WhyReport:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holdfast.doctor.facts import PinFact
 from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
@@ -325,6 +326,10 @@ class ModelStore(Protocol):
         ...
 
     async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]: ...
+
+    async def pin_facts(self, session: str | None = None) -> list[PinFact]:
+        """Pins as their rows are, of a session or of all: also one that somebody put there by hand and that is none."""
+        ...
 
     async def models(self) -> ModelsNow: ...
 

@@ -172,7 +172,7 @@ const LISTS = {
       ...found.cooldowns.filter((one) => one.left_s > 0).map((one) => ["left alone", `${one.provider} ${one.label}`, one.model || "every model",
         `${one.reason}, ${one.errors} errors`, `${Math.ceil(one.left_s)} s more`]),
       ...found.pins.map((one) => [`pin (${one.source})`, link(one.session, () => why(one.session)), one.model,
-        `${one.reason}${one.by ? `, by ${one.by}` : ""}, ${when(one.set_at_ms)}`, when(one.expires_at_ms) || "taken away by hand"]),
+        `${one.reason || "no reason given"}, by ${one.by || "nobody"}, ${when(one.set_at_ms)}${one.fault ? `. ${one.fault}` : ""}`, when(one.expires_at_ms) || "taken away by hand"]),
       ...found.fallbacks.map((one) => ["answered by another", link(one.session, () => why(one.session)), `${one.active} in place of ${one.selected}`,
         one.reason, `since ${when(one.since_ms)}`])]; } },
   outbox: { title: "Outbox", head: ["Delivery", "To", "State", "Tries", "Changed", "What", ""],

@@ -23,7 +23,6 @@ from holdfast.doctor.facts import (
     FileFact,
     LedgerFacts,
     OpenInputFact,
-    PinFact,
     SessionFact,
     StateFacts,
     StrayTurnFact,
@@ -38,7 +37,7 @@ from holdfast.store.embedded.reader import Looks
 from holdfast.store.embedded.sentinel import life_by_boot, probe
 from holdfast.store.embedded.state_dir import SHARED_FILE_SYSTEMS, StateDir, file_system_of, look_at_state_dir
 from holdfast.store.embedded.transcript_bytes import iter_blocks
-from holdfast.store.sql import archive_rows, boots, claims
+from holdfast.store.sql import archive_rows, boots, claims, model_rows
 from holdfast.store.sql.rows import view_of_input
 
 Progress = Callable[[str, int, int], None]
@@ -109,7 +108,7 @@ def _ledger(conn: sqlite3.Connection, state: StateDir, now_ms: int) -> LedgerFac
             deliveries=tuple(_deliveries(conn, life_of)),
             strays=tuple(_strays(conn)),
             counts=tuple(_counts(conn)),
-            pins=tuple(_pins(conn)),
+            pins=tuple(model_rows.pin_facts(conn)),
             sessions=tuple(_sessions(conn)),
             archives=tuple(_archives(conn, state.path)),
             newest_ms=_newest_ms(conn),
@@ -188,16 +187,6 @@ def _counts(conn: sqlite3.Connection) -> Iterator[CountFact]:
         a, b = kept.get((transcript, lane), (0, 0)), true.get((transcript, lane), (0, 0))
         if a != b:
             yield CountFact(transcript, lane, a, b)
-
-
-def _pins(conn: sqlite3.Connection) -> Iterator[PinFact]:
-    for row in conn.execute(
-        "select p.*, t.id as known from model_pins p left join turns t on t.id=p.set_by order by session"
-    ):
-        yield PinFact(
-            row["id"], row["session"], row["model"], row["source"], row["reason"], row["set_at_ms"],
-            row["expires_at_ms"], row["origin"], row["set_by"], row["known"] is not None,
-        )  # fmt: skip
 
 
 def _sessions(conn: sqlite3.Connection) -> Iterator[SessionFact]:

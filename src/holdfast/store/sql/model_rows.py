@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from holdfast.doctor.facts import PinFact
 from holdfast.inbound.event import Route
 from holdfast.model.cooldown import Cooldown, ModelFailure, after_failure, is_due, is_forgotten, left_s, probed
 from holdfast.model.policy import NOTHING_KNOWN, Fallback, ModelFacts, ModelsAfter, ModelsNow, Pin
@@ -124,6 +125,24 @@ def pin_of(conn: Connection, session: str) -> Pin | None:
     home = home_of(conn, session)
     row = conn.execute(f"select {_PIN} from model_pins where session=?", (home,)).fetchone()  # noqa: S608
     return None if row is None else _pin(row)
+
+
+def pin_facts(conn: Connection, session: str | None = None) -> list[PinFact]:
+    """The pins as the rows have them, also what cannot be one; of one session, or all."""
+    if conn.execute("select 1 from sqlite_master where name='model_pins'").fetchone() is None:
+        return []
+    where, values = ("", ()) if session is None else ("where p.session=?", (home_of(conn, session),))
+    rows = conn.execute(
+        f"select p.*, t.id as known from model_pins p left join turns t on t.id=p.set_by {where} order by p.session",  # noqa: S608
+        values,
+    )
+    return [
+        PinFact(
+            row["id"], row["session"], row["model"], row["source"], row["reason"], row["set_at_ms"],
+            row["expires_at_ms"], row["origin"], row["set_by"], row["known"] is not None,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def pins_of(conn: Connection, sessions: Iterable[str]) -> dict[str, Pin]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from holdfast.doctor.facts import PinFact
 from holdfast.inbound.child import Child
 from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
 from holdfast.inbound.timer import Timer, TimerRun, Wake
@@ -171,6 +172,9 @@ class LedgerReading(Ledger, Protocol):
     async def pins(self, sessions: Iterable[str]) -> dict[str, Pin]:
         wanted = tuple(sessions)
         return await self.reads.ask(lambda conn: model_rows.pins_of(conn, wanted))
+
+    async def pin_facts(self, session: str | None = None) -> list[PinFact]:
+        return await self.reads.ask(lambda conn: model_rows.pin_facts(conn, session))
 
     async def models(self) -> ModelsNow:
         return await self.reads.ask(model_rows.everything)
