@@ -70,8 +70,7 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
         elif act == "stop":
             say({"event": f"at {point}"})
-            os.kill(os.getpid(), signal.SIGSTOP)
-            time.sleep(0.1)  # the signal may take another thread first
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread first, so that it goes no further
         elif act == "hang":
             say({"event": f"at {point}"})
             threading.Event().wait()

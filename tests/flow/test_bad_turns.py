@@ -78,7 +78,7 @@ async def test_a_turn_that_breaks_from_within_fails_once_and_is_explained(
     state: Path, run: Callable[[Turn, InputView], Awaitable[None]]
 ) -> None:
     async with holdfast.open(state) as hf, working(hf, run):
-        view = await hf.wait_input(await accept(hf), timeout_s=10)
+        view = await hf.wait_input(await accept(hf), timeout_s=60)
         assert (view.state, view.attempts) == ("failed", 1)
         assert view.detail
 
@@ -93,10 +93,10 @@ async def test_an_input_whose_transcript_is_none_fails_explained_and_the_file_is
         path = await path_of(hf)
         path.write_text("a shopping list\n")
         async with working(hf, answers):
-            view = await hf.wait_input(await accept(hf), timeout_s=10)
+            view = await hf.wait_input(await accept(hf), timeout_s=60)
             assert (view.state, view.error, view.attempts) == ("failed", "TranscriptFormatError", 0)
             assert "does not begin with a session header" in (view.detail or "")
-            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
+            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=60)).state == "answered"
         assert path.read_text() == "a shopping list\n"
 
 
@@ -108,7 +108,7 @@ async def test_a_refused_claim_is_not_tried_again_at_once(state: Path, caplog: p
         file.failed = OSError(5, "Input/output error")
         async with working(hf, answers):
             input_id = await accept(hf)
-            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
+            assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=60)).state == "answered"
             assert (await hf.wait_input(input_id, timeout_s=0.5)).state == "queued"
         assert len([one for one in caplog.records if "lane task error" in one.message]) == 1
 
@@ -120,7 +120,7 @@ async def test_an_id_that_is_too_long_for_the_record_does_not_lock_a_session(sta
         line = {"type": "message", "id": "i" * 3000, "parentId": None, "timestamp": "2026-01-01T00:00:00.000Z"}
         path.write_text(path.read_text() + json.dumps({**line, "message": message}) + "\n")
         async with working(hf, answers):
-            assert (await hf.wait_input(await accept(hf), timeout_s=10)).state == "answered"
+            assert (await hf.wait_input(await accept(hf), timeout_s=60)).state == "answered"
 
 
 async def test_a_dead_turn_whose_transcript_cannot_be_opened_does_not_stop_the_others(
@@ -132,7 +132,7 @@ async def test_a_dead_turn_whose_transcript_cannot_be_opened_does_not_stop_the_o
     path.unlink()
     path.mkdir()
     async with holdfast.open(state) as hf, working(hf, answers):
-        assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=10)).state == "answered"
+        assert (await hf.wait_input(await accept(hf, "agent:main:other"), timeout_s=60)).state == "answered"
 
 
 async def raises(error: BaseException) -> Any:
@@ -268,7 +268,7 @@ async def test_an_answer_that_waits_for_the_lock_when_its_turn_is_cancelled_is_n
             while not file.lock._line:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0)
             assert await hf.cancel(input_id, by="a test") == "requested"
-            assert (await hf.wait_input(input_id, timeout_s=10)).state == "cancelled"
+            assert (await hf.wait_input(input_id, timeout_s=60)).state == "cancelled"
         async with hf.turn(KEY) as turn:  # its claim stands in the same line, behind the answer that came too late
             await turn.append(holdfast.user("next"))
         assert [entry.message["role"] for entry in await hf.session(KEY).entries()] == ["user"]
@@ -282,7 +282,7 @@ async def test_an_answer_that_has_landed_when_its_turn_is_cancelled_counts(state
         if point == "append.after_write" and armed:
             armed.clear()
             loop.call_soon_threadsafe(turns[0].cancel, "a test")
-            cancelled.wait(5)
+            cancelled.wait(60)
 
     async def run(turn: Turn, view: InputView) -> None:
         turns.append(turn)
@@ -301,6 +301,6 @@ async def test_an_answer_that_has_landed_when_its_turn_is_cancelled_counts(state
     cancelled = threading.Event()
     loop = asyncio.get_running_loop()
     async with holdfast.open(state, faults=cancel_after_write) as hf, working(hf, run):
-        view = await hf.wait_input(await accept(hf), timeout_s=10)
+        view = await hf.wait_input(await accept(hf), timeout_s=60)
         assert cancelled.is_set()
         assert (view.state, view.answer) == ("answered", "in time")

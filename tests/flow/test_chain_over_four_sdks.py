@@ -15,7 +15,9 @@ from holdfast.model.pydantic_ai import PydanticAIModel
 from holdfast.testing import mishaps
 from holdfast.testing.provider import ProviderStub
 
-SILENCE_S = 0.5
+PATIENCE_S = 60.0
+STALL_S = 1.0
+"""The longest silence, where it is meant to pass."""
 CHAIN = {
     "bedrock/anthropic.claude-sonnet-4-20250514-v1:0": catalog.BEDROCK,
     "anthropic/claude-stub": catalog.ANTHROPIC,
@@ -26,10 +28,10 @@ MODELS = list(CHAIN)
 APIS = list(CHAIN.values())
 
 
-def target_of(ref: str, api: str, url: str) -> ModelTarget:
+def target_of(ref: str, api: str, url: str, silence_s: float) -> ModelTarget:
     provider, _, model = ref.partition("/")
     key, region = (None, "us-east-1") if api == catalog.BEDROCK else ("a-key-of-ours", None)
-    return ModelTarget(provider, model, api, url, key, region, idle_timeout_s=SILENCE_S)
+    return ModelTarget(provider, model, api, url, key, region, idle_timeout_s=silence_s)
 
 
 class Walk:
@@ -39,7 +41,11 @@ class Walk:
         self.stub = stub
         self.decisions: list[Decision] = []
         self.said = ""
-        self.clients = {ref: PydanticAIModel(target_of(ref, api, stub.url)) for ref, api in CHAIN.items()}
+        self.wait_at_most(PATIENCE_S)
+
+    def wait_at_most(self, silence_s: float) -> None:
+        made = {ref: target_of(ref, api, self.stub.url, silence_s) for ref, api in CHAIN.items()}
+        self.clients = {ref: PydanticAIModel(target) for ref, target in made.items()}
 
     async def ask(self, *scenes: Callable[[str], object]) -> ModelAnswer:
         for api, scene in zip(APIS, scenes, strict=False):
@@ -96,6 +102,7 @@ async def test_what_fails_before_the_first_word_leads_on_too(walk: Walk) -> None
 
 @pytest.mark.parametrize("mishap", ["cut", "stall", "no_finish", "error_event"])
 async def test_words_that_reached_the_user_are_never_followed_by_another_sdks(walk: Walk, mishap: str) -> None:
+    walk.wait_at_most(STALL_S if mishap == "stall" else PATIENCE_S)
     with pytest.raises(ProviderError) as caught:
         await walk.ask(going_wrong(mishap), mishaps.answer)
     assert caught.value.partial == walk.said

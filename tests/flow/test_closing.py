@@ -17,7 +17,7 @@ async def test_a_turn_that_outlives_its_handle_ends_at_once_and_its_session_is_f
     own = await turn.__aenter__()
     await own.append(holdfast.user("hello"))
     await opened.__aexit__(None, None, None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await turn.__aexit__(None, None, None)
     async with holdfast.open(tmp_path / "state") as again, again.turn("agent:main:main", wait_s=5) as following:
         assert [message["role"] for message in await following.context()] == ["user"]

@@ -11,7 +11,7 @@ import pytest  # noqa: TC002  # the fixture's type is looked at when the tests a
 import holdfast
 from holdfast.cli.main import run
 from holdfast.testing.clock import VirtualClock
-from tests.flow.test_gateway_process import ask, started
+from tests.flow.test_gateway_process import START_S, ask, started
 
 SESSION = "agent:main:s"
 
@@ -35,7 +35,7 @@ async def test_after_three_deaths_work_is_held_back_and_told_of_and_goes_on_when
     for _ in range(3):
         await dies(state)
     async with started(state, "--port", "0") as gateway, gateway.http() as http:
-        greeting = await asyncio.wait_for(read_until(gateway.process, "held back"), 10)
+        greeting = await asyncio.wait_for(read_until(gateway.process, "held back"), START_S)
         assert "holdfast recover --release" in greeting
         assert "3 gateways died" in (await http.get("/readyz")).json()["held"]
         shown = await ask(http, "hello")

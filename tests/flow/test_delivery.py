@@ -49,7 +49,7 @@ async def one_message(world: World) -> None:
 async def delivery(world: World, state: str) -> DeliveryView:
     """Wait until the newest delivery is in a state."""
     with world.hf.events.subscribe() as events:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 [newest] = await world.hf.deliveries(limit=1) or [None]
                 if newest is not None and newest.state == state:

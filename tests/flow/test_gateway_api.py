@@ -189,7 +189,7 @@ async def test_a_turn_and_a_waiting_input_can_be_cancelled(tmp_path: Path) -> No
 async def test_events_of_one_session_are_streamed(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         calling(tmp_path, ScriptedModel("said there", "said here")) as (_, http),
         http.stream("GET", "/api/events", params={"session": "here"}) as stream,
     ):

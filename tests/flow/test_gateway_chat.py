@@ -267,7 +267,7 @@ async def test_a_client_that_times_out_and_retries_gets_the_answer_of_its_first_
     model = ScriptedModel("worth the wait", "a second turn")
     model.hold()
     async with served(tmp_path / "state", model=model) as gateway:
-        async with client_of(gateway, max_retries=2, timeout=0.4) as client:
+        async with client_of(gateway, max_retries=50, timeout=0.4) as client:
             with gateway.hf.events.subscribe() as events:
                 create = client.chat.completions.with_raw_response.create
                 asking = asyncio.create_task(create(model="holdfast", messages=said("hi")))
@@ -283,7 +283,7 @@ async def test_a_client_that_times_out_and_retries_gets_the_answer_of_its_first_
 
 async def happened(events: Subscription, kind: str) -> None:
     """Wait for an event of this kind."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in events:
             if event.kind == kind:
                 return
@@ -454,13 +454,12 @@ async def test_a_silent_stream_shows_signs_of_life(tmp_path: Path) -> None:
     async with served(tmp_path / "state", model=model, clock=HastyClock()) as gateway:
         body = {"model": "holdfast", "stream": True, "messages": said("hi")}
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             httpx.AsyncClient(headers=gateway.headers) as http,
             http.stream("POST", f"{gateway.url}/v1/chat/completions", json=body) as response,
         ):
             lines = response.aiter_lines()
-            comment = await anext(line async for line in lines if line.startswith(":"))
-            assert comment == ": running, 0 ahead"
+            assert await anext(line async for line in lines if line == ": running, 0 ahead")
             model.release()
             assert [line async for line in lines if line][-1] == "data: [DONE]"
 
@@ -471,7 +470,7 @@ async def test_an_answer_that_another_process_gave_is_seen_within_a_second_or_so
         served(tmp_path / "state", model=ScriptedModel()) as idle,
         served(tmp_path / "state", model=ScriptedModel("from elsewhere")),
         client_of(idle) as client,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         await idle.gateway.worker.stop(0.0)
         raw = await client.chat.completions.with_raw_response.create(

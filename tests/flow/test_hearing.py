@@ -45,7 +45,7 @@ async def at_work(
 
 async def in_state(gateway: Served, state: str) -> dict[str, Any]:
     """The channel, once it is shown in this state."""
-    async with asyncio.timeout(10), httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
         while True:
             shown, _ = (await http.get("/api/channels")).json()["channels"]  # the other one is the web chat
             if shown["state"] == state:

@@ -378,7 +378,7 @@ async def test_cancelling_closes_the_connection(dialect: Dialect, stub: Provider
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(stub.client_gone(), 10)
+    await asyncio.wait_for(stub.client_gone(), 60)
 
 
 # ── thinking ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -207,11 +207,10 @@ async def test_a_choice_in_the_middle_of_a_turn_counts_from_the_next_model_call(
         task = asyncio.create_task(here.say("one"))
         await asyncio.wait_for(here.model.asked(1), 10)
         await elsewhere.hf.pin_model(CHAT, "u/own", by="me")
-        for _ in range(40):
-            await here.clock.advance(0.5)
-            await asyncio.sleep(0.02)
-            if (turns := here.hf.live_turns()) and turns[0].pin is not None:
-                break
+        async with asyncio.timeout(60):
+            while not (turns := here.hf.live_turns()) or turns[0].pin is None:
+                await here.clock.advance(0.5)
+                await asyncio.sleep(0.005)
         gate.set()
         await asyncio.wait_for(task, 20)
         assert here.asked == ["a/1", "u/own"]

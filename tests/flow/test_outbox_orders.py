@@ -21,7 +21,7 @@ from tests.flow.test_delivery import SESSION, delivery, traits
 async def refused(world: World) -> DeliveryView:
     """Wait until the channel has refused the newest delivery."""
     with world.hf.events.subscribe() as events:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (newest := await delivery(world, "pending")).attempts:
                 await events.next(timeout_s=0.05)
     return newest

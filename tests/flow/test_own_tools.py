@@ -102,7 +102,7 @@ async def test_a_gateway_runs_them_and_what_changes_something_is_answered_over_h
             client.post("/api/sessions/agent:main:main/messages", params={"wait": 1}, json={"text": "go"})
         )
         waiting: list[dict[str, str]] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not waiting:
                 waiting = (await client.get("/api/approvals")).json()["approvals"]
                 await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ import signal
 import statistics
 import threading
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ from holdfast.session.ownership import Busy
 from holdfast.turn.turn import Turn
 from tests.faults import checks, outsider
 from tests.faults.remote import GoneError, Remote, RemoteError, Troupe
+from tests.flow.clocks import PATIENCE_S, OnlyWoken
 
 KEY = "agent:main:main"
 OTHER = "agent:main:other"
 SHORT: dict[str, Any] = {"beat_s": 0.05, "beat_term_s": 0.5}
+
+
+def opened(state: Path, **how: Any) -> AbstractAsyncContextManager[Holdfast]:
+    return holdfast.open(state, clock=OnlyWoken(), **how)
 
 
 async def claimed(hf: Holdfast, key: str = KEY, *, wait_s: float = 10, **how: Any) -> Turn:
@@ -55,11 +61,9 @@ async def stands_in_line(hf: Holdfast, key: str = KEY) -> None:
 
 
 async def works(hf: Holdfast, key: str = KEY) -> None:
-    """The session can be claimed and extended at once."""
-    began = time.monotonic()
+    """The session can be claimed and extended."""
     async with hf.turn(key, wait_s=5) as turn:
         await turn.append(holdfast.user("still here"))
-    assert time.monotonic() - began < 0.9  # less than the second after which everybody looks again
 
 
 def lines(path: str) -> list[dict[str, Any]]:
@@ -117,7 +121,7 @@ async def path_of(hf: Holdfast, key: str = KEY) -> str:
 async def test_the_death_of_a_holder_wakes_the_next_in_line(state: Path, processes: Troupe) -> None:
     """Prints how long it took from SIGKILL to the claim; asserts against hangs only."""
     took_ms: list[float] = []
-    async with holdfast.open(state) as hf:
+    async with opened(state) as hf:
         for _ in range(6):
             holder = await processes.start(state)
             await holder.call("claim", turn="t", session=KEY, wait_s=5)
@@ -126,12 +130,12 @@ async def test_the_death_of_a_holder_wakes_the_next_in_line(state: Path, process
             await stands_in_line(hf)
             began = time.monotonic()
             os.kill(holder.pid, signal.SIGKILL)
-            turn = await waiter
+            async with asyncio.timeout(PATIENCE_S):
+                turn = await waiter
             took_ms.append((time.monotonic() - began) * 1000)
             assert turn._owned.took_over
             await hf.close_turn(turn, None)
     print(f"SIGKILL to the next claim: p50 {statistics.median(took_ms):.1f} ms, max {max(took_ms):.1f} ms")
-    assert max(took_ms) < 2000
 
 
 async def test_a_handle_that_is_closed_with_a_turn_open_gives_the_session_up(state: Path) -> None:
@@ -385,14 +389,13 @@ async def test_a_forked_child_owns_nothing_and_hides_no_death(state: Path, proce
     try:
         assert child["met"] == "OwnershipLostError"
         await holder.call("append", turn="t", kind="user", text="the parent goes on")
-        async with holdfast.open(state) as hf:
+        async with opened(state) as hf:
             waiter = asyncio.create_task(claimed(hf))
             await stands_in_line(hf)
             await holder.kill()
             os.kill(child["pid"], 0)  # the child lives
-            began = time.monotonic()
-            turn = await waiter
-            assert time.monotonic() - began < 2
+            async with asyncio.timeout(PATIENCE_S):
+                turn = await waiter
             assert turn._owned.took_over
             await hf.close_turn(turn, None)
             await works(hf)
@@ -405,13 +408,11 @@ async def test_a_forked_child_owns_nothing_and_hides_no_death(state: Path, proce
 
 async def test_a_turn_that_would_wait_for_itself_is_refused_at_once(state: Path) -> None:
     async with holdfast.open(state) as hf, hf.turn(KEY, wait_s=1) as turn:
-        began = time.monotonic()
         with pytest.raises(WaitRingError):
-            await hf.claim(KEY, wait_s=30)
+            await hf.claim(KEY, wait_s=3600)
         async with hf.turn(OTHER, wait_s=1):
             with pytest.raises(WaitRingError):  # through its child
-                await hf.claim(KEY, wait_s=30)
-        assert time.monotonic() - began < 2
+                await hf.claim(KEY, wait_s=3600)
         await turn.append(holdfast.user("x"))
 
 
@@ -515,7 +516,7 @@ async def test_whoever_meets_a_live_owner_leaves_its_transcript_alone(state: Pat
 async def test_a_loop_stays_free_while_the_ledger_has_to_say_who_owns(state: Path, processes: Troupe) -> None:
     """The record has vanished, so the ledger decides; a stopped process keeps that busy for a while."""
     other = await processes.start(state)
-    async with holdfast.open(state, acquire_timeout_ms=400) as hf:
+    async with holdfast.open(state, acquire_timeout_ms=2000) as hf:
         turn = await claimed(hf)
         await other.call("arm", point="ledger.before_commit", act="stop")
         theirs = other.ask("accept", session=OTHER, text="x")
@@ -523,11 +524,11 @@ async def test_a_loop_stays_free_while_the_ledger_has_to_say_who_owns(state: Pat
         for file in (state / "fence").iterdir():
             file.unlink()
         looking = asyncio.create_task(turn.inspect())
-        longest, at = 0.0, time.monotonic()
+        rounds = 0
         while not looking.done():
             await asyncio.sleep(0.005)
-            longest, at = max(longest, time.monotonic() - at), time.monotonic()
-        assert longest < 0.3
+            rounds += 1
+        assert rounds > 10, "two seconds are room for hundreds; a loop that waits itself makes one or two"
         with pytest.raises(ResourceError, match="locked"):
             await looking
         other.cont()

@@ -25,8 +25,8 @@ MODELS = {
     catalog.GOOGLE: "gemini-2.5-flash",
     catalog.BEDROCK: "anthropic.claude-sonnet-4-20250514-v1:0",
 }
-SILENCE_S = 0.4
-PATIENCE_S = 30.0
+SILENCE_S = 1.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(params=MODELS)
@@ -132,7 +132,7 @@ async def test_cancelling_in_the_middle_reaches_the_providers_socket(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(stub.client_gone(), 10)
+    await asyncio.wait_for(stub.client_gone(), PATIENCE_S)
     assert len(stub.requests) == 1
 
 
@@ -150,7 +150,7 @@ async def test_cancelling_before_the_first_word_reaches_it_too(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(stub.client_gone(), 10)
+    await asyncio.wait_for(stub.client_gone(), PATIENCE_S)
 
 
 async def test_whoever_wants_no_more_ends_the_answer_though_its_provider_has_fallen_silent(
@@ -166,7 +166,7 @@ async def test_whoever_wants_no_more_ends_the_answer_though_its_provider_has_fal
 
     heard = Heard(hand_on)
     stub.play(mishaps.scene(api, "stall"))
-    async with asyncio.timeout(PATIENCE_S / 2):
+    async with asyncio.timeout(PATIENCE_S - 5):
         assert await feed(model, asking(model), heard) is None
         assert isinstance(heard.stopped_by, TurnLimitError)
         if api != catalog.BEDROCK:  # its client blocks in a thread: the connection is closed when it has woken
@@ -179,7 +179,7 @@ async def test_cancelling_whoever_waits_closes_the_connection_and_what_came_was_
     first = asyncio.Event()
     heard = Heard(lambda piece: first.set() if isinstance(piece, TextDelta) else None)
     stub.play(mishaps.scene(api, "stall"))
-    async with asyncio.timeout(PATIENCE_S / 2):
+    async with asyncio.timeout(PATIENCE_S - 5):
         waiting = asyncio.create_task(feed(model, asking(model), heard))
         await first.wait()
         waiting.cancel()

@@ -96,7 +96,7 @@ async def test_an_answer_grows_and_stays_one_message(tmp_path: Path, streaming: 
 
 async def until_none(gateway: Served) -> None:
     """Wait until every delivery is done; then no beginning is known any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             rows = await gateway.hf.deliveries()
             if rows and all(row.state == "sent" for row in rows):

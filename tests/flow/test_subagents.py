@@ -55,7 +55,7 @@ def spawns(*tasks: str, **more: Any) -> Reply:
     return Reply(calls=[("spawn", {"task": task, "label": task, **more}) for task in tasks])
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str, seconds: float = 15.0) -> Any:
+async def until(look: Callable[[], Awaitable[Any]], what: str, seconds: float = 60.0) -> Any:
     """Wait in real time for what goes on on threads."""
     end = time.monotonic() + seconds
     while not (found := await look()):

@@ -34,7 +34,7 @@ def with_timers(
     return lambda hf: Timers(hf, jobs=jobs, heartbeats=beats or [], read_file=lambda _: file)
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str, seconds: float = 15.0) -> Any:
+async def until(look: Callable[[], Awaitable[Any]], what: str, seconds: float = 60.0) -> Any:
     """Wait in real time for what goes on on threads."""
     end = time.monotonic() + seconds
     while not (found := await look()):

@@ -69,7 +69,7 @@ async def test_what_waits_is_handed_on_though_nothing_more_comes() -> None:
     reader = Reader()
     reader.read("one ", "two")
     reader.came.clear()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reader.came.wait()
     assert reader.heard.text == "one two"
     reader.bundles.flush()
@@ -84,7 +84,7 @@ async def test_a_reader_is_stopped_once_when_no_more_is_wanted(*, by_itself: boo
     reader.bundles.events.extend([TextDelta("two "), ThinkingDelta("three "), TextDelta("four ")])
     reader.bundles.look()
     if by_itself:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not reader.stopped:  # noqa: ASYNC110  # the timer of the bundles has no event of its own
                 await asyncio.sleep(0.001)
     else:

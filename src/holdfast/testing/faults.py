@@ -58,7 +58,7 @@ def kill_at(*points: Point, nth: int = 1) -> AtPoint:
 
 def stop_at(*points: Point, nth: int = 1) -> AtPoint:
     """SIGSTOP this process until somebody continues it."""
-    return AtPoint(*points, act=lambda: os.kill(os.getpid(), signal.SIGSTOP), nth=nth)
+    return AtPoint(*points, act=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP), nth=nth)
 
 
 def fail_at(*points: Point, error: Callable[[], Exception], nth: int = 1, times: int | None = 1) -> AtPoint:

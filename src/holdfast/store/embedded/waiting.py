@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 FREE_LOOK_S = 0.1
-"""A transcript that nobody owns for this long although somebody keeps its line is claimed without the line."""
+"""A transcript that nobody owns for this long although somebody keeps its line is claimed without the line. And a wait
+for an owner whose line was free: the kernel takes the locks of a process that dies one after the other."""
+DYING_LOOKS = 10
 
 
 async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: float, fence_mode: str) -> OwnedTurn | Busy:
@@ -83,6 +85,7 @@ class _Waiting:
         self._free_since: float | None = None
         self._hearing = ExitStack()
         self._hears = False
+        self._met_without_line = 0
 
     async def __aenter__(self) -> None:
         self._store.writer.make_ready()
@@ -138,7 +141,7 @@ class _Waiting:
                 if not isinstance(owned, Busy) or owned.is_final:
                     return owned
                 self._holder = owned.holder
-                await self._pause(owned)
+                await self._pause(owned, had_line=has_line)
             if self._left() <= 0:
                 holder = self._holder or await self._store.reads.holder(self._request.transcript)
                 raise SessionBusyError(self._request.session, self._store.clock.mono() - self._began, holder)
@@ -181,8 +184,11 @@ class _Waiting:
             await self._first_of(self._granted.wait(), LOOK_S if self._free_since is None else FREE_LOOK_S)
         return self._has_line()
 
-    async def _pause(self, busy: Busy) -> None:
-        """We hold no line now and could not claim: wait for a slot to be freed or a second, whichever comes first."""
+    async def _pause(self, busy: Busy, *, had_line: bool) -> None:
+        """We hold no line now and could not claim: wait for a slot to be freed or a second, whichever comes first.
+
+        An owner that still seems to live although the line was ours may just be dying: then less, the first times.
+        """
         if busy.why == "lane":
             if await self._store.recover_dead():
                 return
@@ -190,7 +196,12 @@ class _Waiting:
                 self._hears = True
                 self._hearing.enter_context(self._store.hear_of_free_slots(self._store.slot_freed.set))
                 return
-        await self._first_of(self._store.slot_freed.wait(), LOOK_S)
+        if had_line and busy.why == "owned":
+            self._met_without_line += 1
+            is_dying = self._met_without_line <= DYING_LOOKS
+        else:
+            is_dying = False
+        await self._first_of(self._store.slot_freed.wait(), FREE_LOOK_S if is_dying else LOOK_S)
 
     async def _first_of(self, event: Coroutine[Any, Any, bool], longest_s: float) -> None:
         pause = asyncio.ensure_future(self._store.clock.sleep(min(longest_s, max(0.0, self._left()))))
