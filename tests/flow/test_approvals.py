@@ -280,7 +280,7 @@ async def test_many_questions_of_one_session_do_not_pile_up(tmp_path: Path) -> N
         again = await world.hf.approvals(pending=True)
         assert [one.id for one in again] == [question.id]
         await world.hf.answer_approval(question.id, yes=False, by="test")
-        await asyncio.wait_for(world.idle(), 10)
+        await asyncio.wait_for(world.idle(), 60)
 
 
 async def test_the_command_line_lists_shows_and_answers(tmp_path: Path) -> None:

@@ -128,6 +128,16 @@ async def test_a_token_that_was_revoked_is_told_and_not_hammered(tmp_path: Path)
             assert slack.calls == ["apps.connections.open"]
 
 
+async def test_wrong_signatures_keep_nobody_from_being_heard_who_signs(tmp_path: Path) -> None:
+    """Behind a proxy they have one address."""
+    async with talking(tmp_path, "http") as (slack, gateway):
+        url, said = f"{gateway.url}/channels/slack", slack.event("hello")
+        told = [(await slack.posts(url, said, secret="wrong")).status_code for _ in range(22)]
+        assert told == [401] * 20 + [429] * 2
+        assert (await slack.posts(url, said)).status_code == 200
+        await slack.shows("re: hello")
+
+
 async def test_messages_over_http_are_signed_and_stored_before_slack_is_told(tmp_path: Path) -> None:
     async with talking(tmp_path, "http") as (slack, gateway):
         url = f"{gateway.url}/channels/slack"

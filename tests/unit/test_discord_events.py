@@ -141,4 +141,4 @@ def test_what_targets_name() -> None:
 
 def test_signs_have_names_or_are_taken_as_they_are() -> None:
     assert [sign_of(name) for name in ("eyes", ":eyes:", "👀", "party:123")] == ["👀", "👀", "👀", "party:123"]
-    assert sent_at_ms("nonsense") == 0
+    assert sent_at_ms("nonsense") == sent_at_ms("²") == 0

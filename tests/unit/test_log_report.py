@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import logging
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -166,6 +167,14 @@ def test_a_line_without_a_time_counts_all_the_same_and_a_time_of_day_gets_the_da
 def test_a_zone_is_taken_into_account() -> None:
     one, other = (line_of(f"2026-05-26T{clock} x".encode(), None) for clock in ("12:00:00+02:00", "10:00:00Z"))
     assert one == other
+
+
+@pytest.mark.parametrize("stamp", ["²", "9" * 5000, "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_stamp_that_is_no_time_costs_a_line_its_time_and_nothing_else(stamp: str) -> None:
+    name = "__REALTIME_TIMESTAMP" if "-" not in stamp else "time"
+    line = line_of(json.dumps({name: stamp, "msg": "session.stuck"}).encode(), None)
+    assert line is None or line.at_ms is None
+    assert read(f"{stamp} session.stuck\n".encode()) is not None
 
 
 def test_a_gzip_file_that_was_cut_short_is_told_of_after_what_could_be_read(tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ def test_a_pause_is_in_milliseconds_without_a_unit() -> None:
      (lambda: every("10", NOW_MS), "a second or more"), (lambda: cron("61 * * * *"), "minute"),
      (lambda: cron("* * * *"), "fields"), (lambda: cron("0 0 31 2 *"), "day-of-month"),
      (lambda: cron("0 7 * * *", zone="Mars/Olympus"), "Europe/Berlin"),
-     (lambda: cron("0 7 * * *", zone="../x"), "IANA")],
+     (lambda: cron("0 7 * * *", zone="../x"), "IANA"),
+     (lambda: at("9999-12-31T23:59:59", NOW_MS, zone="America/New_York"), "9999"),
+     (lambda: at("9999-12-31T23:59:59-12:00", NOW_MS), "9999"),
+     (lambda: at("0001-01-01T00:00", NOW_MS, zone="Asia/Tokyo"), "year 1")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_and_the_way_out_is_named(make: object, names: str) -> None:
     with pytest.raises(InputError, match=names):

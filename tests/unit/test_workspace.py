@@ -46,6 +46,15 @@ def test_an_edit_wants_one_place_and_writes_the_whole_file(tmp_path: Path) -> No
     assert os.listdir(tmp_path / "a") == ["b.txt"]
 
 
+def test_an_edit_that_would_make_a_file_too_large_makes_nothing_of_it(tmp_path: Path) -> None:
+    """A letter of a long file may stand for a long text: the whole would be hundreds of gigabytes."""
+    space = Workspace(str(tmp_path))
+    space.write("a.txt", b"a" * 4_000_000)
+    with pytest.raises(InputError, match="would have 400000000000 bytes"):
+        space.change("a.txt", "a", "b" * 100_000, every=True)
+    assert space.read("a.txt") == b"a" * 4_000_000
+
+
 def test_a_deny_wins_and_only_its_lane_lets_the_untrusted_do_more() -> None:
     user, hook = Caller("main", "main", "", "agent:main:main"), Caller("main", "hook", "", "hook:h")
     assert rule(Policy(), user, "exec", "run").say == "ask"

@@ -140,7 +140,8 @@ def heard_of(
 
 def sent_at_ms(message_id: str) -> int:
     """When a message was sent, by its id; 0: that is none."""
-    return (int(message_id) >> 22) + EPOCH_MS if message_id.isdigit() and len(message_id) < 21 else 0
+    is_number = message_id.isascii() and message_id.isdigit() and len(message_id) < 21
+    return (int(message_id) >> 22) + EPOCH_MS if is_number else 0
 
 
 def _speaks_to(event: Mapping[str, Any], me: str) -> bool:

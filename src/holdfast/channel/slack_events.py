@@ -152,4 +152,4 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 
 def _is_number(ts: str) -> bool:
     whole, _, part = ts.partition(".")
-    return whole.isdigit() and len(whole) < 13 and (part.isdigit() or not part)
+    return ts.isascii() and whole.isdigit() and len(whole) < 13 and (part.isdigit() or not part)

@@ -146,7 +146,8 @@ def _told(method: str, response: Any) -> ChannelError:
     words = f"{method}: {error or f'status {status}'}"
     if status == 429 or error in LIMITED:
         wanted = str(response.headers.get("Retry-After", ""))
-        return ChannelRefusedError(words, retry_after_s=float(wanted) if wanted.isdigit() else None)
+        is_number = wanted.isascii() and wanted.isdigit()
+        return ChannelRefusedError(words, retry_after_s=float(wanted) if is_number else None)
     if status >= 500 or error in UNKNOWN or (status == 200 and not error):
         return SendUnknownError(words)
     if error == "missing_scope" and isinstance(data, dict) and data.get("needed"):

@@ -137,9 +137,12 @@ def at(text: str, now_ms: int, *, zone: str = "UTC") -> Schedule:
             f'{text!r} is no time: write 2026-05-22T10:00, with an offset or "Z" if it is not {zone}, or a pause '
             "from now such as 20m"
         ) from None
-    if moment.tzinfo is None:
-        return Schedule("at", epoch_ms(_instant(moment, zone_of(zone))))
-    return Schedule("at", epoch_ms(moment))
+    try:
+        at_ms = epoch_ms(_instant(moment, zone_of(zone)) if moment.tzinfo is None else moment)
+        from_epoch_ms(at_ms)
+    except (OverflowError, ValueError):  # beyond the calendar, there or in UTC
+        raise InputError(f"{text!r} is no time that could be told: it is before the year 1 or after 9999") from None
+    return Schedule("at", at_ms)
 
 
 def every(text: str, now_ms: int) -> Schedule:

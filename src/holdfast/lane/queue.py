@@ -85,16 +85,16 @@ def _read_word(word: str) -> tuple[str, Any]:
     if word in get_args(Mode):
         return "mode", word
     name, _, value = word.partition(":")
-    if name == "debounce" and (match := re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)?", value)):
+    if name == "debounce" and (match := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s)?", value)):
         milliseconds = round(float(match[1]) * (1 if match[2] == "ms" else 1000))
         if milliseconds <= DEBOUNCE_MS_MAX:
             return "debounce_ms", milliseconds
-    if name == "cap" and value.isdecimal() and 1 <= int(value) <= CAP_MAX:
+    if name == "cap" and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= CAP_MAX:
         return "cap", int(value)
     if name == "drop" and value in get_args(Drop):
         return "drop", value
     raise InputError(
-        f"/queue: {word!r} is not understood; there are {', '.join(get_args(Mode))}, debounce:SECONDS (up to "
+        f"/queue: {word[:40]!r} is not understood; there are {', '.join(get_args(Mode))}, debounce:SECONDS (up to "
         f"{DEBOUNCE_MS_MAX // 1000}s), cap:NUMBER (up to {CAP_MAX}) and drop:{'|'.join(get_args(Drop))}"
     )
 

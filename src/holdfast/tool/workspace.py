@@ -100,7 +100,8 @@ class Workspace:
         with self._folder(folders) as folder, _alone(folder):
             with self._open(folder, name, path) as fd:
                 there = os.fstat(fd)
-                text = _text(_read_all(fd, path), path)
+                before = _read_all(fd, path)
+            text = _text(before, path)
             count = text.count(old) if old else 0
             if not old:
                 raise InputError("old: must not be empty; `write` makes a file")
@@ -110,9 +111,10 @@ class Workspace:
                 raise InputError(
                     f"{_shown(path)} holds this text {count} times; take more of what stands around it, or set all"
                 )
+            size = len(before) + count * (len(new.encode()) - len(old.encode()))
+            if size > WRITE_BYTES_MAX:  # told before it is made: a letter of a long file may stand for a long text
+                raise InputError(f"the file would have {size} bytes, over the limit of {WRITE_BYTES_MAX}")
             data = text.replace(old, new).encode()
-            if len(data) > WRITE_BYTES_MAX:
-                raise InputError(f"the file would have {len(data)} bytes, over the limit of {WRITE_BYTES_MAX}")
             now = _stat(folder, name)
             if now is None or _identity(now) != _identity(there):
                 raise InputError(f"{_shown(path)} was changed by somebody else meanwhile; read it again")

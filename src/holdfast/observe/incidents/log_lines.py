@@ -20,6 +20,7 @@ NESTED_MAX = 3
 _ISO = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?P<zone>Z|[+-]\d\d:?\d\d)?\]?\s*"
 )
+_MICROSECONDS = re.compile(r"[0-9]{1,18}")
 _CLOCK = re.compile(r"(?P<time>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)\s+")
 _SYSLOG = re.compile(
     r"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(?P<day>\d{1,2}) (?P<time>\d\d:\d\d:\d\d) "
@@ -69,7 +70,7 @@ def export_record(raw: bytes) -> LogLine | None:
             place += 8 + size + 1
         if name == b"MESSAGE":
             text = value
-        elif name == b"__REALTIME_TIMESTAMP" and value.isdigit():
+        elif name == b"__REALTIME_TIMESTAMP" and len(value) < 19 and value.isdigit():
             at_ms = int(value) // 1000
     if text is None:
         return None
@@ -144,7 +145,7 @@ def _time_of(fields: dict[str, Any]) -> int | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _epoch_ms(value)
     stamp = fields.get("__REALTIME_TIMESTAMP")
-    return int(stamp) // 1000 if isinstance(stamp, str) and stamp.isdigit() else None
+    return int(stamp) // 1000 if isinstance(stamp, str) and _MICROSECONDS.fullmatch(stamp) else None
 
 
 def _epoch_ms(value: float) -> int | None:
@@ -157,9 +158,9 @@ def _iso_ms(day: str, time: str, zone: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(f"{day}T{time.replace(',', '.')[:15]}")
         offset = timedelta() if zone in (None, "Z") else _offset(zone)
-    except ValueError:
+        return int((moment.replace(tzinfo=UTC) - offset).timestamp() * 1000)
+    except (ValueError, OverflowError):
         return None
-    return int((moment.replace(tzinfo=UTC) - offset).timestamp() * 1000)
 
 
 def _offset(zone: str) -> timedelta:

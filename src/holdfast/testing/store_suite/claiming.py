@@ -112,13 +112,15 @@ class ClaimingSuite:
     async def test_a_wait_that_would_wait_for_itself_is_refused_at_once(self, opens: Opens) -> None:
         here, there = opens(), opens()
         mine, theirs = await claim(here), await claim(there, session=OTHER)
-        waiting = asyncio.create_task(claim(here, session=OTHER, parent=mine.turn))
-        await asyncio.sleep(0.1)
+        ours = asyncio.create_task(claim(here, session=OTHER, parent=mine.turn))
+        others = asyncio.create_task(claim(there, parent=theirs.turn))
+        done, left = await asyncio.wait({ours, others}, return_when=asyncio.FIRST_COMPLETED)
+        [refused], [waiting] = done, left  # whoever comes second closes the ring
         with pytest.raises(WaitRingError):
-            await claim(there, parent=theirs.turn)
-        await theirs.done()
+            refused.result()
+        await (theirs if waiting is ours else mine).done()
         await (await waiting).done()
-        await mine.done()
+        await (mine if waiting is ours else theirs).done()
 
     async def test_a_turn_that_waits_for_another_lends_its_slot(self, opens: Opens) -> None:
         store = opens(limits=LaneLimits(widths={"cron": 1}))
