@@ -18,6 +18,7 @@
     │   ├── ChannelRefusedError      it has certainly not arrived; `.permanent` says whether to try again
     │   └── SendUnknownError         nobody knows whether it arrived
     ├── ResourceError                disk full, out of handles, read-only; stops the turn, explained
+    │   ├── StateAwayError           the database cannot be reached for now; a turn is put back in its place
     │   └── StoreStoppedError        the ledger failed or was replaced; this process must end
     ├── InputError                   the caller's; fix the call
     │   ├── InputConflictError       same idempotency key, another body (HTTP 409)
@@ -262,6 +263,12 @@ class ResourceError(HoldfastError):
 
     fault = "resource"
     again = True
+
+
+class StateAwayError(ResourceError):
+    """The database of the state cannot be reached for now. Nothing was recorded; a turn that meets it is put back in
+    its place.
+    """
 
 
 class StoreStoppedError(ResourceError):

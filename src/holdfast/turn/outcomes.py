@@ -13,6 +13,7 @@ from holdfast.errors import (
     InputError,
     ProviderError,
     ResourceError,
+    StateAwayError,
     TurnCancelledError,
     TurnLimitError,
     TurnStalledError,
@@ -52,6 +53,8 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
         return Outcome("cancelled", detail=str(exc), notice=told), "cancelled", str(exc)
     if isinstance(exc, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
         return None, "interrupted", "the process was asked to end"
+    if isinstance(exc, StateAwayError) and has_input:
+        return None, "interrupted", str(exc)
     if isinstance(exc, CoordinationError) and exc.again and has_input:
         return None, "coordination", str(exc)
     failed = failed_with(exc)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,19 +11,24 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from holdfast.errors import InputError, ResourceError
+from holdfast.errors import InputError, StateAwayError
 from holdfast.node_dir import without_password
 from holdfast.store.postgres.dialect import translated, values_of
 from holdfast.store.postgres.schema import SCHEMA
 from holdfast.store.sql.connection import Cursor
 
-CONNECT_S = 5
+CONNECT_S = 3
+REPLY_S = 10.0
+"""A statement that has had no answer for so long has lost its server, whatever TCP says: behind a proxy or a firewall
+that drops packets no error ever comes."""
 STATEMENT_MS = 30_000
-IDLE_IN_TRANSACTION_MS = 5_000
+IDLE_IN_TRANSACTION_MS = 3_000
 """A node that is stopped or cut off within a transaction holds others up for no longer: the server ends it."""
+UNREACHABLE = "-c tcp_keepalives_idle=1 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
+"""How the server finds out within 3 s that a machine is cut off; one whose process only stands still answers."""
 _SETTINGS = (
     f"-c search_path={SCHEMA} -c synchronous_commit=on -c statement_timeout={STATEMENT_MS}"
-    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC"
+    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC {UNREACHABLE}"
     " -c default_transaction_isolation=read\\ committed"
 )
 
@@ -62,6 +68,28 @@ class _Numbers(Loader):
         return int(value) if value == value.to_integral_value() else float(value)
 
 
+class Patient(psycopg.Connection[Any]):
+    """A connection that gives a statement up, and itself, when no answer comes within `REPLY_S`."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().wait(self._within(gen), *args, **kwargs)
+
+    def _within(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """The same steps; the caller comes back with nothing ten times a second while it waits."""
+        until = time.monotonic() + REPLY_S
+        try:
+            step = next(gen)
+            while True:
+                ready = yield step
+                if not ready and time.monotonic() >= until:
+                    gen.close()
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer from the server within {REPLY_S:g} s")
+                step = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+
 class LedgerConnection:
     """A connection as the ledger's statements use it (`store/sql/connection.py`)."""
 
@@ -95,7 +123,7 @@ def connect(url: str, purpose: str) -> psycopg.Connection[Any]:
     }  # fmt: skip
     options = f"{asked.get('options') or ''} {_SETTINGS}".strip()
     said = make_conninfo("", **{**usual, **asked, "options": options})
-    raw: psycopg.Connection[Any] = psycopg.connect(said, autocommit=True, row_factory=_row_factory)
+    raw: psycopg.Connection[Any] = Patient.connect(said, autocommit=True, row_factory=_row_factory)
     raw.adapters.register_loader("numeric", _Numbers)
     return raw
 
@@ -108,9 +136,9 @@ def check_url(url: str) -> None:
         raise InputError(f"{without_password(url)} is no PostgreSQL URL: {str(exc).strip()}") from exc
 
 
-def unreachable(url: str, exc: psycopg.Error) -> ResourceError:
+def unreachable(url: str, exc: psycopg.Error) -> StateAwayError:
     """What is said when the database cannot be used now."""
     said = " ".join(str(exc).split()) or type(exc).__name__
-    return ResourceError(
+    return StateAwayError(
         f"the database {without_password(url)} cannot be used now: {said}; nothing of this was recorded"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 
 from holdfast.clock import Clock, epoch_ms
-from holdfast.errors import InputError
+from holdfast.errors import InputError, StateAwayError
 from holdfast.lane.policy import LaneLimits
 from holdfast.node_dir import without_password
 from holdfast.recovery.classify import Life, Owner
@@ -30,6 +31,8 @@ from holdfast.store.views import SessionView
 
 T = TypeVar("T")
 END_LINES = 200
+AWAY_AGAIN_S = 0.25
+"""For how long nobody tries again after a question that had no answer."""
 
 
 class Reads(LedgerReads):
@@ -39,12 +42,16 @@ class Reads(LedgerReads):
         self._url = url
         self._raw: psycopg.Connection[Any] | None = None
         self._pool = ThreadPoolExecutor(1, "holdfast-read")
+        self._away: tuple[float, StateAwayError] | None = None
 
     async def ask(self, question: Callable[[Any], T]) -> T:
-        """Raises ResourceError: the database cannot be read."""
+        """Raises StateAwayError: the database cannot be read."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
 
     def _ask(self, question: Callable[[Any], T]) -> T:
+        """Who stood in line behind one that had no answer is told the same, and does not wait as long once more."""
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise StateAwayError(str(self._away[1]))
         try:
             if self._raw is None or self._raw.closed:
                 self._raw = connect(self._url, "reader")
@@ -53,7 +60,9 @@ class Reads(LedgerReads):
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
             if self._raw is not None:
                 self._raw.close()
-            raise unreachable(self._url, exc) from exc
+            refused = unreachable(self._url, exc)
+            self._away = (time.monotonic() + AWAY_AGAIN_S, refused)
+            raise refused from exc
 
     def close(self) -> None:
         def shut() -> None:

@@ -7,7 +7,7 @@ transactions that stand idle (`connecting.py`).
 
 The connection may go at any moment. What was not committed is done again on the next one; whether a commit whose answer
 was lost has happened is asked by its number (`pg_xact_status`). While the database is away, jobs fail after `AWAY_S`,
-but for the essential ones (ends of turns, moves of deliveries): those are kept, in order, until it is back.
+but for the essential ones (lines and ends of turns, moves of deliveries): those are kept, in order, until it is back.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ BATCH_MAX = 64
 AWAY_S = 5.0
 """For how long work that a caller waits for is tried while the database is away."""
 RETRY_S = 0.25
+UNSURE_S = 600.0
+"""For how long it is asked whether a commit has happened whose answer was lost. Whose work it was waits as long."""
+TELL_EVERY_S = 5.0
 WRITING = 0x686F6C64_00000002
 """Advisory lock of the writer whose turn it is."""
 _BEGIN = f"begin; select pg_advisory_xact_lock({WRITING})"
@@ -61,6 +64,8 @@ class PostgresWriter:
         self._faults = faults
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._away_since: float | None = None
+        self._told_mono = 0.0
         self._kept: list[Job] = []  # essential ones that wait for the database
         self._raw: psycopg.Connection[Any] | None = None
         self._stopped: BaseException | None = None
@@ -167,22 +172,24 @@ class PostgresWriter:
         """Until it is committed, or the database has been away for too long."""
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
-        until = time.monotonic() + AWAY_S
         jobs = [job for job in batch if job.run is not None]
         while jobs:
+            began = time.monotonic()
             for job in jobs:
                 job.result, job.error = None, None
             try:
                 self._transact(jobs)
+                self._away_since = None
                 return
             except psycopg.Error as exc:
                 if isinstance(exc, _OWN):
                     raise
                 self._let_go()
-                if time.monotonic() >= until:
+                self._away_since = self._away_since or began
+                if time.monotonic() >= self._away_since + AWAY_S:
                     self._keep_what_is_essential(jobs, exc)
                     return
-                log.warning("%s; trying again", unreachable(self._url, exc))
+                self._tell(exc, "trying again")
                 time.sleep(RETRY_S)
 
     def _keep_what_is_essential(self, jobs: list[Job], exc: psycopg.Error) -> None:
@@ -193,8 +200,13 @@ class PostgresWriter:
                 job.error = unreachable(self._url, exc)
                 job.error.__cause__ = exc
         if self._kept:
-            log.error("%s; %d ends of turns or sends are kept until it is back", unreachable(self._url, exc),
-                      len(self._kept))  # fmt: skip
+            self._tell(exc, f"{len(self._kept)} lines, ends of turns and sends are kept until it is back")
+
+    def _tell(self, exc: psycopg.Error, what_now: str) -> None:
+        """Not more often than is of use to anybody."""
+        if time.monotonic() - self._told_mono >= TELL_EVERY_S:
+            self._told_mono = time.monotonic()
+            log.error("%s; %s", unreachable(self._url, exc), what_now)
 
     def _transact(self, jobs: list[Job]) -> None:
         """One transaction for all. Each job's own error is on the job.
@@ -242,13 +254,16 @@ class PostgresWriter:
                 raise
 
     def _has_committed(self, number: str, lost: psycopg.OperationalError) -> bool:
-        """The answer to a commit was lost: ask by its number, for as long as it takes to know.
+        """The answer to a commit was lost: ask by its number, for as long as it takes to know. What others want
+        meanwhile is refused or kept, as while the database is away.
 
-        Raises: ResourceError: the database has stayed away, or no longer knows.
+        Raises: ResourceError: the database has stayed away, or no longer knows, or this node closes.
         """
         self._let_go()
-        until = time.monotonic() + 6 * AWAY_S
-        while time.monotonic() < until:
+        began = time.monotonic()
+        while time.monotonic() < began + (AWAY_S if self._closed else UNSURE_S):
+            if time.monotonic() >= began + AWAY_S:
+                self._see_to_who_waits(lost)
             try:
                 row = self._connection().execute("select pg_xact_status(%s::xid8)", (number,)).fetchone()
             except psycopg.OperationalError:
@@ -260,6 +275,22 @@ class PostgresWriter:
             time.sleep(RETRY_S)
         raise ResourceError("the database went away during a commit and has not come back: unknown what was recorded; "
                             "restart this process") from lost  # fmt: skip
+
+    def _see_to_who_waits(self, lost: psycopg.OperationalError) -> None:
+        waiting: list[Job] = []
+        while True:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._queue.put(job)  # this node closes
+                break
+            waiting.append(job)
+        before = len(self._kept)
+        self._keep_what_is_essential(waiting, lost)
+        kept = self._kept[before:]
+        self._answer([job for job in waiting if job not in kept])
 
     def _connection(self) -> psycopg.Connection[Any]:
         if self._raw is None or self._raw.closed:

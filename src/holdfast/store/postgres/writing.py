@@ -23,7 +23,11 @@ from holdfast.store.sql.ledger import Job
 
 
 class Writing(LedgerEnding, PostgresCore, PostgresReading):
-    """A commit is durable, so `sync` changes nothing here."""
+    """A commit is durable, so `sync` changes nothing here.
+
+    While the database is away what a turn writes waits for it: a finished answer is written once it is back if the turn
+    still owns its session then, and is salvaged if somebody else has taken it meanwhile.
+    """
 
     # ── under a claim ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -50,7 +54,7 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
             return look(conn)
 
         async def act() -> Met:
-            met: Met = await self.writer.submit(Job(run, durable=True))
+            met: Met = await self.writer.submit(Job(run, durable=True, essential=True))
             if met.verdict.is_takeover(owned.fence_mode):
                 owned.lost = met.verdict
                 raise SessionTakeoverError(met.verdict, owned.path)
@@ -77,7 +81,7 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
     async def stop_writing(self, owned: OwnedTurn) -> None:
         """From now on the turn appends nothing; what was submitted before has been written, or refused."""
         owned.ended = True
-        await asyncio.shield(self.writer.submit(Job(lambda _: None)))
+        await asyncio.shield(self.writer.submit(Job(lambda _: None, essential=True)))
 
     async def settle(
         self,
