@@ -229,11 +229,11 @@ def test_a_wait_that_is_too_short_says_so_and_the_message_goes_on(holdfast, up: 
 
 
 def test_a_gateway_killed_while_it_answers_costs_nothing_but_time(holdfast, up: Up) -> None:
-    sending = start("send", SESSION, "/slow 4 hello")
+    sending = start("send", SESSION, "/slow 4 one two three four")
     until_running(holdfast, SESSION)
     up.process.send_signal(signal.SIGKILL)
     out, err = sending.communicate(timeout=60)
-    assert (sending.returncode, out) == (0, "echo #1: /slow 4 hello\n"), err
+    assert (sending.returncode, out) == (0, "echo #1: /slow 4 one two three four\n"), err
     assert len(json.loads(holdfast("inputs", "--json").out)) == 1
 
 

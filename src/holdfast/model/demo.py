@@ -78,7 +78,7 @@ def read_script(text: str) -> Script:
                 continue
             case "slow" if re.fullmatch(r"\d+(\.\d+)?", argument):
                 found["slow_s"] = min(float(argument), SLOW_S_MAX)
-            case "long" if argument.isdecimal():
+            case "long" if argument.isdecimal() and len(argument) < 10:
                 found["long_words"] = min(int(argument), LONG_WORDS_MAX)
             case _:
                 break
