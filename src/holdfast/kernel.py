@@ -577,7 +577,11 @@ class Holdfast:
         """
         now_ms = epoch_ms(self.clock.now())
         working = {
-            one.owner.turn: WhyLine(now_ms, f"at work: {in_words(one)}", f"fence:{one.owner.transcript}")
+            one.owner.turn: WhyLine(
+                now_ms,
+                f"{'nobody is at work' if one.lapsed else 'at work'}: {in_words(one)}",
+                f"fence:{one.owner.transcript}",
+            )
             for one in await self.findings()
         }
         return await build_report(self.store, target, working)

@@ -25,7 +25,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem
 p.sub { color: var(--soft); margin-top: .2rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .figures div { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; }
-.figures b { display: block; font-size: 1.5rem; } .figures span { color: var(--soft); font-size: .85rem; }
+.figures b { display: block; font-size: 1.3rem; } .figures span { color: var(--soft); font-size: .85rem; }
 .bad b { color: var(--bad); } table { border-collapse: collapse; width: 100%; }
 td { padding: .2rem .5rem .2rem 0; vertical-align: middle; overflow-wrap: anywhere; }
 td.n { text-align: right; white-space: nowrap; width: 4rem; font-variant-numeric: tabular-nums; }
@@ -121,7 +121,7 @@ def _columns(values: Sequence[tuple[int, int, str]], ends: tuple[str, str], note
     for i, (takeovers, locks, when) in enumerate(values):
         if not takeovers + locks:
             continue
-        tall, taller = takeovers / most * (_HEIGHT - 30), (takeovers + locks) / most * (_HEIGHT - 30)
+        tall, taller = takeovers / most * (_HEIGHT - 40), (takeovers + locks) / most * (_HEIGHT - 40)
         box = f'x="{i * step:.1f}" width="{max(1.0, step - 1):.1f}"'
         words = f"{when}: {takeovers} takeover(s)" + (f", {locks} lock timeout(s)" if locks else "")
         drawn.append(
