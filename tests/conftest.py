@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -19,6 +20,11 @@ NOT_RUN = "not run: "
 # How long an example takes says something about the machine's load, and nothing about the code.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# What a shell puts into the background ignores SIGINT, and every program that is started inherits that: those that are
+# tested here would not hear of Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
