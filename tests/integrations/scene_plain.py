@@ -32,4 +32,4 @@ async def told(hf: holdfast.Holdfast) -> list[tuple[str, str]]:
 async def said_in(hf: holdfast.Holdfast, session: str) -> list[tuple[str, str]]:
     """What the transcript itself says, for people and other lanes."""
     messages = [line.value()["message"] for line in await hf.session(session).lines() if line.type == "message"]
-    return [(one["role"], "".join(part["text"] for part in one["content"])) for one in messages]
+    return [(one["role"], "".join(part.get("text", "") for part in one["content"])) for one in messages]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integrations import hundred
 
-SCENES = ["plain"]
+SCENES = ["plain", "pydantic_ai"]
 pytestmark = pytest.mark.xdist_group("integrations")  # importing a framework costs seconds: once
 
 
