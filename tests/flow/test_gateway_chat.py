@@ -131,7 +131,7 @@ async def test_the_input_is_stored_before_the_first_byte(tmp_path: Path) -> None
         stream = await client.chat.completions.create(model="holdfast", messages=said("hi"), stream=True)
         first = await anext(aiter(stream))
         view = await gateway.hf.input(first.id.removeprefix("chatcmpl-"))
-        assert view.state == "running"
+        assert view.state in ("queued", "running")  # after two seconds nobody waits for its turn to begin
         model.release()
         assert [c.choices[0].finish_reason async for c in stream][-1] == "stop"
 

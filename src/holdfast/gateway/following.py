@@ -16,6 +16,9 @@ async def follow(
 ) -> AsyncIterator[TurnEvent | InputView]:
     """What happens to an input: events as they come, its view about once a second; last of all its settled view.
 
+    What was told before the input was settled comes before that view, however late this is called: what was said
+    between two calls of tools stands in no answer, and a machine may stand still for longer than a second.
+
     Args:
         events: a subscription that was made before the input was accepted, so that nothing is missed.
         look_first: it may be settled already.
@@ -25,15 +28,22 @@ async def follow(
         hint = False
         if hf.clock.mono() - looked_mono < LOOK_S:
             event = await events.next(LOOK_S)
-            if event is not None and (event.input_id == input_id or event.kind == "dropped"):
+            if event is not None and _is_of(event, input_id):
                 hint = event.kind == "turn.settled"
                 yield event
         if hint or hf.clock.mono() - looked_mono >= LOOK_S:
             looked_mono = hf.clock.mono()
             view = await hf.input(input_id)
+            while view.settled and (event := events.next_at_once()) is not None:
+                if _is_of(event, input_id):
+                    yield event
             yield view
             if view.settled:
                 return
+
+
+def _is_of(event: TurnEvent, input_id: str) -> bool:
+    return event.input_id == input_id or event.kind == "dropped"
 
 
 class GrowingText:

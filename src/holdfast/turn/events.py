@@ -105,11 +105,15 @@ class Subscription:
                 await asyncio.wait_for(self._wake.wait(), timeout_s)
             except TimeoutError:
                 return None
+        return self.next_at_once()
+
+    def next_at_once(self) -> TurnEvent | None:
+        """The next event that is there already; None: none is."""
         if self._dropped:
             count, self._dropped = self._dropped, 0
             first = self._events[0]
             return TurnEvent("dropped", first.session, first.at_ms, data={"count": count})
-        return self._events.popleft()
+        return self._events.popleft() if self._events else None
 
     async def __aiter__(self) -> AsyncIterator[TurnEvent]:
         while True:
