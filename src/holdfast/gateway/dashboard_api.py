@@ -64,16 +64,23 @@ class DashboardApi:
         return FileResponse(FOLDER / "dashboard.html", media_type="text/html", headers=PAGE_HEADERS)
 
     async def timeline(
-        self, since_ms: int = 0, also: str = "", limit: Annotated[int, Query(ge=1, le=TURNS_MAX)] = 2000
+        self,
+        since_ms: int = 0,
+        also: str = "",
+        limit: Annotated[int, Query(ge=1, le=TURNS_MAX)] = 2000,
+        after: Annotated[int | None, Query(ge=0, le=2**62)] = None,
     ) -> Response:
-        """The newest turns as bars and marks, the oldest first: those that ran after `since_ms`, those that run, and
-        those named in `also`, separated by commas. `now_ms` is the gateway's time, to ask with the next time.
+        """The newest turns as bars and marks, the oldest first: those that ran after `since_ms`, those that run, those
+        named in `also`, separated by commas, and those of which something was told after `after`. `now_ms` (the
+        gateway's time) and `told` are what the next question names as `since_ms` and `after`.
         """
         now_ms = epoch_ms(self._hf.clock.now())
         named = [name for name in also.split(",") if name][:ALSO_MAX]
-        found = await self._hf.store.stories(since_ms=since_ms, also=named, limit=limit)
+        found = await self._hf.store.stories(since_ms=since_ms, also=named, limit=limit, after=after)
         # Thousands of turns take a while: not on the loop, where everybody's turns would wait for them.
-        return await asyncio.to_thread(lambda: json_response({"now_ms": now_ms, "turns": list(map(lane_of, found))}))
+        return await asyncio.to_thread(
+            lambda: json_response({"now_ms": now_ms, "told": found.told, "turns": list(map(lane_of, found.turns))})
+        )
 
     async def overview(self) -> Response:
         """What waits and runs, by lane; what holds work back; what stands still; what has not gone out."""

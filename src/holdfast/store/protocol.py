@@ -42,7 +42,7 @@ from holdfast.store.views import (
     InputView,
     InUse,
     SessionView,
-    Story,
+    Stories,
     Trouble,
     TurnView,
     UsedIn,
@@ -626,9 +626,9 @@ class StoryStore(Protocol):
         """What other processes have done since; None: only the cursor of now."""
         ...
 
-    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
-        """The newest turns, at most `limit`, as far as they ran after `since_ms`; and those named in `also`. The oldest
-        first. Running ones are always among them.
+    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int, after: int | None = None) -> Stories:
+        """The newest turns, at most `limit`, as far as they ran after `since_ms`; those named in `also`; and those of
+        which something was told after `after`. The oldest first. Running ones are always among them.
         """
         ...
 

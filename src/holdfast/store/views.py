@@ -208,6 +208,14 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
+class Stories:
+    """Turns, the oldest first, and how far what was told of turns went then (`after` of the next question)."""
+
+    turns: list[Story]
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """What went wrong lately, each newest first: lines of stories (seq, at_ms, session, input, turn, kind, data), turns
     that did not end well, deliveries that were given up or whose fate is unknown.

@@ -5,7 +5,7 @@ import { Lanes, laneColour } from "./lanes.js";
 
 const LOOK_MS = 1000, QUIET_MS = 5000, ROWS_MAX = 500;
 const at = (id) => document.getElementById(id);
-let csrf = null, sinceMs = 0, failures = 0;
+let csrf = null, sinceMs = 0, after = null, paceMs = LOOK_MS, failures = 0;
 
 async function ask(path, body) {
   const headers = body === undefined ? {} : { "content-type": "application/json", "x-holdfast-csrf": csrf ?? "" };
@@ -120,8 +120,10 @@ at("filter").addEventListener("input", () => { lanes.find(at("filter").value); t
 async function lookAtTurns() {
   const running = [...lanes.turns.values()].filter((turn) => turn.until_ms === null || turn.bars.some((bar) => bar.until_ms === null));
   const also = running.map((turn) => turn.id).slice(0, 400).join(",");
-  const found = await ask(`/api/timeline?limit=${sinceMs ? 2000 : 10000}&since_ms=${sinceMs}&also=${also}`);
-  sinceMs = Math.max(0, found.now_ms - 15000);  // an answer is sent, and a story told, some seconds after a turn's end
+  const found = await ask(`/api/timeline?limit=${sinceMs ? 2000 : 10000}&since_ms=${sinceMs}&also=${also}${after === null ? "" : `&after=${after}`}`);
+  sinceMs = Math.max(0, found.now_ms - 2000);  // a turn is committed a little later than it is named
+  after = found.told;
+  paceMs = Math.min(3000, Math.max(LOOK_MS, found.turns.length * 30));  // who is busy is asked less often
   lanes.update(found.turns, found.now_ms);
   told(); legend();
 }
@@ -302,7 +304,7 @@ async function look() {
     await Promise.all([view() === "turns" ? lookAtTurns() : null, lookAtAll()]);
     failures = 0; at("state").className = "state on"; at("state").textContent = "live";
   } catch (error) { failed(error); }
-  setTimeout(look, document.hidden ? QUIET_MS : Math.min(30e3, LOOK_MS * 2 ** failures));
+  setTimeout(look, document.hidden ? QUIET_MS : Math.min(30e3, paceMs * 2 ** failures));
 }
 
 function animate() { if (lanes.live && view() === "turns" && !document.hidden) lanes.draw(); setTimeout(animate, 250); }

@@ -42,7 +42,7 @@ from holdfast.store.views import (
     Happened,
     Hold,
     InputView,
-    Story,
+    Stories,
     Trouble,
     TurnView,
     UsedIn,
@@ -95,8 +95,8 @@ class LedgerReading(Ledger, Protocol):
     async def state_of_input(self, input_id: str) -> str:
         return (await self.reads.input(input_id)).state
 
-    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
-        return await self.reads.ask(lambda conn: story_rows.stories(conn, since_ms, also, limit))
+    async def stories(self, *, since_ms: int, also: Sequence[str], limit: int, after: int | None = None) -> Stories:
+        return await self.reads.ask(lambda conn: story_rows.stories(conn, since_ms, also, limit, after))
 
     async def trouble(self, *, since_ms: int, limit: int) -> Trouble:
         return await self.reads.ask(lambda conn: trouble_rows.trouble(conn, since_ms, limit))

@@ -8,22 +8,28 @@ from typing import Any
 
 from holdfast.store.sql.connection import Connection
 from holdfast.store.sql.rows import decode, view_of_turn
-from holdfast.store.views import Story, TurnView
+from holdfast.store.views import Stories, Story, TurnView
 
 AT_ONCE = 200
 EVENTS_MAX = 200_000
 """Lines of stories in one answer; turns past that are told without them."""
 
 
-def stories(conn: Connection, since_ms: int, also: Sequence[str], limit: int) -> list[Story]:
-    """As `Store.stories`. A turn's id begins with its time, so the newest are the last of the table."""
+def stories(conn: Connection, since_ms: int, also: Sequence[str], limit: int, after: int | None) -> Stories:
+    """As `Store.stories`. A turn's id begins with its time, so the newest are the last of the table; how long turns may
+    run is not known, so those that began before are looked through as far as `limit` goes.
+    """
+    newest = conn.execute("select coalesce(max(seq), 0) from events").fetchone()[0]
     turns: dict[str, TurnView] = {}
-    for row in conn.execute("select * from turns order by id desc limit ?", (limit,)):
-        view = view_of_turn(row)
-        if view.started_at_ms >= since_ms or view.ended_at_ms is None or view.ended_at_ms >= since_ms:
-            turns[view.id] = view
+    for row in conn.execute(
+        "select * from (select * from turns order by id desc limit ?) t where started_at_ms>=? or ended_at_ms is null"
+        " or ended_at_ms>=?",
+        (limit, since_ms, since_ms),
+    ):
+        turns[row["id"]] = view_of_turn(row)
     running = conn.execute("select owner_turn from transcripts where owner_turn is not null").fetchall()
-    missing = ({row[0] for row in running} | set(also)) - turns.keys()
+    told = set[str]() if after is None else _told_after(conn, after, limit)
+    missing = ({row[0] for row in running} | set(also) | told) - turns.keys()
     for some in _chunks(missing):
         for row in conn.execute(f"select * from turns where id in ({_marks(some)})", some):  # noqa: S608
             turns[row["id"]] = view_of_turn(row)
@@ -34,7 +40,18 @@ def stories(conn: Connection, since_ms: int, also: Sequence[str], limit: int) ->
         accepted.update((row[0], row[1]) for row in found)
     events = _events(conn, turns, inputs)
     ordered = sorted(turns.values(), key=lambda view: (view.started_at_ms, view.id))
-    return [Story(view, accepted.get(view.input_id or ""), events.get(view.id, [])) for view in ordered]
+    found = [Story(view, accepted.get(view.input_id or ""), events.get(view.id, [])) for view in ordered]
+    return Stories(found, newest)
+
+
+def _told_after(conn: Connection, after: int, limit: int) -> set[str]:
+    """Turns of which something was told since: a delivery may move long after its turn has ended."""
+    rows = conn.execute(
+        "select e.turn, i.turn from (select * from events where seq>? order by seq limit ?) e"
+        " left join inputs i on i.id=e.input",
+        (after, limit),
+    ).fetchall()
+    return {row[0] or row[1] for row in rows} - {None}
 
 
 def _events(conn: Connection, turns: dict[str, TurnView], inputs: set[str]) -> dict[str, list[dict[str, Any]]]:

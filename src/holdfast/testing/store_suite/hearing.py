@@ -142,13 +142,21 @@ class HearingSuite:
         await clock.advance(10.0)
         since_ms = here.now_ms()
         held = await claim_input(here, await accept(here, "next", session=OTHER))
-        first, second = await there.stories(since_ms=0, also=(), limit=10)
+        first, second = (await there.stories(since_ms=0, also=(), limit=10)).turns
         assert (first.turn.outcome, second.turn.state) == ("answered", "running")
         assert [line["kind"] for line in first.events] == ["delivery"]
         assert second.accepted_at_ms == since_ms
-        assert [one.turn.id for one in await there.stories(since_ms=since_ms, also=(), limit=10)] == [second.turn.id]
-        both = await there.stories(since_ms=since_ms, also=(first.turn.id, "turn_nobody"), limit=1)
+        assert [one.turn.id for one in (await there.stories(since_ms=since_ms, also=(), limit=10)).turns] == [
+            second.turn.id
+        ]
+        both = (await there.stories(since_ms=since_ms, also=(first.turn.id, "turn_nobody"), limit=1)).turns
         assert [one.turn.id for one in both] == [first.turn.id, second.turn.id]
         await held.answer()
         await clock.advance(10.0)
-        assert await there.stories(since_ms=here.now_ms(), also=(), limit=10) == []
+        later = await there.stories(since_ms=here.now_ms(), also=(), limit=10)
+        assert later.turns == []
+        [sending] = await here.open_deliveries(["test"])
+        await here.move_delivery(sending, "confirm")
+        late = await there.stories(since_ms=here.now_ms(), also=(), limit=10, after=later.told)
+        assert [one.turn.id for one in late.turns] == [first.turn.id], "its answer has arrived long after its end"
+        assert (await there.stories(since_ms=here.now_ms(), also=(), limit=10, after=late.told)).turns == []
