@@ -23,7 +23,7 @@ HTML = {"accept": "text/html"}
 
 
 def client_of(gateway: Served) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers)
+    return httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60)
 
 
 async def said(gateway: Served, text: str, session: str = KEY, route: Route | None = None) -> str:
@@ -35,7 +35,7 @@ async def said(gateway: Served, text: str, session: str = KEY, route: Route | No
 
 
 async def test_the_page_is_for_those_who_are_logged_in_and_names_only_files_that_there_are(tmp_path: Path) -> None:
-    async with served(tmp_path / "state") as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with served(tmp_path / "state") as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         led = await http.get("/", headers=HTML)
         assert (led.status_code, led.headers["location"]) == (303, "/login?next=/")
         page = await http.get("/", headers=gateway.headers)

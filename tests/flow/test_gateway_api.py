@@ -26,7 +26,7 @@ MESSAGES = "/api/sessions/agent:main:main/messages"
 async def calling(tmp_path: Path, model: ScriptedModel) -> AsyncIterator[tuple[Served, httpx.AsyncClient]]:
     async with (
         served(tmp_path / "state", model=model) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
     ):
         yield gateway, http
 
@@ -212,7 +212,7 @@ async def test_watchers_are_limited(tmp_path: Path) -> None:
     async with calling(tmp_path, ScriptedModel()) as (gateway, _), AsyncExitStack() as watching:
         limits = httpx.Limits(max_connections=None)
         http = await watching.enter_async_context(
-            httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, limits=limits)
+            httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, limits=limits, timeout=60)
         )
         async with asyncio.timeout(30):
             streams = [
@@ -232,7 +232,7 @@ async def test_watchers_are_limited(tmp_path: Path) -> None:
 async def test_health_needs_no_token_and_readiness_ends_with_the_drain(tmp_path: Path) -> None:
     async with (
         served(tmp_path / "state", model=ScriptedModel()) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         assert (await http.get("/healthz")).json() == {"status": "ok", "store_id": gateway.hf.store.store_id}
         assert (await http.get("/readyz")).status_code == 200

@@ -28,7 +28,7 @@ CHAT, MESSAGES = "/v1/chat/completions", "/api/sessions/s/messages"
 async def gateway(tmp_path: Path) -> AsyncIterator[Served]:
     async with served(tmp_path / "state", model=ScriptedModel(otherwise=lambda _: "ok")) as gateway:
         yield gateway
-        async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+        async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http:
             assert (await http.post(MESSAGES, params={"wait": 1}, json={"text": "still there?"})).json()[
                 "answer"
             ] == "ok"
@@ -90,7 +90,7 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_bad_body_is_refused(gateway: Served, name: str) -> None:
     path, body, status = BODIES[name]
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON, timeout=60) as http:
         refused = await http.post(path, content=body)
     assert refused.status_code == status, refused.text
     error = refused.json()["error"]
@@ -99,7 +99,7 @@ async def test_a_bad_body_is_refused(gateway: Served, name: str) -> None:
 
 
 async def test_deep_json_is_refused_quickly(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON, timeout=60) as http:
         refused = await http.post(CHAT, content=b"[" * 100_000)
     assert refused.status_code == 400
     assert refused.elapsed.total_seconds() < 1.0  # 0.1 on a quiet machine
@@ -112,7 +112,7 @@ async def test_a_body_over_the_limit_is_refused(gateway: Served, is_declared: bo
             yield b"x" * 65_536
 
     content = b"x" * (BODY_BYTES_MAX + 1) if is_declared else pieces()
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON, timeout=60) as http:
         refused = await http.post(CHAT, content=content)
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
 
@@ -138,7 +138,7 @@ async def test_a_line_over_its_limit_is_refused_and_not_stored(gateway: Served) 
 async def test_half_an_emoji_is_taken(tmp_path: Path) -> None:
     async with (
         served(tmp_path / "state", model=ScriptedModel("seen")) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON, timeout=60) as http,
     ):
         answered = await http.post(MESSAGES, params={"wait": 1}, content=b'{"text": "cut \\ud83d here"}')
     assert answered.json()["payload"] == {"content": "cut ? here"}
@@ -166,7 +166,7 @@ async def test_half_an_emoji_is_taken(tmp_path: Path) -> None:
     ],
 )
 async def test_a_request_from_the_wrong_place_is_refused(gateway: Served, changes: dict[str, str], status: int) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON | changes) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | JSON | changes, timeout=60) as http:
         refused = await http.post(CHAT, content=chat())
     assert refused.status_code == status
     assert refused.json()["error"]["message"]
@@ -174,7 +174,7 @@ async def test_a_request_from_the_wrong_place_is_refused(gateway: Served, change
 
 
 async def test_without_a_token_nothing_is_told(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         described = (await http.get("/openapi.json", headers=gateway.headers)).json()["paths"]
         for path, methods in described.items():
             for method in methods:
@@ -189,7 +189,7 @@ async def test_our_own_page_may_ask_and_the_name_may_have_a_port(gateway: Served
     port = gateway.url.rpartition(":")[2]
     for host in (f"localhost:{port}", f"[::1]:{port}", "localhost"):
         own = {"host": host, "origin": f"http://{host}"}
-        async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | own) as http:
+        async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers | own, timeout=60) as http:
             assert (await http.post("/api/inputs/in_0/cancel")).status_code == 404  # looked for, not refused
 
 
@@ -203,7 +203,7 @@ async def test_two_hosts_in_one_request_are_refused(gateway: Served) -> None:
 
 
 async def test_nothing_is_changed_by_get(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http:
         for path in (CHAT, MESSAGES, "/api/turns/turn_0/cancel", "/api/inputs/in_0/cancel"):
             assert (await http.get(path)).status_code in (404, 405), path
 
@@ -226,7 +226,7 @@ async def test_a_ledger_without_room_is_told_apart_from_one_that_failed(tmp_path
 
 
 async def test_a_refusal_names_what_to_change(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http:
 
         async def told(path: str, body: Any) -> str:
             return (await http.post(path, json=body)).json()["error"]["message"]

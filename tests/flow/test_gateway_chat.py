@@ -28,7 +28,7 @@ WEATHER = {
 }
 
 
-def client_of(gateway: Served, *, max_retries: int = 0, timeout: float = 30.0) -> Any:
+def client_of(gateway: Served, *, max_retries: int = 0, timeout: float = 90.0) -> Any:
     """An official client; Any, because its overloads know no requests put together from parts."""
     return AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.token, max_retries=max_retries, timeout=timeout)
 
@@ -345,7 +345,7 @@ async def test_a_caller_who_leaves_stops_nothing_and_may_come_back(tmp_path: Pat
             await happened(events, "input.joined")
         model.release()
         assert (await back).choices[0].message.content == "you left too early"
-        async with httpx.AsyncClient(headers=gateway.headers) as http:
+        async with httpx.AsyncClient(headers=gateway.headers, timeout=60) as http:
             told = (await http.get(f"{gateway.url}/api/inputs/{input_id}")).json()
         assert (told["state"], told["answer"]) == ("answered", "you left too early")
     assert len(model.requests) == 1
@@ -455,7 +455,7 @@ async def test_a_silent_stream_shows_signs_of_life(tmp_path: Path) -> None:
         body = {"model": "holdfast", "stream": True, "messages": said("hi")}
         async with (
             asyncio.timeout(60),
-            httpx.AsyncClient(headers=gateway.headers) as http,
+            httpx.AsyncClient(headers=gateway.headers, timeout=60) as http,
             http.stream("POST", f"{gateway.url}/v1/chat/completions", json=body) as response,
         ):
             lines = response.aiter_lines()

@@ -45,7 +45,10 @@ async def at_work(
 
 async def in_state(gateway: Served, state: str) -> dict[str, Any]:
     """The channel, once it is shown in this state."""
-    async with asyncio.timeout(60), httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http:
+    async with (
+        asyncio.timeout(60),
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
+    ):
         while True:
             shown, _ = (await http.get("/api/channels")).json()["channels"]  # the other one is the web chat
             if shown["state"] == state:
@@ -240,7 +243,7 @@ async def test_a_platform_may_call_with_a_signature_of_its_own_and_without_our_t
     model = ScriptedModel(otherwise=echo)
     async with (
         served(tmp_path / "state", model=model, config=config_of(), adapters={"test": adapter}) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         said = {"id": "m1", "text": "hello"}
         good = {"x-signature": "good"}

@@ -34,7 +34,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 @asynccontextmanager
 async def browser(there: Served) -> AsyncIterator[httpx.AsyncClient]:
     """A client that keeps cookies and says where its page comes from."""
-    async with httpx.AsyncClient(base_url=there.url, headers={**HTML, "origin": there.url}) as http:
+    async with httpx.AsyncClient(base_url=there.url, headers={**HTML, "origin": there.url}, timeout=60) as http:
         yield http
 
 
@@ -57,7 +57,7 @@ async def test_a_browser_is_led_to_the_login_and_from_there_to_the_page_it_wante
 
 
 async def test_programs_are_not_led_anywhere(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         assert (await http.get("/docs")).status_code == 401
         assert (await http.get("/docs", headers={**HTML, "authorization": "Bearer wrong"})).status_code == 401
         assert (await http.get("/api/sessions", headers=HTML)).status_code == 401
@@ -111,7 +111,7 @@ async def test_logging_out_ends_it_for_whoever_holds_the_cookie(gateway: Served)
         gone = await http.post("/logout", data={"csrf": found[1]})
         assert (gone.status_code, gone.headers["location"]) == (303, "/login")
         assert "Max-Age=0" in gone.headers["set-cookie"]
-        async with httpx.AsyncClient(base_url=gateway.url, cookies=cookies) as thief:
+        async with httpx.AsyncClient(base_url=gateway.url, cookies=cookies, timeout=60) as thief:
             assert (await thief.get("/docs")).status_code == 401
 
 
@@ -123,7 +123,7 @@ async def test_a_login_is_over_after_its_time_and_outlives_the_gateway(tmp_path:
     clock = VirtualClock(datetime.now(UTC))
     async with served(tmp_path, clock=clock) as there:
         headers = {"cookie": f"{cookie_name(there.url)}={secret}"}
-        async with httpx.AsyncClient(base_url=there.url, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=there.url, headers=headers, timeout=60) as http:
             assert (await http.get("/docs")).status_code == 200
             await clock.advance(37)
             assert (await http.get("/docs")).status_code == 401
@@ -137,7 +137,7 @@ async def test_another_token_ends_every_login(tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
     async with served(tmp_path) as there:
         headers = {"cookie": f"{cookie_name(there.url)}={secret}"}
-        async with httpx.AsyncClient(base_url=there.url, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=there.url, headers=headers, timeout=60) as http:
             assert (await http.get("/docs")).status_code == 401
 
 

@@ -90,7 +90,7 @@ async def test_what_a_conversation_did_is_read_by_prometheus(tmp_path: Path) -> 
 
 
 async def test_what_waits_in_the_state_is_told_by_any_gateway_to_whoever_has_the_token(tmp_path: Path) -> None:
-    async with served(tmp_path / "state") as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+    async with served(tmp_path / "state") as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         assert (await client.get("/metrics")).status_code == 401
         async with gateway.hf.turn("agent:main:busy", lane="cron"):
             reply = await client.get("/metrics", headers=gateway.headers)

@@ -96,7 +96,7 @@ async def test_a_gateway_runs_them_and_what_changes_something_is_answered_over_h
     config = Config.model_validate({"tools": {"functions": [f"{module}:weather", f"{module}:order"]}})
     async with (
         served(tmp_path / "state", model=model, config=config) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=30) as client,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=90) as client,
     ):
         said = asyncio.create_task(
             client.post("/api/sessions/agent:main:main/messages", params={"wait": 1}, json={"text": "go"})

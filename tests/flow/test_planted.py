@@ -67,7 +67,7 @@ async def careless() -> AsyncIterator[None]:
 async def test_every_file_is_ours_alone_whatever_the_umask(tmp_path: Path) -> None:
     state, out = tmp_path / "state", tmp_path / "out"
     out.mkdir(mode=0o700)
-    async with served(state) as there, httpx.AsyncClient(base_url=there.url, headers=there.headers) as http:
+    async with served(state) as there, httpx.AsyncClient(base_url=there.url, headers=there.headers, timeout=60) as http:
         for text in ("hello", "/new", "again"):
             said = await http.post(f"/api/sessions/{KEY}/messages?wait=1", json={"text": text})
             assert said.status_code == 200

@@ -40,7 +40,7 @@ async def test_the_cause_is_named_by_why_by_the_dashboard_and_by_doctor(
     assert said in " ".join(str(one) for one in (await told("top"))["incidents"])
     async with (
         served(state) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
     ):
         incidents = (await http.get("/api/incidents")).json()["incidents"]
         [mine] = [one for one in incidents if one["kind"] == kind]

@@ -71,7 +71,7 @@ def filled(path: str) -> str:
 async def test_every_route_asks_for_a_token_and_every_change_for_its_scope(gateway: Served) -> None:
     walked = list(routes(gateway))
     assert len(walked) > 50
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         for method, path in walked:
             if method == "SOCKET" or path in OPEN or path.startswith("/assets/"):
                 continue
@@ -99,7 +99,7 @@ async def test_the_table_of_changes_names_no_route_that_is_not_there(gateway: Se
 
 
 async def test_each_scope_does_what_it_says(gateway: Served) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
 
         async def ask(scope: str, method: str, path: str, **body: Any) -> int:
             headers = {"authorization": f"Bearer {SECRETS[scope]}"}
@@ -116,7 +116,7 @@ async def test_each_scope_does_what_it_says(gateway: Served) -> None:
 @pytest.mark.parametrize("command", ["/approve ap_1", "/deny ap_1", " /approve ap_1 session"])
 async def test_a_command_that_approves_takes_more_than_talking(gateway: Served, command: str) -> None:
     talking = {"authorization": f"Bearer {SECRETS['write']}"}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=talking) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=talking, timeout=60) as http:
         for path, body in (
             ("/api/sessions/agent:main:main/messages", {"text": command}),
             ("/api/messages", {"channel": "c", "peer": "p", "text": command}),
@@ -130,7 +130,7 @@ async def test_a_command_that_approves_takes_more_than_talking(gateway: Served, 
 
 async def test_a_browser_may_do_what_the_token_may_that_it_has_shown(gateway: Served) -> None:
     headers = {"origin": gateway.url, "accept": "text/html"}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as http:
         await http.post("/login", data={"token": SECRETS["read"]})
         told = (await http.get("/api/login")).json()
         assert (told["token"], told["scopes"]) == ("of-read", ["read"])
@@ -156,7 +156,7 @@ async def test_a_socket_of_a_reader_shows_everything_and_takes_nothing(gateway: 
 
 async def test_wrong_tokens_are_told_to_wait_and_the_right_one_is_not(tmp_path: Path) -> None:
     clock = VirtualClock()
-    async with served(tmp_path, clock=clock) as there, httpx.AsyncClient(base_url=there.url) as http:
+    async with served(tmp_path, clock=clock) as there, httpx.AsyncClient(base_url=there.url, timeout=60) as http:
         wrong = {"authorization": "Bearer wrong"}
         found = [(await http.get("/api/sessions", headers=wrong)).status_code for _ in range(WRONG_MAX + 1)]
         assert found == [401] * WRONG_MAX + [429]
@@ -171,7 +171,7 @@ async def test_a_token_asks_for_no_more_changes_a_minute_than_it_may(tmp_path: P
     env = {**ENV, "SLOW": "slow-token-of-at-least-24-characters", "HOOKS_TOKEN": "hooks-token-of-many-characters"}
     async with served(tmp_path, config=config, env=env, clock=clock) as there:
         headers = {"authorization": f"Bearer {env['SLOW']}"}
-        async with httpx.AsyncClient(base_url=there.url, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=there.url, headers=headers, timeout=60) as http:
             cancel = "/api/inputs/in_0/cancel"
             answers = [await http.post(cancel) for _ in range(3)]
             assert [one.status_code for one in answers] == [404, 404, 429]

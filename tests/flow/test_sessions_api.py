@@ -19,7 +19,7 @@ SESSION = f"/api/sessions/{KEY}"
 async def calling(tmp_path: Path, model: ScriptedModel) -> AsyncIterator[tuple[Served, httpx.AsyncClient]]:
     async with (
         served(tmp_path / "state", model=model) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
     ):
         yield gateway, http
 

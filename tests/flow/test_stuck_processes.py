@@ -159,7 +159,7 @@ async def test_the_same_over_http(tmp_path: Path) -> None:
     model.hold()
     async with (
         served(tmp_path / "state", model=model) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
     ):
         first = (await http.post(f"/api/sessions/{KEY}/messages", json={"text": "one"})).json()["id"]
         await model.asked(1)

@@ -145,7 +145,7 @@ async def test_the_gateway_tells_of_it_over_http(tmp_path: Path) -> None:
     model = ScriptedModel(Reply("hi", usage=COUNTED))
     async with (
         served(tmp_path / "state", model=model) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers) as http,
+        httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers, timeout=60) as http,
     ):
         said = await http.post(f"/api/sessions/{KEY}/messages", params={"wait": 1}, json={"text": "hello"})
         assert said.json()["answer"] == "hi"

@@ -86,7 +86,7 @@ async def page(
 
 async def logged_in(there: Served) -> dict[str, str]:
     """What a browser of ours sends."""
-    async with httpx.AsyncClient(base_url=there.url) as http:
+    async with httpx.AsyncClient(base_url=there.url, timeout=60) as http:
         await http.post("/login", data={"token": there.token})
         return {"cookie": f"{cookie_name(there.url)}={http.cookies[cookie_name(there.url)]}", "origin": there.url}
 
@@ -257,7 +257,7 @@ async def test_a_login_that_is_over_ends_its_sockets(tmp_path: Path) -> None:
             await program.until("ready")
             await clock.advance(BEAT_S)
             await browser.until("beat")
-            async with httpx.AsyncClient(base_url=there.url, headers=headers) as http:
+            async with httpx.AsyncClient(base_url=there.url, headers=headers, timeout=60) as http:
                 csrf = (await http.get("/api/login")).json()["csrf"]
                 assert (await http.post("/logout", headers={"x-holdfast-csrf": csrf})).status_code == 303
             await clock.advance(BEAT_S)
@@ -282,7 +282,7 @@ async def test_the_gate_decides_here_as_everywhere(tmp_path: Path) -> None:
 async def test_without_a_web_chat_there_is_no_page(tmp_path: Path) -> None:
     config = Config.model_validate({"channels": {"web": {"enabled": False}}})
     async with served(tmp_path, config=config) as there:
-        async with httpx.AsyncClient(base_url=there.url, headers=there.headers) as http:
+        async with httpx.AsyncClient(base_url=there.url, headers=there.headers, timeout=60) as http:
             assert (await http.get("/chat")).status_code == 404
         with pytest.raises(InvalidStatus):
             async with connect(there.url.replace("http:", "ws:") + "/api/chat", additional_headers=there.headers):
@@ -291,7 +291,7 @@ async def test_without_a_web_chat_there_is_no_page(tmp_path: Path) -> None:
 
 async def test_the_page_is_served_to_whoever_is_logged_in_and_takes_nothing_inline(gateway: Served) -> None:
     headers = await logged_in(gateway)
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         assert (await http.get("/chat", headers={"accept": "text/html"})).headers["location"] == "/login?next=/chat"
         shown = await http.get("/chat", headers=headers)
         policy = shown.headers["content-security-policy"]

@@ -47,7 +47,7 @@ async def hooked(tmp_path: Path, **hooks: Any) -> AsyncIterator[tuple[Served, ht
     config = Config.model_validate({"hooks": {**HOOKS, **hooks}})
     async with (
         served(tmp_path / "state", model=model, config=config, env=ENV) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         yield gateway, http, model
 
@@ -238,7 +238,7 @@ async def test_slacks_check_of_the_address_is_answered_only_if_it_is_signed(tmp_
 
 
 async def test_without_hooks_the_doors_are_not_there(tmp_path: Path) -> None:
-    async with served(tmp_path / "state", model=ScriptedModel()) as gateway, httpx.AsyncClient() as http:
+    async with served(tmp_path / "state", model=ScriptedModel()) as gateway, httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(f"{gateway.url}/hooks/agent", json={"message": "x"}, headers=BEARER)
         assert answer.status_code == 404
 
@@ -265,7 +265,7 @@ async def test_a_session_that_the_configuration_names_needs_no_prefix(tmp_path: 
 
 
 async def test_the_documentation_names_the_hooks_that_are_open(tmp_path: Path) -> None:
-    async with hooked(tmp_path) as (gateway, _, _), httpx.AsyncClient(base_url=gateway.url) as http:
+    async with hooked(tmp_path) as (gateway, _, _), httpx.AsyncClient(base_url=gateway.url, timeout=60) as http:
         page = (await http.get("/docs", headers=gateway.headers)).text
         described = (await http.get("/openapi.json", headers=gateway.headers)).json()["paths"]
     for path in ("/hooks/agent", "/hooks/wake", "/hooks/{name}"):

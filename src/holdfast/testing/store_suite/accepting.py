@@ -21,6 +21,7 @@ from holdfast.testing.store_suite.words import (
     accept,
     claim_input,
     event,
+    recovered,
     refused_input,
 )
 
@@ -152,5 +153,5 @@ class AcceptingSuite:
         async with holding(backend.location, SESSION, input_id=input_id) as process:
             assert await store.request_cancel(input_id, "me") == "requested"
             await kill(process)
-        await store.recover_dead()
+        await recovered(store)
         assert (await store.input(input_id)).state == "cancelled"

@@ -23,6 +23,7 @@ from holdfast.testing.store_suite.words import (
     claim,
     claim_input,
     owning,
+    recovered,
     refused_input,
     said,
     while_time_passes,
@@ -149,7 +150,7 @@ class ClaimingSuite:
         async with holding(backend.location, SESSION, input_id=first) as process:
             assert (await store.input(first)).state == "running"
             await kill(process)
-        assert await store.recover_dead() == 1
+        await recovered(store)
         assert await store.recover_dead() == 0
         assert [(await store.input(one)).state for one in (first, second)] == ["queued", "queued"]
         owned = await claim_input(store, first)
@@ -162,7 +163,7 @@ class ClaimingSuite:
         input_id = await accept(store, "hello", route=ROUTE)
         async with holding(backend.location, SESSION, input_id=input_id, answer="done") as process:
             await kill(process)
-        await store.recover_dead()
+        await recovered(store)
         view = await store.input(input_id)
         assert (view.state, view.answer) == ("answered", "done")
         [delivery] = await store.deliveries(state=None, limit=10)

@@ -27,7 +27,7 @@ from holdfast.testing.clock import VirtualClock
 SESSION = "agent:main:main"
 OTHER = "agent:main:other"
 ROUTE = Route("test", "user")
-WAIT_S = 10.0
+WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -179,6 +179,16 @@ async def while_time_passes(clock: VirtualClock, task: asyncio.Task[T]) -> T:
             await clock.advance(1)
             await asyncio.wait({task}, timeout=0.02)
     return task.result()
+
+
+async def recovered(store: Store) -> None:
+    """Close the turn of a process that has just died, once: a server hears of that when it next looks at the connection
+    of the dead.
+    """
+    async with asyncio.timeout(WAIT_S):
+        while not (closed := await store.recover_dead()):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+    assert closed == 1
 
 
 async def superseded(opens: Opens, *, input_id: str | None = None) -> tuple[Held, Held]:
