@@ -108,12 +108,15 @@ async def open_view(watched: Watched, name: str) -> None:
     await until(watched.page, "/[0-9]+ of [0-9]+/.test(document.getElementById('list-more').textContent)")
 
 
-async def photograph(watched: Watched, name: str, tmp_path: Path) -> None:
-    """A picture, small enough to stand in a repository: in HOLDFAST_SHOTS, or thrown away with the test."""
+async def photograph(watched: Watched, name: str, tmp_path: Path, part: str = "") -> None:
+    """A picture of what is seen, or a part of it, small enough to stand in a repository: in HOLDFAST_SHOTS, or thrown
+    away with the test.
+    """
     folder = Path(os.environ.get("HOLDFAST_SHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    shot = await watched.page.screenshot(path=folder / f"{name}.png")
-    assert 1000 < len(shot) < SHOT_BYTES_MAX, name
+    seen = watched.page.locator(part) if part else watched.page
+    shot = await seen.screenshot(path=folder / f"{name}.png")
+    assert 1000 < len(shot) < SHOT_BYTES_MAX, f"{name}: {len(shot)} bytes"
 
 
 async def test_every_page_is_used_during_a_storm_of_200_sessions(tmp_path: Path) -> None:
@@ -129,7 +132,7 @@ async def test_every_page_is_used_during_a_storm_of_200_sessions(tmp_path: Path)
             await page.keyboard.press("Enter")
             await page.wait_for_selector("#detail-body li")
             assert "accepted from" in await page.inner_text("#detail-body")
-            await photograph(watched, "dashboard-why", tmp_path)
+            await photograph(watched, "dashboard-why", tmp_path, "#detail")
             await page.keyboard.press("Escape")
             await page.fill("#filter", "chat-17")
             await until(page, "/ 11 sessions/.test(document.getElementById('span').textContent)")
