@@ -263,7 +263,9 @@ async def test_a_turn_without_tools_costs_five_commits(store: PostgresStore) -> 
     input_id = await accept(store, "hello", route=ROUTE)
     owned = await claim_input(store, input_id)
     await owned.append(made.user("hello"))
+    assert (await owned.inspect()).kind == "unchanged"  # a look beside the writer
     await owned.answer()
+    await store.stop_writing(owned.owned)  # only waits
     assert store.writer.figures.commits - before == 5
 
 

@@ -103,6 +103,17 @@ def head_of(conn: Connection, transcript: str) -> Head:
     return Head(Epoch(row[0], row[1]), *list(row)[2:])
 
 
+def is_unchanged(conn: Connection, owned: OwnedTurn) -> bool:
+    """Whether the fence has nothing to say, asked in one statement that locks nothing."""
+    row = conn.execute(
+        "select t.epoch_number, t.epoch_nonce, t.owner_turn, t.lines_end, t.tampered is null and not exists("
+        "select 1 from lines where transcript=t.body and not is_ours) as is_clean from transcripts t where t.id=?",
+        (owned.transcript,),
+    ).fetchone()
+    found = (row["epoch_number"], row["epoch_nonce"], row["owner_turn"], row["lines_end"])
+    return found == (*owned.epoch, owned.turn, owned.end) and bool(row["is_clean"])
+
+
 def judge(conn: Connection, owned: OwnedTurn) -> Met:
     """The fence: what happened since the owner looked last. What is adopted is recorded."""
     head = head_of(conn, owned.transcript)

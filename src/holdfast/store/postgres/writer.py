@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import psycopg.sql
 
 from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, StoreStoppedError
 from holdfast.store.postgres.connecting import LedgerConnection, connect, unreachable
@@ -37,8 +38,11 @@ UNSURE_S = 600.0
 TELL_EVERY_S = 5.0
 WRITING = 0x686F6C64_00000002
 """Advisory lock of the writer whose turn it is."""
-_BEGIN = f"begin; select pg_advisory_xact_lock({WRITING})"
-_NAMED = "select set_config('holdfast.writer', %s, true), pg_current_xact_id()::text"
+_BEGIN = (
+    "begin; select pg_advisory_xact_lock({});"
+    " select set_config('holdfast.writer', {}, true), pg_current_xact_id()::text"
+)
+"""One round trip: our turn, who writes, and the number by which a commit is asked for."""
 _OWN = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
 """The statement was at fault, and not the connection or the server, which concern everybody."""
 log = logging.getLogger("holdfast.ledger")
@@ -60,7 +64,7 @@ class PostgresWriter:
     ) -> None:  # fmt: skip
         self._url = url
         self._connect = connecting
-        self._store_id = store_id
+        self._begin = psycopg.sql.SQL(_BEGIN).format(WRITING, store_id)
         self._faults = faults
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -173,6 +177,11 @@ class PostgresWriter:
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
         jobs = [job for job in batch if job.run is not None]
+        self._run_jobs(jobs)
+        if self._kept:  # who only asks for what was submitted before to be done
+            self._kept += [job for job in batch if job.run is None]
+
+    def _run_jobs(self, jobs: list[Job]) -> None:
         while jobs:
             began = time.monotonic()
             for job in jobs:
@@ -215,8 +224,10 @@ class PostgresWriter:
         """
         raw = self._connection()
         conn = LedgerConnection(raw)
-        raw.execute(_BEGIN.encode())
-        named = raw.execute(_NAMED, (self._store_id,)).fetchone()
+        begun = raw.execute(self._begin)
+        while begun.nextset():
+            pass  # to the last of its answers
+        named = begun.fetchone()
         assert named is not None
         for job in jobs:
             self._run_one(raw, conn, job, alone=len(jobs) == 1)

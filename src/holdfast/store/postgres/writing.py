@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from holdfast.errors import SessionTakeoverError
+from holdfast.errors import SessionTakeoverError, StateAwayError
 from holdfast.model.policy import ModelsAfter
 from holdfast.model.usage import ModelCall
 from holdfast.outbox.message import Outcome
@@ -42,7 +42,17 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
         return met.verdict, [owned.landed[entry_id] for entry_id, _ in lines]
 
     async def inspect(self, owned: OwnedTurn) -> Verdict:
-        """The fence, without writing. Raises SessionTakeoverError or OwnershipLostError when the turn is lost."""
+        """The fence, without writing: a look beside the writer, as long as that finds nothing that has to be recorded.
+
+        Raises: SessionTakeoverError or OwnershipLostError when the turn is lost.
+        """
+        self.refuse_if_forked()
+        owned.raise_if_lost()
+        try:
+            if await self.reads.ask(lambda conn: transcripts.is_unchanged(conn, owned)):
+                return Verdict("unchanged")
+        except StateAwayError:
+            pass  # the writer waits until it is back
         return (await self._meet(owned, lambda conn: transcripts.judge(conn, owned))).verdict
 
     async def _meet(self, owned: OwnedTurn, look: Callable[[Connection], Met]) -> Met:
@@ -81,7 +91,7 @@ class Writing(LedgerEnding, PostgresCore, PostgresReading):
     async def stop_writing(self, owned: OwnedTurn) -> None:
         """From now on the turn appends nothing; what was submitted before has been written, or refused."""
         owned.ended = True
-        await asyncio.shield(self.writer.submit(Job(lambda _: None, essential=True)))
+        await asyncio.shield(self.writer.submit(Job()))
 
     async def settle(
         self,
