@@ -18,6 +18,7 @@ from holdfast.recovery.watching import WatchSettings
 if TYPE_CHECKING:
     from holdfast.doctor.facts import StateFacts
     from holdfast.session.lock_file import ProcessFacts
+    from holdfast.store.copying.common import Copied
     from holdfast.store.embedded.faults import Faults
     from holdfast.store.embedded.openclaw_lock import LockFiles
     from holdfast.store.protocol import Store
@@ -273,7 +274,48 @@ def restore(
     return restore_backup(Path(backup), Path(state), clock or SystemClock(), hold=hold, progress=progress)
 
 
+def copy(
+    source: str,
+    target: str,
+    *,
+    hold: bool = True,
+    clock: Clock | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+    faults: Callable[[str], None] = lambda _: None,
+) -> Copied:
+    """Copy a state between a folder and a PostgreSQL database: the same rows, the same bytes in each transcript. The
+    source stays as it is. Killed at any point, the same call goes on; before it has ended nobody can open the target.
+    Blocks.
+
+    Args:
+        source, target: a folder and a URL, or a URL and a folder. The target must be empty.
+        hold: work is held back in the target until `release`: the source may go on by mistake.
+        progress: told what is copied, how much of it is done, and how much there is.
+        faults: called at named points; for tests.
+
+    Raises:
+        InputError: both are of one kind; a process lives in one of them; the target is in use; there is no source.
+        ResourceError: the database or the disk refused.
+    """
+    clock = clock or SystemClock()
+    if ("://" in source) == ("://" in target):
+        with_what = "pg_dump and pg_restore" if "://" in source else "`holdfast backup` and `holdfast restore`"
+        raise InputError(f"copy goes between a folder and a postgres:// URL; between two alike use {with_what}")
+    refuse_address(source if "://" in source else target)
+    if "://" in target:
+        from holdfast.store.copying import into_database
+
+        return into_database.copy(Path(source), target, clock, hold=hold, progress=progress, faults=faults)
+    from holdfast.store.copying import into_folder
+
+    return into_folder.copy(source, Path(target), clock, hold=hold, progress=progress, faults=faults)
+
+
 def _refuse_url(state: str | os.PathLike[str]) -> None:
     kind, is_url, _ = os.fspath(state).partition("://")
     if is_url:
-        raise InputError(f"{kind}:// states are backed up with their database's own tools (pg_dump)")
+        raise InputError(
+            f"{kind}:// states are backed up with their database's own tools: `pg_dump --schema=holdfast` and"
+            " `pg_restore`; `holdfast copy --from URL --to FOLDER` makes a state directory of one, which `holdfast"
+            " backup` packs"
+        )

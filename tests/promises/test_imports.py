@@ -180,14 +180,20 @@ def test_the_names_of_the_package_its_homes_and_what_type_checkers_see_are_the_s
         holdfast.no_such_name  # noqa: B018
 
 
+COPYING = {f"holdfast.store.copying.{one}" for one in ("common", "database", "folder", "into_database", "into_folder")}
+"""What goes from one backend to the other knows both."""
+
+
 def test_a_backend_is_imported_only_where_parts_are_joined_and_by_the_testing_kit() -> None:
     others = {name for name in importers_of("holdfast.store.embedded") if not name.startswith("holdfast.testing")}
-    assert others <= {"holdfast.opening", "holdfast.gateway.app"}
+    assert others - COPYING <= {"holdfast.opening", "holdfast.gateway.app"}
 
 
 def test_postgresql_is_imported_only_where_parts_are_joined_and_no_backend_knows_another() -> None:
-    assert importers_of("holdfast.store.postgres") == {"holdfast.opening"}
-    assert [name for name in importers_of("holdfast.store.embedded") if name.startswith("holdfast.store.")] == []
+    assert importers_of("holdfast.store.postgres") - COPYING == {"holdfast.opening"}
+    assert importers_of("holdfast.store.copying") <= {"holdfast.opening"} | COPYING
+    beside = importers_of("holdfast.store.embedded") - COPYING
+    assert [name for name in beside if name.startswith("holdfast.store.")] == []
 
 
 def test_the_gateway_is_imported_only_by_the_command_line_and_the_testing_kit() -> None:

@@ -37,6 +37,7 @@ COMMANDS = {
     "incidents": "incidents",
     "backup": "backup",
     "restore": "backup",
+    "copy": "copy",
     "prove": "prove",
     "config": "config",
 }

@@ -43,7 +43,7 @@ def keys_and_columns() -> dict[str, tuple[list[str], list[str]]]:
     found: dict[str, tuple[list[str], list[str]]] = {}
     for name, body in _TABLE.findall(TABLES + ADDED):
         parts = [part.strip() for part in re.split(r",(?![^(]*\))", re.sub(r"--.*", "", body))]
-        columns = [part.split()[0] for part in parts if part and not part.startswith("primary key")]
+        columns = [part.split()[0] for part in parts if part and not part.startswith(("primary key", "unique("))]
         key = [part.split()[0] for part in parts if " primary key" in part]
         together = re.search(r"primary key\(([^)]*)\)", body)
         found[name] = ([one.strip() for one in together.group(1).split(",")] if together else key), columns

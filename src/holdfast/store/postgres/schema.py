@@ -1,25 +1,32 @@
 """The tables in PostgreSQL: the ledger's, made from `store/sql/tables.py`, and the transcripts' own.
 
-Migrations go forward only, one transaction each, under an advisory lock, so that of several nodes that start at once
-one does it. A schema that is newer than this release is refused and left alone.
+Migrations (`STEPS`) go forward only, in one transaction, under an advisory lock, so that of several nodes that start at
+once one takes them. Each step that was taken stands in `migrations` with the digest of what it did. A schema that is
+newer than this release, or not as its steps have made it, is refused and left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from holdfast import ids
-from holdfast.errors import ResourceError, StateVersionError
+from holdfast.errors import InputError, ResourceError, StateVersionError
 from holdfast.store.sql.tables import ADDED, TABLES
 
 SCHEMA = "holdfast"
-SCHEMA_VERSION = 1
 SERVER_VERSION_MIN = 140000
 MIGRATING = 0x686F6C64_00000001
-"""Advisory lock of whoever makes or changes the tables."""
+"""Advisory lock of whoever makes, changes or copies the tables."""
+WAIT_S = 20
+"""For how long one who opens waits for it; a step that takes longer is no step for a start."""
+log = logging.getLogger("holdfast.store")
 
 # What SQLite has as functions, for the statements that both engines share. `max` and `min` of two are null if one is.
 _FUNCTIONS = """
@@ -133,38 +140,117 @@ def statements(tables: str) -> list[str]:
     return made
 
 
-def open_schema(conn: psycopg.Connection[Any]) -> str:
-    """Make the tables, or check that they are this release's. Returns the id of the state.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One migration: forward only, in one transaction. A step that was released is never changed, another is added."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256("\n;\n".join(self.statements).encode()).hexdigest()
+
+
+STEPS = (Step(1, "the first tables", (*statements(TABLES), _FUNCTIONS, _COUNTING, _TRANSCRIPTS)),)
+"""What this release knows, in order. Changes go in two steps: what is new is added before, what is old is taken away
+after a release that no longer needs it, so that nodes of two releases run side by side meanwhile."""
+_MIGRATIONS = """
+create table migrations(
+  version bigint primary key, name text not null, checksum text not null, at timestamptz not null default now()
+)"""
+
+
+def open_schema(conn: psycopg.Connection[Any], steps: Sequence[Step] = STEPS) -> str:
+    """Make the tables, bring them up to this release, or check that they are its. Returns the id of the state.
 
     Raises:
-        ResourceError: the server is too old, or this role may not make the tables. StateVersionError: a newer schema.
+        ResourceError: the server is too old, this role may not make the tables, or somebody is at them for too long.
+        StateVersionError: a newer schema, or one that was changed. InputError: a copy into it has not been finished.
     """
     if conn.info.server_version < SERVER_VERSION_MIN:
         raise ResourceError(f"PostgreSQL {conn.info.server_version // 10000} is too old; use 14 or newer")
-    with conn.transaction():
-        conn.execute("select pg_advisory_xact_lock(%s)", (MIGRATING,))
-        if _one(conn, "select to_regclass(%s)::text", f"{SCHEMA}.meta") is None:
-            _make(conn)
-        store = check_schema(conn)
-        _add_what_is_missing(conn)
+    try:
+        with conn.transaction():
+            conn.execute(f"set local lock_timeout='{WAIT_S}s'".encode())
+            conn.execute("select pg_advisory_xact_lock(%s)", (MIGRATING,))
+            if not is_made(conn):
+                make(conn, store=ids.new_id("s"), steps=steps)
+            store = check_schema(conn, steps)
+            migrate(conn, steps)
+            _add_what_is_missing(conn)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise ResourceError(
+            f"this role may not make or change the tables ({exc.diag.message_primary}): start once as their owner, or"
+            " run what `holdfast postgres roles` prints"
+        ) from exc
+    except psycopg.errors.LockNotAvailable as exc:
+        raise ResourceError(
+            f"somebody has been changing or copying the tables for {WAIT_S} s; look for `holdfast copying` or"
+            " `holdfast opening` in pg_stat_activity, and try again"
+        ) from exc
     if store is None:
         raise ResourceError("the table holdfast.meta names no state; restore the database from a backup")
     return store
 
 
-def check_schema(conn: psycopg.Connection[Any]) -> str | None:
+def is_made(conn: psycopg.Connection[Any]) -> bool:
+    return _one(conn, "select to_regclass(%s)::text", f"{SCHEMA}.meta") is not None
+
+
+def copying(conn: psycopg.Connection[Any]) -> str | None:
+    """The mark of a copy into this database that has not been finished (`store/copying`)."""
+    return _meta(conn, "copying")
+
+
+def check_schema(conn: psycopg.Connection[Any], steps: Sequence[Step] = STEPS) -> str | None:
     """The id of the state whose tables are there; None: there are none. Changes nothing.
 
-    Raises: StateVersionError: they are of a newer release.
+    Raises: StateVersionError: they are of a newer release, or not as a step has made them. InputError: half a copy.
     """
-    if _one(conn, "select to_regclass(%s)::text", f"{SCHEMA}.meta") is None:
+    if not is_made(conn):
         return None
+    newest = steps[-1].version
     version = _meta(conn, "schema")
-    if version is None or not version.isdigit() or int(version) > SCHEMA_VERSION:
+    if version is None or not version.isdigit() or int(version) > newest:
         raise StateVersionError(
-            f"the state has schema {version}, this release knows up to {SCHEMA_VERSION}; upgrade Holdfast"
+            f"the state has schema {version}, this release knows up to {newest}; upgrade Holdfast on this node, or copy"
+            " the state out with the release that made it (`holdfast copy`)"
         )
+    if copying(conn) is not None:
+        raise InputError(
+            "a copy into this database has not been finished: run the same `holdfast copy` again, or drop the schema"
+            f" {SCHEMA} to give it up"
+        )
+    known = {step.version: step for step in steps}
+    for at, name, checksum in conn.execute("select version, name, checksum from migrations order by version"):
+        step = known.get(at)
+        if step is not None and step.checksum != checksum:
+            raise StateVersionError(
+                f"step {at} ({name}) of the schema is not the one that this release knows: the tables were made by a"
+                " build between releases; copy the state out with that build (`holdfast copy`), or drop the schema"
+                f" {SCHEMA} if it may be lost"
+            )
     return _meta(conn, "store")
+
+
+def migrate(conn: psycopg.Connection[Any], steps: Sequence[Step]) -> None:
+    """Take the steps that are missing, in order, within the caller's transaction: all of them or none."""
+    there = int(_meta(conn, "schema") or "0")
+    for step in steps:
+        if step.version > there:
+            _take(conn, step)
+            log.info("the schema %s was brought to version %d (%s)", SCHEMA, step.version, step.name)
+
+
+def _take(conn: psycopg.Connection[Any], step: Step) -> None:
+    for statement in step.statements:
+        conn.execute(statement.encode())
+    conn.execute("insert into migrations(version, name, checksum) values(%s,%s,%s)",
+                 (step.version, step.name, step.checksum))  # fmt: skip
+    conn.execute("insert into meta(key, value) values('schema', %s) on conflict(key) do update"
+                 " set value=excluded.value", (str(step.version),))  # fmt: skip
 
 
 def _meta(conn: psycopg.Connection[Any], key: str) -> str | None:
@@ -176,19 +262,20 @@ def _one(conn: psycopg.Connection[Any], sql: str, value: str) -> str | None:
     return None if row is None else row[0]
 
 
-def _make(conn: psycopg.Connection[Any]) -> None:
-    try:
-        conn.execute(f"create schema if not exists {SCHEMA}")
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise ResourceError(
-            f"this role may not make the schema {SCHEMA}: let an owner of the database make it, or start once as one"
-        ) from exc
-    for statement in [*statements(TABLES), *statements(ADDED)]:
+def make(
+    conn: psycopg.Connection[Any], *, store: str, copying: str | None = None, steps: Sequence[Step] = STEPS
+) -> None:
+    """All tables, within the caller's transaction. `copying`: the mark of whoever fills them first."""
+    if _one(conn, "select to_regnamespace(%s)::text", SCHEMA) is None:
+        conn.execute(f"create schema {SCHEMA}")
+    conn.execute(_MIGRATIONS)
+    for step in steps:
+        _take(conn, step)
+    for statement in statements(ADDED):
         conn.execute(statement.encode())
-    for text in (_FUNCTIONS, _COUNTING, _TRANSCRIPTS):
-        conn.execute(text.encode())
-    conn.execute("insert into meta(key, value) values('store', %s), ('schema', %s)",
-                 (ids.new_id("s"), str(SCHEMA_VERSION)))  # fmt: skip
+    conn.execute("insert into meta(key, value) values('store', %s)", (store,))
+    if copying is not None:
+        conn.execute("insert into meta(key, value) values('copying', %s)", (copying,))
 
 
 def _add_what_is_missing(conn: psycopg.Connection[Any]) -> None:
