@@ -18,7 +18,7 @@ from holdfast.recovery.watching import WatchSettings
 if TYPE_CHECKING:
     from holdfast.doctor.facts import StateFacts
     from holdfast.session.lock_file import ProcessFacts
-    from holdfast.store.copying.common import Copied
+    from holdfast.store.copying.carried import Copied
     from holdfast.store.embedded.faults import Faults
     from holdfast.store.embedded.openclaw_lock import LockFiles
     from holdfast.store.protocol import Store

@@ -23,7 +23,7 @@ from holdfast.errors import InputError, StateVersionError
 from holdfast.inbound.event import Duplicate
 from holdfast.model.policy import Pin
 from holdfast.session import entries as made
-from holdfast.store.copying import common, into_database
+from holdfast.store.copying import carried, into_database
 from holdfast.store.postgres import schema
 from holdfast.store.postgres.connecting import connect
 from holdfast.store.views import ArchiveView
@@ -105,7 +105,7 @@ def bytes_of(state: Path) -> dict[str, bytes]:
 
 def rows_of(state: Path) -> dict[str, list[tuple[Any, ...]]]:
     with closing(sqlite3.connect(state / "ledger.sqlite3")) as ledger:
-        wanted = [*common.tables(), ("depths", [], ["transcript", "lane", "open", "queued"])]
+        wanted = [*carried.tables(), ("depths", [], ["transcript", "lane", "open", "queued"])]
         return {
             name: sorted(ledger.execute(f"select {', '.join(columns)} from {name}"), key=repr)
             for name, _, columns in wanted

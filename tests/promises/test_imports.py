@@ -180,7 +180,7 @@ def test_the_names_of_the_package_its_homes_and_what_type_checkers_see_are_the_s
         holdfast.no_such_name  # noqa: B018
 
 
-COPYING = {f"holdfast.store.copying.{one}" for one in ("common", "database", "folder", "into_database", "into_folder")}
+COPYING = {f"holdfast.store.copying.{one}" for one in ("carried", "database", "folder", "into_database", "into_folder")}
 """What goes from one backend to the other knows both."""
 
 

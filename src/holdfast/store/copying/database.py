@@ -10,7 +10,7 @@ import psycopg
 
 from holdfast.clock import SystemClock
 from holdfast.errors import InputError
-from holdfast.store.copying import common
+from holdfast.store.copying import carried
 from holdfast.store.postgres import schema
 from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable, without_password
 from holdfast.store.postgres.node import GONE_S, LOOK_S, LifeWatch
@@ -63,7 +63,7 @@ def seen(raw: psycopg.Connection[Any]) -> str:
     or `archives` (`postgres/schema.py`).
     """
     digest = hashlib.sha256()
-    for name, _, _ in common.tables():
+    for name, _, _ in carried.tables():
         row = raw.execute(
             f"select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {name} t".encode()  # noqa: S608  # names of our own
         ).fetchone()

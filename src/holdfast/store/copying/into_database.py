@@ -20,8 +20,8 @@ from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import InputError
 from holdfast.session.branch import leaf_after
 from holdfast.session.lines import read_line
-from holdfast.store.copying import common, folder
-from holdfast.store.copying.common import Copied, Faults, Mark, Progress, Tally
+from holdfast.store.copying import carried, folder
+from holdfast.store.copying.carried import Copied, Faults, Mark, Progress, Tally
 from holdfast.store.copying.database import connect_alone
 from holdfast.store.embedded.transcript_bytes import iter_lines
 from holdfast.store.postgres import schema
@@ -58,15 +58,15 @@ class _Copy:
 
     def run(self, target: str, clock: Clock, *, hold: bool) -> Copied:
         archives = [(row[0], row[1]) for row in self._ledger.execute("select id, state from archives")]
-        common.refuse_unfinished(archives)
+        carried.refuse_unfinished(archives)
         resumed = self._begin(target)
         self._target.execute("select set_config('holdfast.writer', %s, false)", (self._mark.store,))
         self._copy_lines()
-        for name, _, columns in common.tables():
+        for name, _, columns in carried.tables():
             self._copy_table(name, columns)
         self._tell_of_what_stays()
         self._finish(str(self._state.path), clock, hold)
-        sessions, inputs, sends = common.counts_of(lambda asked: self._ledger.execute(asked).fetchone()[0])
+        sessions, inputs, sends = carried.counts_of(lambda asked: self._ledger.execute(asked).fetchone()[0])
         tally = self._tally
         return Copied(
             str(self._state.path), target, self._mark.store, sessions, tally.transcripts, tally.archives, tally.lines,
@@ -267,7 +267,7 @@ class _Copy:
             if hold:
                 raw.execute(
                     "insert into holds(id, since_ms, reason) values(%s,%s,%s) on conflict do nothing",
-                    (common.HELD, epoch_ms(clock.now()), common.reason_of(source)),
+                    (carried.HELD, epoch_ms(clock.now()), carried.reason_of(source)),
                 )
             raw.execute("drop table copied")
             raw.execute("delete from meta where key='copying'")
@@ -280,7 +280,7 @@ def _order(ledger: Any, name: str) -> str:
     made = ledger.execute("select sql from sqlite_master where name=?", (name,)).fetchone()[0]
     if "without rowid" not in made:
         return "rowid"
-    key = next(key for found, key, _ in common.tables() if found == name)
+    key = next(key for found, key, _ in carried.tables() if found == name)
     return ", ".join(key)
 
 

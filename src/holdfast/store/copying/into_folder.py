@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import InputError, ResourceError
-from holdfast.store.copying import common
-from holdfast.store.copying.common import Copied, Faults, Mark, Progress, Tally
+from holdfast.store.copying import carried
+from holdfast.store.copying.carried import Copied, Faults, Mark, Progress, Tally
 from holdfast.store.copying.database import connect_alone, seen
 from holdfast.store.embedded import durable, schema
 from holdfast.store.embedded.state_dir import FOLDERS, FORMAT, StateDir, opening, unusable
@@ -66,21 +66,21 @@ class _Copy:
 
     def run(self, url: str, target: Path, clock: Clock, hold: bool) -> Copied:
         archives = self._source.execute("select id, state from archives").fetchall()
-        common.refuse_unfinished([(row[0], row[1]) for row in archives])
+        carried.refuse_unfinished([(row[0], row[1]) for row in archives])
         resumed = self._begin()
         self._copy_lines()
         place = self._draft / schema.LEDGER_NAME
         with closing(schema.connect(place)) as ledger:
             schema.create_or_check(ledger, self._mark.store)
             ledger.execute("pragma foreign_keys=off")
-            for name, _, columns in common.tables():
+            for name, _, columns in carried.tables():
                 self._copy_table(ledger, name, columns)
             self._settle_in(ledger, without_password(url), clock, hold)
             ledger.execute("pragma wal_checkpoint(truncate)")
         self._faults("copy.before_finish")
         self._take_place(target)
         self._faults("copy.finished")
-        sessions, inputs, sends = common.counts_of(lambda asked: self._source.execute(asked.encode()).fetchone()[0])  # type: ignore[index]  # a count has a row
+        sessions, inputs, sends = carried.counts_of(lambda asked: self._source.execute(asked.encode()).fetchone()[0])  # type: ignore[index]  # a count has a row
         tally = self._tally
         return Copied(
             without_password(url), str(target), self._mark.store, sessions, tally.transcripts, tally.archives,
@@ -157,7 +157,7 @@ class _Copy:
         """
         if name.startswith("sessions/") and ".." not in Path(name).parts:
             return name
-        if common.is_key(name):
+        if carried.is_key(name):
             return str(self._state.transcript_path(name).relative_to(self._draft))
         raise ResourceError(f"the transcript {name!r} has no place in a folder; no key is like that")
 
@@ -235,7 +235,7 @@ class _Copy:
         ledger.execute("begin immediate")
         if hold:
             ledger.execute("insert or replace into holds(id, since_ms, reason) values(?,?,?)",
-                           (common.HELD, epoch_ms(clock.now()), common.reason_of(source)))  # fmt: skip
+                           (carried.HELD, epoch_ms(clock.now()), carried.reason_of(source)))  # fmt: skip
         ledger.execute("commit")
         for (process,) in ledger.execute("select name from processes").fetchall():
             if Path(process).name == process and not process.startswith("."):
