@@ -13,6 +13,7 @@ PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 p
 VENV    := .venv
 BIN     := $(VENV)/bin
 FRAMEWORKS := $(VENV)/frameworks
+SITE := $(VENV)/site
 UV      := $(BIN)/uv --quiet
 CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(CORES)
@@ -39,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture browser docs lock clean
+.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture browser docs site dist man lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +94,17 @@ torture: $(VENV)/.dev ## storms, every disk fault, the models and the simulation
 browser: $(VENV)/.browser ## the pages in a real Chromium (CHROMIUM=path), during a storm; pictures into SHOTS, a folder
 	HOLDFAST_CHROMIUM=$(CHROMIUM) HOLDFAST_SHOTS=$(SHOTS) $(BIN)/pytest -q -n 0 tests/browser $(ARGS)
 
+site: $(SITE)/.made ## the documentation as a site in ./site, with every link checked
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
+	@echo "make: site/index.html"
+
+dist: $(VENV)/.dev ## wheel and sdist in ./dist
+	$(BIN)/python -m hatchling build
+
+man: $(VENV)/.dev ## the manual page, dist/holdfast.1
+	@mkdir -p dist
+	$(BIN)/python scripts/man.py > dist/holdfast.1
+
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
 	$(BIN)/python scripts/pages.py
 
@@ -104,10 +116,11 @@ lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requir
 	$(LOCK) pyproject.toml --extra openai-agents --extra nanobot --extra litellm --group frameworks \
 	    --output-file requirements/frameworks.lock
 	$(LOCK) --group browser --constraint requirements/dev.lock --output-file requirements/browser.lock
+	$(LOCK) --group site --output-file requirements/site.lock
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
 
 clean: ## remove the environment and every cache; ./state stays
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis dist site
 	find . -name __pycache__ -not -path './state/*' -prune -exec rm -rf {} +
 
 # --upgrade: otherwise uv keeps what the file already says. No index address is written: a lock names what, not where.
@@ -154,6 +167,13 @@ $(FRAMEWORKS)/.made: requirements/frameworks.lock pyproject.toml | $(VENV)/.uv
 	@$(UV) pip install --python $(FRAMEWORKS)/bin/python --require-hashes -r requirements/frameworks.lock \
 	    || $(FRAMEWORKS)/bin/python -m pip install --quiet --require-hashes -r requirements/frameworks.lock
 	@$(FRAMEWORKS)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SITE)/.made: requirements/site.lock | $(VENV)/.uv
+	@echo "make: installing requirements/site.lock into $(SITE)"
+	@test -x $(SITE)/bin/python || $(BIN)/python -m venv $(SITE)
+	@$(UV) pip install --python $(SITE)/bin/python --require-hashes -r requirements/site.lock \
+	    || $(SITE)/bin/python -m pip install --quiet --require-hashes -r requirements/site.lock
 	@touch $@
 
 # $(1): a lock file. uv first; where it fails for whatever reason, pip does the same from the same file.
