@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from holdfast.testing.simulation import run_seed
+from holdfast.testing.simulation.ground import Ground
 from tests.simulation.planted import BUGS
 
 pytestmark = pytest.mark.proof("simulation")
@@ -19,14 +20,11 @@ WITHIN = 400
 @pytest.mark.promise("I13")
 def test_a_planted_bug_is_found(name: str, record_property: Callable[[str, object], None]) -> None:
     bug = BUGS[name]
-    told: list[str] = []
-    for seed in range(WITHIN):
-        told = [
-            one
-            for one in run_seed(seed, alter=bug.alter, harm=bug.harm, only=bug.only).broken
-            if one.startswith(bug.breaks)
-        ]
-        if told:
-            record_property("counts", f"planted bug {name!r}: found in seed {seed}: {told[0][:120]}")
-            return
+    with Ground() as ground:
+        for seed in range(WITHIN):
+            outcome = run_seed(seed, ground=ground, alter=bug.alter, harm=bug.harm, only=bug.only)
+            told = [one for one in outcome.broken if one.startswith(bug.breaks)]
+            if told:
+                record_property("counts", f"planted bug {name!r}: found in seed {seed}: {told[0][:120]}")
+                return
     pytest.fail(f"{name!r} was not found in {WITHIN} seeds")

@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.testing.simulation import Outcome, run_batch, run_seed
 from holdfast.testing.simulation.__main__ import main
+from holdfast.testing.simulation.ground import Ground
 
 pytestmark = pytest.mark.proof("simulation")
 SHARE, CHUNKS = 5_000, 10
@@ -57,10 +58,11 @@ COMES_OF = {
 def test_each_way_into_a_conversation_keeps_its_promises_under_faults(way: str) -> None:
     met: Counter[str] = Counter()
     broken: list[str] = []
-    for seed in range(40):
-        outcome = run_seed(seed, only=[way])
-        met.update(outcome.counts)
-        broken += [f"seed {seed}: {what}" for what in outcome.broken]
+    with Ground() as ground:
+        for seed in range(40):
+            outcome = run_seed(seed, ground=ground, only=[way])
+            met.update(outcome.counts)
+            broken += [f"seed {seed}: {what}" for what in outcome.broken]
     assert broken == []
     assert [what for what in (*COMES_OF[way], "kill", "power loss") if not met[what]] == []
 
@@ -69,6 +71,8 @@ def test_a_seed_gives_the_same_trace_every_time_and_in_every_process() -> None:
     here = run_batch(range(50), workers=1)
     again = run_batch(range(50), workers=1)
     assert again.digests == here.digests
+    alone = {seed: run_seed(seed).digest for seed in range(8)}  # not on ground where others have been
+    assert alone == {seed: here.digests[seed] for seed in alone}
     there = subprocess.run(
         [sys.executable, "-m", "holdfast.testing.simulation", "--seeds", "20", "--workers", "1"],
         capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"},

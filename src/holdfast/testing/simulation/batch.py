@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
+from holdfast.testing.simulation.ground import Ground
 from holdfast.testing.simulation.run import Outcome, run_seed
 
 CHUNK = 25
@@ -78,7 +79,9 @@ def run_batch(seeds: range, *, workers: int, on_progress: Callable[[Batch], obje
 
 def _outcomes(seeds: range, workers: int) -> Iterator[Outcome]:
     if workers <= 1 or len(seeds) <= CHUNK:
-        yield from map(run_seed, seeds)
+        with Ground() as ground:
+            for seed in seeds:
+                yield run_seed(seed, ground=ground)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
@@ -87,4 +90,5 @@ def _outcomes(seeds: range, workers: int) -> Iterator[Outcome]:
 
 
 def _run_chunk(seeds: range) -> list[Outcome]:
-    return [run_seed(seed) for seed in seeds]
+    with Ground() as ground:
+        return [run_seed(seed, ground=ground) for seed in seeds]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from holdfast.inbound.child import END
@@ -19,7 +18,6 @@ from holdfast.session.entries import text_of
 from holdfast.session.fence import STRENGTH
 from holdfast.testing.simulation.checking_tools import find_broken_tools
 from holdfast.testing.simulation.checking_ways import find_broken_ways
-from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.outsider import Edit, Line, transcript_paths, what_lines_say
 from holdfast.testing.simulation.people import Arrived
 from holdfast.testing.simulation.rest import ANSWERED, Rest, leaves_a_line
@@ -40,17 +38,6 @@ select '', lane, sum(open), sum(queued) from depths where transcript='' and open
 def transcripts_in(root: Path) -> dict[Path, bytes]:
     """Every transcript's bytes."""
     return {path: path.read_bytes() for path in transcript_paths(root)}
-
-
-@contextmanager
-def ledger_of(root: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger, as any reader of the file opens it."""
-    connection = sqlite3.connect(root / LEDGER)
-    connection.row_factory = sqlite3.Row
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def find_broken(connection: sqlite3.Connection, root: Path, rest: Rest, *, fence_mode: str) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -113,11 +114,14 @@ class Disk:
 
     # ── power loss ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def lose_power(self, random: Random, ledger: bytes, log: bytes) -> None:
+    def lose_power(
+        self, random: Random, ledger: bytes, log: bytes, put: Callable[[bytes, bytes], bool] = lambda *_: False
+    ) -> None:
         """Leave on the real disk what might be found after a power loss. No process may have anything open.
 
         Args:
             ledger, log: SQLite's database and its log, as they were before its connections were closed.
+            put: puts both in their place and returns True, where SQLite has still connections open.
         """
         folders = {*self._names, *(Path(folder) for folder, _, _ in os.walk(self.root))}  # also those never synced
         for folder in sorted(folders, key=lambda one: (len(one.parts), one)):
@@ -126,7 +130,10 @@ class Disk:
             for name in sorted(names):
                 if name not in _OF_THE_LEDGER:
                     self._lose_bytes(random, Path(folder, name))
-        self._put_ledger(random, ledger, log)
+        kept = min(self.log_durable, len(log))
+        tail = survivor(random, b"", log[kept:]) if len(log) > kept else b""
+        if not put(ledger, log[:kept] + tail):
+            self._put_ledger(ledger, log[:kept] + tail)
         self.settle()
 
     def _lose_names(self, random: Random, folder: Path) -> None:
@@ -161,9 +168,7 @@ class Disk:
                 file.write(after)
                 file.truncate(len(after))
 
-    def _put_ledger(self, random: Random, ledger: bytes, log: bytes) -> None:
-        kept = min(self.log_durable, len(log))
-        tail = survivor(random, b"", log[kept:]) if len(log) > kept else b""
+    def _put_ledger(self, ledger: bytes, log: bytes) -> None:
         (self.root / f"{LEDGER}-shm").unlink(missing_ok=True)
         if ledger or (self.root / LEDGER).exists():
             with (self.root / LEDGER).open("r+b") as file:  # the same inode
@@ -172,7 +177,7 @@ class Disk:
         path = self.root / f"{LEDGER}-wal"
         path.unlink(missing_ok=True)
         if log:
-            path.write_bytes(log[:kept] + tail)
+            path.write_bytes(log)
             path.chmod(0o600)
 
 

@@ -7,20 +7,19 @@ process leaves and, with `disk.py`, what a power loss does.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from holdfast import ids
-from holdfast.store.embedded.machine import LEDGER_OPTIONS, Event, Machine, Mutex, Queue, Thread
-from holdfast.testing.simulation.disk import LEDGER, Disk
+from holdfast.store.embedded.machine import Event, Machine, Mutex, Queue, Thread
+from holdfast.testing.simulation.disk import Disk
+from holdfast.testing.simulation.ledgers import LedgerConnection, Ledgers
 from holdfast.testing.simulation.scheduler import DeadError, Host, Scheduler, SimThread
 from holdfast.testing.simulation.threads import SimEvent, SimMutex, SimPool, SimQueue, SimThreadHandle
 
@@ -47,14 +46,14 @@ class SeededChance(ids.Chance):
 class SharedHardware:
     """What the processes of one run have in common: the disk, who waits for kernel locks, which boot it is."""
 
-    def __init__(self, scheduler: Scheduler, root: Path) -> None:
+    def __init__(self, scheduler: Scheduler, root: Path, ledgers: Ledgers) -> None:
         self.scheduler = scheduler
         self.disk = Disk(root)
         self.boot = 1
         self.lock_waiters: list[SimThread] = []
         self.switches = 0.5  # the share of calls at which others may run; drawn anew for each seed
         self.counts: dict[str, int] = {}
-        self.idle: list[LedgerConnection] = []  # of killed processes, open to the ledger that is there
+        self.ledgers = ledgers
         self.nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def count(self, what: str) -> None:
@@ -125,7 +124,7 @@ class SimMachine(Machine):
         self.on_kill()
         self._scheduler.park()
 
-    def _takes_trouble(self, kind: Trouble) -> bool:
+    def takes_trouble(self, kind: Trouble) -> bool:
         if kind not in self.troubles:
             return False
         self.troubles.remove(kind)
@@ -142,22 +141,12 @@ class SimMachine(Machine):
         for fd in self._descriptors:
             os.dup2(self.hardware.nothing, fd, inheritable=False)
         for connection in self.connections:
-            connection.abandon()
-        self.hardware.idle += self.connections
-        self.hardware.wake_lock_waiters()
-
-    def close_connections(self) -> None:
-        """Of a dead process, so that nobody has the ledger open; what SQLite does to it then does not count."""
-        for connection in self.connections:
-            connection.abandon()
-            sqlite3.Connection.close(connection)
-            if connection in self.hardware.idle:
-                self.hardware.idle.remove(connection)
+            self.hardware.ledgers.give_back(connection)
         self.connections.clear()
+        self.hardware.wake_lock_waiters()
 
     def bury(self) -> None:
         """Let go of what is left, when the run is over."""
-        self.close_connections()
         for fd in self._descriptors:
             os.close(fd)
         self._descriptors.clear()
@@ -198,9 +187,9 @@ class SimMachine(Machine):
         if self.doom == 1 and len(data) > 1:  # a large write may be cut by the end of its process
             self._put(fd, data[: 1 + int(self._scheduler.random.random() * (len(data) - 1))])
         self.touch("write")
-        if self._takes_trouble("refused write"):
+        if self.takes_trouble("refused write"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if len(data) > 1 and self._takes_trouble("short write"):
+        if len(data) > 1 and self.takes_trouble("short write"):
             self.troubles.append("refused write")
             return self._put(fd, data[: 1 + int(self._scheduler.random.random() * (len(data) - 1))])
         return self._put(fd, data)
@@ -212,7 +201,7 @@ class SimMachine(Machine):
 
     def pwrite(self, fd: int, data: bytes, at: int) -> int:
         self.touch("pwrite")
-        if self._takes_trouble("refused write"):
+        if self.takes_trouble("refused write"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         count = super().pwrite(fd, data, at)
         self.hardware.disk.written(fd, at, count)
@@ -225,7 +214,7 @@ class SimMachine(Machine):
     def sync_data(self, fd: int) -> None:
         """What was there when it began is durable when it ends."""
         self.touch("sync")
-        if self._takes_trouble("failed sync"):
+        if self.takes_trouble("failed sync"):
             self.hardware.disk.sync_failed(fd)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self.hardware.disk.synced(fd)
@@ -236,18 +225,10 @@ class SimMachine(Machine):
         self.hardware.disk.folder_synced(path)
 
     def connect(self, where: str | Path, *, is_uri: bool) -> sqlite3.Connection:
-        """One that a killed process has left open is as good as a new one, and has read the schema already."""
+        """One that an ended process has left open is as good as a new one, and has read the schema already."""
         self.touch("open of the ledger")
-        with contextlib.suppress(FileNotFoundError):
-            inode = os.stat(self.hardware.disk.root / LEDGER).st_ino
-            for connection in self.hardware.idle:
-                if connection.opened_as == (str(where), inode):
-                    self.hardware.idle.remove(connection)
-                    connection.move_to(self)
-                    return connection
-        connection = sqlite3.connect(where, **LEDGER_OPTIONS, uri=is_uri, factory=LedgerConnection)
-        connection.opened_as = (str(where), os.stat(self.hardware.disk.root / LEDGER).st_ino)
-        connection.move_to(self)
+        connection = self.hardware.ledgers.take(where, is_uri=is_uri, root=self.hardware.disk.root)
+        connection.begin_on(self)
         return connection
 
     # ── kernel locks ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,81 +283,6 @@ class SimMachine(Machine):
         """Yes, on every file system, so that a seed means the same everywhere."""
         del folder
         return True
-
-
-class LedgerConnection(sqlite3.Connection):
-    """SQLite as it is, on a machine that may fail or die at a commit, and a disk that remembers what is synced."""
-
-    opened_as: tuple[str, int]
-    """By which name, and which file it was."""
-    _machine: SimMachine
-
-    def move_to(self, machine: SimMachine) -> None:
-        """From now on it is a connection of this machine's process."""
-        owner = getattr(self, "_machine", None)
-        if owner is not None:
-            owner.connections.remove(self)
-        machine.connections.append(self)
-        self._machine = machine
-        self._full = True
-        self._changed_before = 0
-        self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
-
-    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        if self._machine.host.dead:
-            raise DeadError
-        if sql == "commit":
-            return self._commit()
-        if sql.startswith("pragma synchronous="):
-            self._full = sql.endswith("full")
-        elif sql == "begin immediate":
-            self._changed_before = self.total_changes
-            self._machine.touch("begin")
-        cursor = super().execute(sql, *arguments)
-        if len(self._cursors) > 32:
-            self._cursors = [one for one in self._cursors if one() is not None]
-        self._cursors.append(weakref.ref(cursor))
-        return cursor
-
-    def _commit(self) -> sqlite3.Cursor:
-        machine = self._machine
-        machine.touch("commit")
-        if machine._takes_trouble("ledger full"):  # pyright: ignore[reportPrivateUsage]  # of this very module
-            raise sqlite3.OperationalError("database or disk is full")
-        if machine._takes_trouble("ledger broken"):  # pyright: ignore[reportPrivateUsage]
-            raise sqlite3.OperationalError("disk I/O error")
-        disk = machine.hardware.disk
-        log_size = disk.log_size()
-        cursor = super().execute("commit")
-        # SQLite syncs what it has written; a transaction that only read makes nothing of others durable.
-        syncs = self._full and (self.total_changes != self._changed_before or disk.log_size() != log_size)
-        if syncs and machine.dies_in_sync:  # whoever opens the ledger next reads it in the log; it need not stay there
-            machine.hardware.count("commit not synced")
-            machine.doom = 1
-            machine.touch("the sync of a commit")
-        if syncs:
-            disk.log_durable = disk.log_size()
-        machine.touch("committed")
-        return cursor
-
-    def abandon(self) -> None:
-        """Its process has died: it reads no further, and what it had not committed is nothing."""
-        for one in self._cursors:
-            cursor = one()
-            if cursor is not None:
-                cursor.close()
-        self._cursors.clear()
-        if self.in_transaction:
-            sqlite3.Connection.rollback(self)
-
-    def close(self) -> None:
-        """An orderly end; the last one folds the log into the ledger, which SQLite syncs."""
-        if self._machine.host.dead:
-            return
-        self._machine.connections.remove(self)
-        super().close()
-        disk = self._machine.hardware.disk
-        disk.log_durable = min(disk.log_durable, disk.log_size())
 
 
 def is_locked(path: Path) -> bool:

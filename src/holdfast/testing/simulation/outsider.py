@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from holdfast.testing.simulation.disk import LEDGER, Disk
+from holdfast.testing.simulation.ledgers import Ledgers
 from holdfast.testing.simulation.machine import is_locked
 
 WHEN = "2026-01-01T00:00:00.000Z"
@@ -75,29 +76,29 @@ def line_ids(data: bytes) -> list[str]:
     return found
 
 
-def owner_of(root: Path, path: Path) -> str | None:
+def owner_of(root: Path, path: Path, ledgers: Ledgers) -> str | None:
     """The turn that the ledger calls the owner of a transcript."""
     if not (root / LEDGER).exists():
         return None
-    connection = sqlite3.connect(root / LEDGER)
     try:
-        row = connection.execute(
-            "select owner_turn from transcripts where path=?", (str(path.relative_to(root)),)
-        ).fetchone()
+        row = (
+            ledgers.observer(root)
+            .execute("select owner_turn from transcripts where path=?", (str(path.relative_to(root)),))
+            .fetchone()
+        )
         return row[0] if row else None
     except sqlite3.OperationalError:
         return None  # it is being made
-    finally:
-        connection.close()
 
 
 class Outsider:
     """Edits transcripts at random."""
 
-    def __init__(self, root: Path, random: Random, disk: Disk) -> None:
+    def __init__(self, root: Path, random: Random, disk: Disk, ledgers: Ledgers) -> None:
         self._root = root
         self._random = random
         self._disk = disk
+        self._ledgers = ledgers
         self._count = 0
         self.edits: list[Edit] = []
 
@@ -110,7 +111,7 @@ class Outsider:
         before = path.read_bytes()
         if is_locked(path) or b"\n" not in before or not before.endswith(b"\n"):
             return None
-        owner, inode = owner_of(self._root, path), path.stat().st_ino
+        owner, inode = owner_of(self._root, path, self._ledgers), path.stat().st_ino
         how, kind, destroys, act = _EDITS[int(self._random.random() * len(_EDITS))]
         self._count += 1
         if not act(self, path, before):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
-from holdfast import ids
 from holdfast.channel.channel import ChannelTraits
 from holdfast.inbound import orders
-from holdfast.testing.simulation.checking import effects_in, find_broken, ledger_of, transcripts_in
+from holdfast.testing.simulation.checking import effects_in, find_broken, transcripts_in
 from holdfast.testing.simulation.checking_ways import effects_of
 from holdfast.testing.simulation.disk import LEDGER
+from holdfast.testing.simulation.ground import Ground
 from holdfast.testing.simulation.machine import TROUBLES, SharedHardware
 from holdfast.testing.simulation.outsider import Outsider
 from holdfast.testing.simulation.people import LONGEST_REQUEST_S, Person, Said, Seen, Sender, SimModel, tools
@@ -58,23 +55,26 @@ class Outcome:
 def run_seed(
     seed: int,
     *,
-    folder: Path | None = None,
+    ground: Ground | None = None,
     alter: Callable[[Parts], Parts] = lambda parts: parts,
     harm: Sequence[str] = HARM,
     only: Collection[str] | None = None,
     keep_trace: bool = False,
 ) -> Outcome:
-    """Run one seed, in a folder that is removed again.
+    """Run one seed.
 
     Args:
-        folder: where that folder is made; None: in memory (/dev/shm) where there is such a thing.
+        ground: where; the same for many seeds saves a sixth of their cost. None: one that is removed again.
         alter: changes what processes are made with; the suite's own test plants bugs with it.
         harm: kinds of faults to draw from.
         only: ways into a conversation that there are besides messages (`ways.py`); None: as the seed says.
     """
+    if ground is None:
+        with Ground() as ground:
+            return run_seed(seed, ground=ground, alter=alter, harm=harm, only=only, keep_trace=keep_trace)
     trace: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="hf-sim-", dir=folder or fast_folder()) as place, _without_collector():
-        run = _Run(seed, Path(place), alter, harm, only, trace.append if keep_trace else None)
+    with _without_collector():
+        run = _Run(seed, ground, alter, harm, only, trace.append if keep_trace else None)
         try:
             with _quiet(trace if keep_trace else None, run.scheduler.alike):
                 run.go()
@@ -85,12 +85,6 @@ def run_seed(
             seed, tuple(run.broken), run.scheduler.digest, run.scheduler.steps, run.scheduler.now,
             run.hardware.counts, tuple(trace),
         )  # fmt: skip
-
-
-def fast_folder() -> Path | None:
-    """A folder in memory; None: the system's own for temporary files."""
-    memory = Path("/dev/shm")  # a fresh folder is made in it, mode 0700
-    return memory if os.access(memory, os.W_OK) else None
 
 
 @contextmanager
@@ -136,24 +130,20 @@ class _Run:
     def __init__(
         self,
         seed: int,
-        place: Path,
+        ground: Ground,
         alter: Callable[[Parts], Parts],
         harm: Sequence[str],
         only: Collection[str] | None,
         trace: Callable[[str], None] | None,
     ) -> None:
         self.harm = harm
-        self.scheduler = Scheduler(seed, place=str(place), trace=trace)
+        self.scheduler = Scheduler(seed, places=(str(ground.kept), str(ground.made)), trace=trace)
         random = self.scheduler.random
-        self.state = place / "state"
-        if random.random() < 0.9:
-            _lay_out(_template(place.parent), self.state)
-        else:
-            self.state.mkdir(mode=0o700)  # its making is part of the run
-        self.hardware = SharedHardware(self.scheduler, self.state)
+        self.state, self.ledgers = ground.lay_out() if random.random() < 0.9 else ground.clear()
+        self.hardware = SharedHardware(self.scheduler, self.state, self.ledgers)
         self.hardware.switches = random.choice((0.1, 0.4, 1.0))
         self.seen = Seen()
-        self.outsider = Outsider(self.state, random, self.hardware.disk)
+        self.outsider = Outsider(self.state, random, self.hardware.disk, self.ledgers)
         self.seen.is_durable = self._is_durable
         self.broken: list[str] = []
         self.fence_mode = "warn" if random.random() < 0.15 else "strict"
@@ -354,12 +344,17 @@ class _Run:
         for one in list(self.processes.values()):
             if not one.host.dead:
                 one.kill()
-        ledger, log = self.state / LEDGER, self.state / f"{LEDGER}-wal"
-        contents = [path.read_bytes() if path.exists() else b"" for path in (ledger, log)]
-        for ghost in self.ghosts:
-            ghost.machine.close_connections()
-        self.hardware.disk.lose_power(self.scheduler.random, contents[0], contents[1])
+        paths = self.state / LEDGER, self.state / f"{LEDGER}-wal"
+        ledger, log = (path.read_bytes() if path.exists() else b"" for path in paths)
+        self.hardware.disk.lose_power(self.scheduler.random, ledger, log, self._put_ledger)
         self.hardware.boot += 1
+
+    def _put_ledger(self, ledger: bytes, log: bytes) -> bool:
+        """Under the connections that are open. False: they have been closed, being open to another file."""
+        if self.ledgers.lose_power(self.state, ledger, log):
+            return True
+        self.ledgers.close()
+        return False
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -415,30 +410,21 @@ class _Run:
 
     def _come_to_rest(self) -> bool:
         until = self.scheduler.now + REST_S
-        connection: sqlite3.Connection | None = None
-        try:
-            while self.scheduler.now < until:
-                self.scheduler.sleep(0.3)
-                if all(sender.is_done for sender in self.senders):
-                    connection = connection or sqlite3.connect(self.state / LEDGER)
-                    if _is_idle(connection):
-                        return True
-        finally:
-            if connection is not None:
-                connection.close()
+        while self.scheduler.now < until:
+            self.scheduler.sleep(0.3)
+            if all(sender.is_done for sender in self.senders) and _is_idle(self.ledgers.observer(self.state)):
+                return True
         waiting = [str(number) for number, sender in enumerate(self.senders) if not sender.is_done]
         self.broken.append(f"I9: not at rest {REST_S:g} s after the last fault; not acknowledged: {waiting}")
-        with ledger_of(self.state) as ledger:
-            self.broken += self._find_broken(ledger)
+        self.broken += self._find_broken()
         return False
 
     def _check(self) -> None:
         """Everything ends in order; then the promises, then the same bytes after one more opening and recovery."""
         self.is_closing = True
         self._end_all()
-        with ledger_of(self.state) as ledger:
-            self.broken += self._find_broken(ledger)
-            self._count_effects(ledger)
+        self.broken += self._find_broken()
+        self._count_effects(self.ledgers.observer(self.state))
         if self.scheduler.random.random() < 0.6:  # it costs as much as the rest of a short run
             return
         before = transcripts_in(self.state)
@@ -471,8 +457,9 @@ class _Run:
                 self.broken.append(f"I9: {living} did not end within 20 s")
                 return
 
-    def _find_broken(self, ledger: sqlite3.Connection) -> list[str]:
+    def _find_broken(self) -> list[str]:
         try:
+            ledger = self.ledgers.observer(self.state)
             rest = load_rest(ledger, self.state, self.seen, self.outsider.edits, self.ways, self.hardware.counts)
         except sqlite3.DatabaseError as exc:
             return [*self.seen.broken, f"P3: the ledger cannot be read: {exc}"]
@@ -530,68 +517,3 @@ def _is_idle(connection: sqlite3.Connection) -> bool:
         " + (select count(*) from marks where asked is not null and outcome is null)"
     ).fetchone()[0]
     return busy == 0
-
-
-Layout = list[tuple[str, int, bytes | None]]
-"""Of a folder: every path below it, its mode, its content (None: a folder)."""
-_templates: list[Layout] = []
-
-
-class _FixedChance(ids.Chance):
-    """The same in every process, so that a seed means the same there."""
-
-    def __init__(self) -> None:
-        self._random = Random(0)
-
-    def bytes(self, count: int) -> bytes:
-        return self._random.randbytes(count)
-
-    def now_ms(self) -> int:
-        return 1_767_225_600_000
-
-
-def _template(where: Path) -> Layout:
-    """A state directory as one that was opened and closed in order, made once per process of the machine."""
-    import asyncio
-
-    import holdfast
-
-    if _templates:
-        return _templates[0]
-    place = Path(tempfile.mkdtemp(prefix="hf-sim-template-", dir=where))
-
-    async def make() -> None:
-        async with holdfast.open(place / "state"):
-            pass
-
-    try:
-        with ids.drawn_from(_FixedChance()):  # timers are spread by the store's id
-            asyncio.run(make())
-        found = [Path(folder, name) for folder, inner, names in os.walk(place / "state") for name in (*inner, *names)]
-        _templates.append(
-            [
-                (str(one.relative_to(place / "state")), one.stat().st_mode & 0o777, _content(one))
-                for one in sorted(found)
-            ]
-        )
-    finally:
-        shutil.rmtree(place)
-    return _templates[0]
-
-
-def _content(path: Path) -> bytes | None:
-    return None if path.is_dir() else path.read_bytes()
-
-
-def _lay_out(layout: Layout, root: Path) -> None:
-    root.mkdir(mode=0o700)
-    for name, mode, content in layout:
-        path = f"{root}/{name}"
-        if content is None:
-            os.mkdir(path, mode)
-            continue
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
-        try:
-            os.write(fd, content)
-        finally:
-            os.close(fd)

@@ -12,7 +12,7 @@ import hashlib
 import heapq
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 
 from holdfast.testing.simulation.fiber import Fiber, Hub
@@ -58,9 +58,10 @@ class Scheduler:
     """Runs threads. Everything random comes from `random`, so that the seed decides it."""
 
     def __init__(
-        self, seed: int, *, place: str, steps_max: int = 200_000, trace: Callable[[str], None] | None = None
+        self, seed: int, *, places: Sequence[str], steps_max: int = 200_000, trace: Callable[[str], None] | None = None
     ) -> None:
-        self._unlike = {f"{place}/": "", f"pid={os.getpid()}": "pid=1"}  # another one each time: left out of the trace
+        # Other ones each time: left out of the trace.
+        self._unlike = {f"pid={os.getpid()}": "pid=1", **{f"{place}/": "" for place in places}}
         self.random = random.Random(seed)
         self._hub = Hub()
         self.now = 0.0
