@@ -61,6 +61,13 @@ def _spent_s() -> float:
     return now.user + now.system + now.children_user + now.children_system
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The proof's tests go first: they take longest, and the worker that is left with one would end long after all
+    others.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("proof") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test logged may hold half a character; the way from worker to controller takes whole ones only."""

@@ -55,7 +55,10 @@ def run(folder: Path, part: str, workload: str, record: Record, *more: str) -> N
     if shim.missing() is not None:
         pytest.skip(f"not run: {shim.missing()}")
     command = [sys.executable, "-m", "holdfast.testing.disk", "--part", part, "--workload", workload]
-    done = subprocess.run([*command, "--folder", str(folder), *more], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--folder", str(folder), *more],
+        cwd=ROOT, env=shim.environment(), capture_output=True, text=True,
+    )  # fmt: skip  # seen from the start: it would begin itself anew, and import everything twice
     results = [json.loads(line) for line in done.stdout.splitlines()]
     broken = [text for result in results for text in result["broken"]]
     assert not broken, "\n".join(broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -35,6 +36,8 @@ def main() -> int:
         return 2
     if shim.LOADED not in os.environ:
         os.execve(sys.executable, [sys.executable, "-m", "holdfast.testing.disk", *sys.argv[1:]], shim.environment())
+    gc.collect()
+    gc.freeze()  # a child that collects looks at every object that it was born with, and so gets pages of its own
     root = Path(tempfile.mkdtemp(prefix="holdfast-disk-", dir=options.folder))
     broken = False
     until = time.monotonic() + (options.seconds or float("inf"))
