@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import zstandard
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from holdfast.channel.discord import TRAITS, DiscordChannel, intents_of
@@ -78,21 +79,25 @@ class Session:
 
 
 class Link:
-    """One connection. What goes out is one stream of zlib, cut into frames anywhere."""
+    """One connection. What goes out is one stream, of zlib, cut into frames anywhere, or of zstd, a frame a message: as
+    the client asks, which takes zstd wherever a library for it happens to be installed.
+    """
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, compress: str) -> None:
         self.socket = socket
         self.is_mute = False
-        self._packer = zlib.compressobj()
+        self._is_zstd = compress == "zstd-stream"
+        self._packer = zstandard.ZstdCompressor().compressobj() if self._is_zstd else zlib.compressobj()
         self._lock = asyncio.Lock()
 
     async def send(self, payload: dict[str, Any]) -> None:
         if self.is_mute:
             return
         async with self._lock:
-            packed = self._packer.compress(json.dumps(payload).encode()) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+            flush = zstandard.COMPRESSOBJ_FLUSH_BLOCK if self._is_zstd else zlib.Z_SYNC_FLUSH
+            packed = self._packer.compress(json.dumps(payload).encode()) + self._packer.flush(flush)
             try:
-                for frame in (packed[:7], packed[7:]):
+                for frame in (packed,) if self._is_zstd else (packed[:7], packed[7:]):
                     await self.socket.send_bytes(frame)
             except ConnectionError:
                 return  # the session keeps it
@@ -416,10 +421,11 @@ class DiscordStandIn:
         """One connection."""
         if (request.query.get("v"), request.query.get("encoding")) != ("10", "json"):
             return web.Response(status=400)
-        assert request.query.get("compress") == "zlib-stream"
+        compress = request.query.get("compress", "")
+        assert compress in ("zlib-stream", "zstd-stream")
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        link = Link(socket)
+        link = Link(socket, compress)
         self.links.append(link)
         session: Session | None = None
         await link.send({"op": 10, "d": {"heartbeat_interval": int(self._heartbeat_s * 1000)}})

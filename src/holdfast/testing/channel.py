@@ -22,7 +22,7 @@ import msgspec
 from holdfast.channel.channel import ChannelTraits, SendRequest, Sent
 from holdfast.errors import ChannelRefusedError, SendUnknownError
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """Real seconds a test waits for something to happen here."""
 
 
