@@ -56,6 +56,10 @@ TIDY_FIRST_S, TIDY_EVERY_S = 60.0, 3600.0
 SURELY_FITS_CHARS = 1_000_000
 """Text up to this fits into a line however it is escaped (12 bytes a character at most); longer text is tried."""
 SETTLE_RETRY_S = 2.0
+LATER = frozenset({"not next", "not quiet", "solo"})
+"""Why an input may not run yet; `Holdfast.turn` waits until it may."""
+NEXT_LOOK_S = 0.25
+"""How often it looks; ends of turns in this process wake it at once."""
 log = logging.getLogger("holdfast")
 
 
@@ -82,6 +86,7 @@ class Holdfast:
         self.commands: Commands | None = None  # of a gateway: slash commands are carried out at the door
         self.queue_for: Callable[[InboundEvent], QueueSettings] = lambda _: PLAIN
         self._live: dict[str, Turn] = {}
+        self._hear_of_ends: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -326,20 +331,17 @@ class Holdfast:
         """Own a session for one turn. Leaving settles it; an exception settles it as failed, with its class.
 
         Args:
-            wait_s: how long to wait for somebody else's turn.
+            wait_s: how long to wait for somebody else's turn, and for the inputs that came before this one.
             input_id: an accepted input that this turn answers.
             fence_mode: "strict" or "warn"; None: the handle's own.
             thorough: read the transcript through, and write it anew where other readers would stumble.
 
         Raises:
-            SessionBusyError: not ours within `wait_s`; nothing was written.
+            SessionBusyError: not ours within `wait_s`, or the input is not open any more; nothing was written.
             SessionTakeoverError, OwnershipLostError: out of the body, when the session was lost. See `Turn.append`.
         """
-        turn = await self.claim(
-            session, lane=lane, wait_s=wait_s, input_id=input_id, fence_mode=fence_mode, thorough=thorough
-        )
-        if isinstance(turn, Busy):
-            raise SessionBusyError(session, 0.0, f"{turn.holder} ({turn.why})")
+        how = {"lane": lane, "input_id": input_id, "fence_mode": fence_mode, "thorough": thorough}
+        turn = await self._claim_in_time(session, wait_s, how)
         token = current_turn.set(turn.id)
         try:
             yield turn
@@ -376,6 +378,32 @@ class Holdfast:
             return calls.dressed(function, call)  # pyright: ignore[reportReturnType]  # a coroutine function, as `call`
 
         return decorate
+
+    async def _claim_in_time(self, session: str, wait_s: float, how: dict[str, Any]) -> Turn:
+        """The turn, as soon as those before it have had theirs. A worker looks at the queue again instead."""
+        began, ended = self.clock.mono(), asyncio.Event()
+        self._hear_of_ends.add(ended)
+        try:
+            while True:
+                ended.clear()
+                left_s = max(0.0, wait_s - (self.clock.mono() - began))
+                turn = await self.claim(session, wait_s=left_s, **how)
+                if not isinstance(turn, Busy):
+                    return turn
+                if turn.why not in LATER or left_s == 0:
+                    raise SessionBusyError(session, self.clock.mono() - began, f"{turn.holder} ({turn.why})")
+                await self._first_of(ended, min(left_s, NEXT_LOOK_S))
+        finally:
+            self._hear_of_ends.discard(ended)
+
+    async def _first_of(self, event: asyncio.Event, seconds: float) -> None:
+        """Until the event, or for so long."""
+        both = {asyncio.create_task(event.wait()), asyncio.create_task(self.clock.sleep(seconds))}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in both:
+                one.cancel()
 
     async def claim(
         self,
@@ -426,6 +454,8 @@ class Holdfast:
         finally:
             self._live.pop(turn.id, None)
             self.work_arrived.set()
+            for ended in self._hear_of_ends:
+                ended.set()
             self.answers_arrived.set()
             if turn.view is not None and turn.view.source in (SPAWN, END):
                 self.children_changed.set()

@@ -328,6 +328,37 @@ async def test_an_input_that_is_not_next_is_refused_and_leaves_no_trace(state: P
         await give_up(hf, turn)
 
 
+async def test_turns_for_inputs_are_had_in_the_order_of_the_inputs_whoever_asks_first(state: Path) -> None:
+    order: list[str] = []
+
+    async def answer(hf: Holdfast, input_id: str) -> None:
+        async with hf.turn(KEY, wait_s=60, input_id=input_id) as turn:
+            order.append(input_id)
+            await turn.append(holdfast.assistant("yes", model="a/b"))
+
+    async with holdfast.open(state) as hf, holdfast.open(state) as beside:
+        inputs = [await accept(hf) for _ in range(6)]
+        handles = [hf, beside] * 3
+        await asyncio.gather(*(answer(*one) for one in reversed(list(zip(handles, inputs, strict=True)))))
+        assert order == inputs
+        assert await ledger(hf, "select distinct state from inputs") == [("answered",)]
+        await leaves_no_trace(hf)
+
+
+async def test_a_turn_for_an_input_that_is_never_next_is_refused_when_the_time_is_up(state: Path) -> None:
+    async with holdfast.open(state) as hf:
+        first, second = await accept(hf), await accept(hf)
+        with pytest.raises(SessionBusyError, match=rf"waited \d+\.\d s for input {first} is before it"):
+            async with hf.turn(KEY, wait_s=0.1, input_id=second):
+                raise AssertionError("it is not its turn")
+        await leaves_no_trace(hf)
+        async with hf.turn(KEY, wait_s=0, input_id=first):
+            pass
+        with pytest.raises(SessionBusyError, match="gone"):
+            async with hf.turn(KEY, wait_s=60, input_id=first):
+                raise AssertionError("it was answered")
+
+
 async def test_whoever_waits_when_the_state_is_closed_is_told_at_once(state: Path) -> None:
     async with opened(state) as beside:
         holder = await beside.claim(KEY, wait_s=1)
