@@ -102,12 +102,20 @@ def own_lines(lines: Sequence[Line], *, inputs: Collection[str], turn: str | Non
 
 def after_compaction(lines: Sequence[Line]) -> tuple[str | None, list[Line]]:
     """The newest summary, if there is one, and the lines it leaves to be shown."""
-    at = next((i for i in reversed(range(len(lines))) if is_compaction(lines[i])), None)
+    at = _newest_compaction(lines)
     if at is None:
         return None, list(lines)
     kept_from = next((i for i in range(at) if lines[i].id == lines[at].first_kept), at)
     kept = [line for line in lines[kept_from:at] if not is_compaction(line)]
     return _value(lines[at])["summary"], [*kept, *lines[at + 1 :]]
+
+
+def _newest_compaction(lines: Sequence[Line]) -> int | None:
+    """Where it stands. Asked of every line of every request: the cheap question first, and no call for most."""
+    for at in range(len(lines) - 1, -1, -1):
+        if lines[at].type == "compaction" and is_compaction(lines[at]):
+            return at
+    return None
 
 
 def is_compaction(line: Line) -> bool:
@@ -119,7 +127,14 @@ def _belongs(line: Line, inputs: Collection[str], turn: str | None, own_input_li
     if line.id in own_input_lines:
         return True
     origin = line.origin
-    return origin is not None and (origin.turn == turn or any(input_id in inputs for input_id in origin.inputs))
+    if origin is None:
+        return False
+    if origin.turn == turn:
+        return True
+    for input_id in origin.inputs:  # noqa: SIM110  # mostly one: a generator costs more than all else here
+        if input_id in inputs:
+            return True
+    return False
 
 
 # ── one line ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +148,7 @@ def _refused(lines: Sequence[Line]) -> set[int]:
 
 def _kept_before_compaction(lines: Sequence[Line], visible: Sequence[Line]) -> set[int]:
     """The lines that a compaction has kept. What their provider counted was another context, so it is not shown."""
-    at = next((i for i in reversed(range(len(lines))) if is_compaction(lines[i])), None)
+    at = _newest_compaction(lines)
     if at is None:
         return set()
     later = {id(line) for line in lines[at:]}
@@ -181,13 +196,14 @@ def _message(line: Line) -> Message | None:
     if role == "assistant":
         return _answer(message)
     if role == "toolResult":
-        return {**message, "content": _parts(message["content"], ("text", "image"))}
+        message["content"] = _parts(message["content"], ("text", "image"))
+        return message
     if role == "bashExecution":
         return _user_text(_bash_text(message))
     if role in ("custom", "hookMessage"):
         return _as_user(message["content"])
-    parts = _parts(message["content"], ("text", "image"))
-    return {**message, "content": parts} if parts else None
+    message["content"] = _parts(message["content"], ("text", "image"))  # decoded for us alone
+    return message if message["content"] else None
 
 
 def _value(line: Line) -> dict[str, Any]:
@@ -208,9 +224,11 @@ def _answer(message: Message) -> Message | None:
     """An assistant message with what can be used of it."""
     failed = message.get("stopReason") in FAILED_STOPS
     parts = _parts(message["content"], ("text", "toolCall") if failed else ("text", "thinking", "toolCall"))
-    if not any(part["type"] != "thinking" for part in parts):
-        return None
-    return {**message, "content": parts}
+    for part in parts:
+        if part["type"] != "thinking":
+            message["content"] = parts
+            return message
+    return None
 
 
 def _parts(content: str | list[dict[str, Any]], allowed: tuple[str, ...]) -> list[dict[str, Any]]:

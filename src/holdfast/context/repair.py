@@ -11,6 +11,7 @@ from typing import Any
 Message = dict[str, Any]
 
 FAILED_STOPS = ("error", "aborted")
+_NONE: dict[str, Message] = {}
 INTERRUPTED = "interrupted: no result was recorded; the tool may or may not have run"
 
 
@@ -26,7 +27,7 @@ def pair_calls(messages: Sequence[Message]) -> list[Message]:
 
     Messages are not changed; those that lose a call are copied.
     """
-    calls = [_calls(message) for message in messages]
+    calls = [_calls(message) if message["role"] == "assistant" else _NONE for message in messages]
     results = _results_by_call(messages, calls)
     paired: list[Message] = []
     for index, message in enumerate(messages):
@@ -36,6 +37,10 @@ def pair_calls(messages: Sequence[Message]) -> list[Message]:
             paired.append(message)
             continue
         kept = calls[index]
+        if not kept:  # most answers: nothing is called in them
+            if message["content"]:
+                paired.append(message)
+            continue
         if message.get("stopReason") in FAILED_STOPS:
             kept = {id: part for id, part in kept.items() if (index, id) in results}
         message = _with_calls(message, kept)
@@ -60,10 +65,9 @@ def interrupted_result(call: Message) -> Message:
 def _calls(message: Message) -> dict[str, Message]:
     """An answer's calls by id, in order."""
     calls: dict[str, Message] = {}
-    if message["role"] == "assistant":
-        for part in message["content"]:
-            if part["type"] == "toolCall":
-                calls.setdefault(part["id"], part)
+    for part in message["content"]:
+        if part["type"] == "toolCall":
+            calls.setdefault(part["id"], part)
     return calls
 
 
@@ -74,7 +78,8 @@ def _results_by_call(
     open_calls: dict[str, int] = {}
     results: dict[tuple[int, str], Message] = {}
     for index, message in enumerate(messages):
-        open_calls.update(dict.fromkeys(calls[index], index))
+        if calls[index]:
+            open_calls.update(dict.fromkeys(calls[index], index))
         if message["role"] == "toolResult":
             caller = open_calls.pop(message["toolCallId"], None)
             if caller is not None:

@@ -16,12 +16,13 @@ that nobody slips past it by a word.
 
 from __future__ import annotations
 
-from holdfast.session.entries import SALVAGE_TYPE, VISIBILITIES, Visibility
+from holdfast.session.entries import MIRROR_PROVIDER, SALVAGE_TYPE, VISIBILITIES, Visibility
 from holdfast.session.lines import Line, is_mirror
 
 PARTIAL_TYPE = "holdfast:partial"
 """customType of what a model had said when it was cut off."""
 FOR_PEOPLE = frozenset({SALVAGE_TYPE, PARTIAL_TYPE})
+_SAID = frozenset({"user", "assistant", "toolResult"})
 _STANDS_FOR_OTHERS = ("compaction", "branch_summary")
 
 
@@ -35,7 +36,11 @@ def visibility_of(line: Line) -> Visibility:
 
 
 def is_for_model(line: Line) -> bool:
-    """Whether the model may see it."""
+    """Whether the model may see it. Most lines are said by somebody and say nothing of it: those are known at once."""
+    if line.kind == "entry" and line.type == "message" and line.message_role in _SAID:
+        origin = line.origin
+        if (origin is None or not origin.visibility) and line.provider != MIRROR_PROVIDER:
+            return True
     return visibility_of(line) == "model"
 
 
