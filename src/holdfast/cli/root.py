@@ -38,6 +38,7 @@ COMMANDS = {
     "backup": "backup",
     "restore": "backup",
     "copy": "copy",
+    "postgres": "postgres",
     "prove": "prove",
     "config": "config",
 }
