@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import holdfast
+from holdfast.cli.main import run
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import (
     InputError,
@@ -23,9 +24,10 @@ from holdfast.errors import (
 from holdfast.inbound.event import Duplicate
 from holdfast.lane.policy import LaneLimits
 from holdfast.session import entries as made
-from holdfast.store.postgres.connecting import connect
+from holdfast.store.postgres.connecting import PER_NODE, connect
 from holdfast.store.postgres.core import PostgresOptions
 from holdfast.store.postgres.dialect import translated
+from holdfast.store.postgres.schema import STEPS, Step, open_schema
 from holdfast.store.postgres.store import PostgresStore
 from holdfast.store.postgres.writer import PostgresWriter
 from holdfast.store.protocol import Store
@@ -76,7 +78,7 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
 def by_hand(url: str, sql: str, *values: object) -> None:
     """What somebody does with a client of their own."""
     with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(sql.encode(), values)
+        conn.execute(sql.encode(), values or None)
 
 
 STRANGER = b'{"type":"message","id":"stranger","parentId":%s,"timestamp":"2026-01-01T00:00:00.000Z","message":{"role":"user","content":"me too"}}\n'  # noqa: E501
@@ -158,7 +160,7 @@ async def test_an_archive_that_somebody_has_edited_is_not_restored(
 
 async def test_what_the_server_cuts_off_is_written_once_on_the_next_connection(store: PostgresStore, url: str) -> None:
     first = await accept(store, "one", key="k1")
-    by_hand(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdfast %%'"
+    by_hand(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdfast %'"
                  " and datname=current_database()")  # fmt: skip
     second = await accept(store, "two", key="k2")
     assert isinstance(await store.accept(event("one", key="k1")), Duplicate)
@@ -228,6 +230,67 @@ async def test_a_program_opens_it_by_its_url_and_engines_that_are_not_known_are_
     with pytest.raises(InputError, match="mysql:// states are not supported"):
         async with holdfast.open("mysql://localhost/state"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sslmode=verify-ful", "sslmode=verify-ful is none of disable, allow"),
+        ("sslmod=require", 'invalid URI query parameter: "sslmod"'),
+        ("connect_timeout=5&connect_timeout", "missing key/value separator"),
+    ],
+)
+def test_an_option_that_libpq_does_not_know_is_refused_by_name(options: str, told: str) -> None:
+    with pytest.raises(InputError, match=told) as refused:
+        PostgresStore.open(f"postgres://me:secret@127.0.0.1/db?{options}", SystemClock(), PostgresOptions())
+    assert "secret" not in str(refused.value)
+
+
+def test_durability_isolation_and_time_outs_are_ours_whatever_a_url_says(url: str) -> None:
+    mark = "&" if "?" in url else "?"
+    with connect(f"{url}{mark}options=-c%20synchronous_commit%3Doff%20-c%20work_mem%3D1MB", "test") as raw:
+        for name, value in (("synchronous_commit", "on"), ("search_path", "holdfast"), ("work_mem", "1MB")):
+            assert raw.execute(f"show {name}".encode()).fetchone()[0] == value  # type: ignore[index]
+
+
+async def test_a_node_keeps_three_connections_whatever_it_does(store: PostgresStore, url: str) -> None:
+    for number in range(8):
+        await accept(store, f"{number}")
+    await asyncio.gather(*(store.sessions(prefix="agent:", limit=10) for _ in range(8)))
+    count = (
+        "select count(*) from pg_stat_activity where datname=current_database() and application_name like 'holdfast %'"
+    )
+    with psycopg.connect(url) as conn:
+        assert conn.execute(count.encode()).fetchone() == (PER_NODE,)
+
+
+def test_the_role_of_nodes_works_and_can_neither_empty_lines_nor_switch_triggers_off(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["postgres", "roles"]) == 0
+    by_hand(url, capsys.readouterr().out)
+    node = url.replace("postgres@", "holdfast_node@").replace("postgres:", "holdfast_node:", 0)
+    if "holdfast_node" not in node:
+        pytest.skip("the server of HOLDFAST_TEST_POSTGRES_URL asks for passwords, which its roles do not have here")
+    asyncio.run(_say_hello(node))
+    for forbidden in (
+        "truncate holdfast.lines",
+        "alter table holdfast.lines disable trigger all",
+        "create table holdfast.mine(a int)",
+        "set session_replication_role=replica",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            by_hand(node, forbidden)
+    more = Step(2, "one more", ("create table more(a bigint)",))
+    with connect(node, "test") as raw, pytest.raises(ResourceError, match="start once as their owner"):
+        open_schema(raw, (*STEPS, more))
+    with connect(node.replace("holdfast_node", "holdfast_owner"), "test") as raw:
+        open_schema(raw, (*STEPS, more))
+
+
+async def _say_hello(url: str) -> None:
+    async with holdfast.open(url) as hf, hf.turn(SESSION) as turn:
+        await turn.append(holdfast.user("hello"))
 
 
 async def test_a_reader_sees_what_there_is_and_can_change_nothing(store: PostgresStore, url: str) -> None:

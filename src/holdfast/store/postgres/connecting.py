@@ -17,6 +17,9 @@ from holdfast.store.postgres.dialect import translated, values_of
 from holdfast.store.postgres.schema import SCHEMA
 from holdfast.store.sql.connection import Cursor
 
+PER_NODE = 3
+"""Connections that a node keeps: writer, reader, sign of life. One more while it opens."""
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CONNECT_S = 3
 REPLY_S = 10.0
 """A statement that has had no answer for so long has lost its server, whatever TCP says: behind a proxy or a firewall
@@ -131,9 +134,12 @@ def connect(url: str, purpose: str) -> psycopg.Connection[Any]:
 def check_url(url: str) -> None:
     """Raises InputError: it is no URL of PostgreSQL's."""
     try:
-        conninfo_to_dict(url)
+        asked = conninfo_to_dict(url)
     except psycopg.ProgrammingError as exc:
         raise InputError(f"{without_password(url)} is no PostgreSQL URL: {str(exc).strip()}") from exc
+    mode = asked.get("sslmode", "prefer")
+    if mode not in SSL_MODES:
+        raise InputError(f"{without_password(url)}: sslmode={mode} is none of {', '.join(SSL_MODES)}")
 
 
 def unreachable(url: str, exc: psycopg.Error) -> StateAwayError:

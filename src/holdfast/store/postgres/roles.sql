@@ -10,11 +10,14 @@ do $$ begin
   end if;
 end $$;
 create schema if not exists holdfast authorization holdfast_owner;
+alter schema holdfast owner to holdfast_owner;
 revoke all on schema holdfast from public;
--- The roles take over tables that another made first.
+-- It takes over what another made first.
 do $$ declare one record; begin
-  for one in select format('alter table holdfast.%I owner to holdfast_owner', tablename) as said
-    from pg_tables where schemaname='holdfast' loop
+  for one in
+    select format('alter table holdfast.%I owner to holdfast_owner', tablename) as said from pg_tables where schemaname='holdfast'
+    union all select 'alter view holdfast.sqlite_master owner to holdfast_owner' where to_regclass('holdfast.sqlite_master') is not null
+  loop
     execute one.said;
   end loop;
 end $$;
