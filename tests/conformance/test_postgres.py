@@ -250,7 +250,7 @@ def test_durability_isolation_and_time_outs_are_ours_whatever_a_url_says(url: st
     mark = "&" if "?" in url else "?"
     with connect(f"{url}{mark}options=-c%20synchronous_commit%3Doff%20-c%20work_mem%3D1MB", "test") as raw:
         for name, value in (("synchronous_commit", "on"), ("search_path", "holdfast"), ("work_mem", "1MB")):
-            assert raw.execute(f"show {name}".encode()).fetchone()[0] == value  # type: ignore[index]
+            assert raw.execute(f"show {name}".encode()).fetchone()[0] == value
 
 
 async def test_a_node_keeps_three_connections_whatever_it_does(store: PostgresStore, url: str) -> None:

@@ -45,7 +45,7 @@ def unit() -> list[tuple[str, str]]:
 
 def test_a_pod_has_time_to_drain_after_it_left_the_service() -> None:
     before = container()["lifecycle"]["preStop"]["exec"]["command"][-1]
-    waits_s = float(re.search(r"sleep\((\d+)\)", before).group(1))  # type: ignore[union-attr]
+    waits_s = float(re.search(r"sleep\((\d+)\)", before).group(1))
     assert pod()["terminationGracePeriodSeconds"] > DRAIN_S + waits_s
     assert kubernetes()["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert kubernetes()["PodDisruptionBudget"]["spec"]["minAvailable"] >= 1
