@@ -40,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases proof model bench heart sim mutations torture browser docs site dist man lock clean
+.PHONY: help up test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture browser docs site dist man lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,12 @@ model: $(VENV)/.made ## the formal models, and that planted bugs are found (35 s
 
 bench: $(VENV)/.dev ## the benchmarks, as JSON
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.dev ## the same work on what people use instead, installed below .peers/ (a quarter of an hour)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-check: $(VENV)/.dev ## whether hot paths became dearer: ratios and counts against stored ones (one minute)
+	$(BIN)/python -m benchmarks.check $(ARGS)
 
 heart: $(VENV)/.dev ## the main job with processes dying under it: 200 messages three times, about three minutes
 	$(BIN)/python tests/torture/heart.py run
