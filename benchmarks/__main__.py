@@ -17,7 +17,7 @@ from typing import Any
 PROGRAMS = (
     "turn_overhead", "failover", "prompt_window", "write_lock", "takeover", "many_sessions", "bursts", "classification",
     "context", "streamed_turn",
-    "log_report", "watched",
+    "log_report", "watched", "windows",
 )  # fmt: skip
 OUT = Path(__file__).parent / "out"
 

@@ -105,14 +105,18 @@ async def contend(name: str, folder: Path) -> dict[str, Any]:
 
 
 async def hold(name: str, folder: Path) -> None:
-    print(json.dumps("waiting"), flush=True)
+    """Says "waiting" once all is loaded and opened and only the lock is wanting."""
     if name == "holdfast":  # the right that outlives a lock: the turn
         holdfast: Any = importlib.import_module("holdfast")
-        async with holdfast.open(folder / "state") as hf, hf.turn("agent:main:main", wait_s=WAIT_S):
-            print(json.dumps(time.monotonic()), flush=True)
-            await asyncio.to_thread(sys.stdin.readline)
+        async with holdfast.open(folder / "state") as hf:
+            print(json.dumps("waiting"), flush=True)
+            async with hf.turn("agent:main:main", wait_s=WAIT_S):
+                print(json.dumps(time.monotonic()), flush=True)
+                await asyncio.to_thread(sys.stdin.readline)
         return
-    with made(name, folder)():
+    take = made(name, folder)
+    print(json.dumps("waiting"), flush=True)
+    with take():
         print(json.dumps(time.monotonic()), flush=True)
         sys.stdin.readline()
 
