@@ -21,6 +21,7 @@ SHOWS = {
         "200 bob, you have said 1 thing(s)",
     ],
     "with_pydantic_ai_owned.py": ["That is question 1.", "That is question 2."],
+    "with_langgraph.py": ["That is question 1.", "That is question 2."],
     "with_pydantic_ai.py": [
         "It is sunny in Lima.",
         "session, user, assistant, toolResult, assistant, user, assistant, toolResult, assistant",
