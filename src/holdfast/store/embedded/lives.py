@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast import ids
-from holdfast.errors import HoldfastError, ResourceError, SessionTakeoverError, UnknownInputError
+from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, SessionTakeoverError, UnknownInputError
 from holdfast.session.entries import Origin
 from holdfast.session.fence import Record
 from holdfast.store.embedded import durable, swapping
@@ -28,6 +28,7 @@ from holdfast.store.sql.keeping import Keeping
 from holdfast.store.sql.ledger import Job
 from holdfast.store.views import ArchiveView, InUse
 
+_OVER = "the turn that wanted it has lost the session, or has ended"
 log = logging.getLogger("holdfast.store")
 
 
@@ -45,7 +46,7 @@ class Lives(Keeping, Reading):
 
         def begin(conn: Connection) -> ArchiveView | InUse:
             if not archive_rows.is_owner(conn, owned.transcript, turn, owned.epoch):
-                return InUse("the turn that wanted it is over")
+                raise OwnershipLostError(_OVER)
             why_not = archive_rows.in_use(conn, owned.transcript, but_for=turn)
             if why_not:
                 return InUse(why_not)
@@ -99,8 +100,10 @@ class Lives(Keeping, Reading):
                     f"no archive {archive!r} of this session; `holdfast sessions archives` has them"
                 )
             why_not = archive_rows.in_use(conn, owned.transcript, but_for=turn)
-            if why_not or not archive_rows.is_owner(conn, owned.transcript, turn, owned.epoch):
-                return InUse(why_not or "the turn that wanted it is over")
+            if not archive_rows.is_owner(conn, owned.transcript, turn, owned.epoch):
+                raise OwnershipLostError(_OVER)
+            if why_not:
+                return InUse(why_not)
             archive_rows.move(conn, archive, "restore", turn)
             archive_rows.forget_what_is_durable(conn, owned.transcript)
             return replace(view, state="restoring")
