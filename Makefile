@@ -12,7 +12,6 @@ PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 p
            $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))) python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
-FRAMEWORKS := $(VENV)/frameworks
 SITE := $(VENV)/site
 UV      := $(BIN)/uv --quiet
 CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -119,8 +118,6 @@ lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requir
 	    --output-file requirements/dev.lock
 	$(LOCK) pyproject.toml --extra gateway --extra top --group build --constraint requirements/dev.lock \
 	    --output-file requirements/run.lock
-	$(LOCK) pyproject.toml --extra openai-agents --extra nanobot --extra litellm --group frameworks \
-	    --output-file requirements/frameworks.lock
 	$(LOCK) --group browser --constraint requirements/dev.lock --output-file requirements/browser.lock
 	$(LOCK) --group site --output-file requirements/site.lock
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
@@ -165,22 +162,6 @@ $(VENV)/.browser: requirements/browser.lock | $(VENV)/.dev
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/.uv
 	$(call install,requirements/dev.lock)
 	@touch $@ $(VENV)/.run
-
-# They want other versions of websockets and mcp than the gateway uses, and are half a gigabyte.
-$(FRAMEWORKS)/.made: requirements/frameworks.lock pyproject.toml | $(VENV)/.uv
-	@echo "make: installing requirements/frameworks.lock into $(FRAMEWORKS)"
-	@test -x $(FRAMEWORKS)/bin/python || $(BIN)/python -m venv $(FRAMEWORKS)
-	@$(UV) pip install --python $(FRAMEWORKS)/bin/python --require-hashes -r requirements/frameworks.lock \
-	    || $(FRAMEWORKS)/bin/python -m pip install --quiet --require-hashes -r requirements/frameworks.lock
-	@$(FRAMEWORKS)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
-
-$(SITE)/.made: requirements/site.lock | $(VENV)/.uv
-	@echo "make: installing requirements/site.lock into $(SITE)"
-	@test -x $(SITE)/bin/python || $(BIN)/python -m venv $(SITE)
-	@$(UV) pip install --python $(SITE)/bin/python --require-hashes -r requirements/site.lock \
-	    || $(SITE)/bin/python -m pip install --quiet --require-hashes -r requirements/site.lock
-	@touch $@
 
 # $(1): a lock file. uv first; where it fails for whatever reason, pip does the same from the same file.
 define install
