@@ -183,6 +183,31 @@ async def ask_until_settled(http: httpx.AsyncClient, id: str) -> dict[str, Any]:
     return view
 
 
+async def test_sighup_and_the_command_have_the_configuration_read_again(tmp_path: Path) -> None:
+    state, file = tmp_path / "state", tmp_path / "holdfast.toml"
+    file.write_text("[gateway]\nwatch_config = false\n[lanes]\ndepth_max = 5\n")
+    async with started(state, "--port", "0", "--config", str(file)) as gateway, gateway.http() as http:
+        file.write_text("[gateway]\nwatch_config = false\nport = 7000\n[lanes]\ndepth_max = 6\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(START_S):
+            while (told := (await http.get("/api/config")).json())["last"] is None:  # noqa: ASYNC110  # of another process
+                await asyncio.sleep(0.05)
+        assert (told["last"]["applied"], told["waiting"]) == (["lanes.depth_max"], ["gateway.port"])
+        file.write_text("[lanes]\ndepth_max = 0\n")
+        asked = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MAIN, "--state", str(state), "--config", str(file), "config", "reload",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        said, _ = await asked.communicate()
+        assert asked.returncode == 1
+        assert b"fault: lanes.depth_max" in said
+        assert b"nothing was changed" in said
+        gateway.process.terminate()
+        code, err = await gateway.ended()
+        assert code == 0
+        assert "applied: lanes.depth_max; needs a restart: gateway.port" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_the_waiting(tmp_path: Path, number: signal.Signals) -> None:
     async with started(tmp_path / "state", "--port", "0") as gateway, gateway.http() as http:

@@ -98,6 +98,19 @@ class Gateway:
         """The input as it is. Raises as `ask`."""
         return _checked(*self._call("GET", f"/api/inputs/{quote(input_id, safe='')}", timeout_s=SLACK_S))
 
+    def reload_config(self) -> dict[str, Any]:
+        """Have it read its configuration again. Returns: the report. Raises GatewayGoneError, GatewayRefusedError."""
+        status, body = self._call("POST", "/api/config/reload", timeout_s=WAIT_S_MAX)
+        return body if status == 409 and isinstance(body, dict) and "faults" in body else _checked(status, body)
+
+    def waiting_config(self) -> list[str]:
+        """Keys of the configuration that it has read and not taken; none where it does not say."""
+        try:
+            status, body = self._call("GET", "/api/config", timeout_s=SLACK_S)
+        except GatewayGoneError:
+            return []
+        return [str(key) for key in body.get("waiting", ())] if status == 200 and isinstance(body, dict) else []
+
     def _poll(self, input_id: str, until_mono: float) -> dict[str, Any]:
         while True:
             shown = self.input(input_id)

@@ -22,6 +22,7 @@ def up(settings: Settings, host: str | None, port: int | None) -> int:
     settings.stand_beside_openclaw()
     config = settings.load().config
     try:
+        from holdfast.gateway.reloading import Reread
         from holdfast.gateway.supervise import run_gateway
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("holdfast"):
@@ -29,4 +30,6 @@ def up(settings: Settings, host: str | None, port: int | None) -> int:
         raise ResourceError(
             f"the gateway needs the package {missing.name}: install holdfast with its extra, holdfast[gateway]"
         ) from missing
-    return run_gateway(config, settings.state, host=host, port=port, log_format="json" if settings.json else "text")
+    form = "json" if settings.json else "text"
+    reread = Reread(settings.load, settings.config_file())
+    return run_gateway(config, settings.state, host=host, port=port, log_format=form, reread=reread)

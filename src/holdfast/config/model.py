@@ -96,6 +96,11 @@ class GatewayConfig(Section):
         description="Gateways of a state that may die within five minutes before work is held back until "
         "`holdfast recover --release`. 0: never.",
     )
+    watch_config: bool = Field(
+        default=True,
+        description="Whether a changed holdfast.toml is taken by itself, some seconds after it was written. In any "
+        "case `holdfast config reload` and SIGHUP have it read again ([what is taken](reload.md)).",
+    )
     security_contact: Annotated[str, Field(pattern=r"^(mailto:|https://|tel:)[!-~]+$", max_length=500)] | None = Field(
         default=None,
         description="Whom `/.well-known/security.txt` names to those who find a hole in this installation, such as "

@@ -32,7 +32,7 @@ class Row:
 
 def rows(loaded: Loaded) -> list[Row]:
     """Every key with its value, in the order of the models; secrets as `***`."""
-    return [Row(path, _public(value), loaded.sources.get(path, "default")) for path, value in _walk(loaded.config, ())]
+    return [Row(path, _public(value), loaded.sources.get(path, "default")) for path, value in walk(loaded.config, ())]
 
 
 def as_toml(loaded: Loaded) -> str:
@@ -57,13 +57,14 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{HIDDEN}@{parts.netloc.rpartition('@')[2]}"))
 
 
-def _walk(value: Any, path: keys.Path) -> Iterator[tuple[keys.Path, Any]]:
+def walk(value: Any, path: keys.Path) -> Iterator[tuple[keys.Path, Any]]:
+    """Every key below `value` with what it is, secrets too."""
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _walk(getattr(value, name), (*path, name))
+            yield from walk(getattr(value, name), (*path, name))
     elif isinstance(value, Mapping):
         for name, below in value.items():
-            yield from _walk(below, (*path, str(name)))
+            yield from walk(below, (*path, str(name)))
     else:
         yield path, value
 

@@ -17,7 +17,8 @@ from holdfast.channel.webhook import WebhookChannel
 from holdfast.clock import Clock
 from holdfast.context.system_prompt import FILES, SystemPrompt, build
 from holdfast.errors import ResourceError
-from holdfast.gateway.channels import as_adapters, make_platforms, run_listening, run_showing
+from holdfast.gateway.channels import as_adapters, exchange_hearings, make_platforms, run_listening, run_showing
+from holdfast.gateway.generations import Generation, Generations
 from holdfast.gateway.heartbeat_files import read_heartbeat_file
 from holdfast.gateway.listening import Listening
 from holdfast.gateway.tools import make_tools, redactor_of, run_background, run_servers
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from holdfast.config import Config
+    from holdfast.gateway.reloading import Reloading, Reread
     from holdfast.observe.metrics import Metrics
 
 
@@ -110,9 +112,16 @@ async def open_handle(
         kind=kind,
         watch=config.recovery.settings(),
     ) as hf:
-        hf.spawn_limits = config.spawn_limits()
-        hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)
+        use_in_handle(hf, config)
         yield hf
+
+
+def use_in_handle(hf: Holdfast, config: Config) -> None:
+    """What a handle takes of a configuration at any time."""
+    hf.spawn_limits = config.spawn_limits()
+    hf.queue_for = lambda event: config.queue.settings(event.route.channel if event.route is not None else None)
+    hf.watch = config.recovery.settings()
+    hf.store.use_limits(config.limits())
 
 
 @asynccontextmanager
@@ -125,53 +134,74 @@ async def open_worker(
     channels: Collection[str] | None = None,
     background: Background | None = None,
     servers: Servers | None = None,
-) -> AsyncIterator[tuple[Worker, ModelClients]]:
+) -> AsyncIterator[tuple[Worker, Generations]]:
     """A worker that runs accepted inputs as the configuration says; not started yet. Model connections end with it.
 
     Args:
         redactor, channels, background: as of `make_tools`. servers: of more tools, ended by whoever made them.
     """
-    providers = config.models.settings()
-    async with aclosing(ModelClients(providers, env=parts.env, clock=hf.clock, instead=parts.models)) as models:
-        agents, prompt_files = agents_of(config, hf.state), PromptFiles()
+    redactor = redactor or redactor_of(config, parts)
+    first = make_generation(
+        hf, config, parts, redactor=redactor, channels=channels, background=background, servers=servers
+    )
+    async with aclosing(Generations(first)) as generations:
+        hf.commands = first.commands
+        yield Worker(hf, first.run, limits=config.limits(), fence_mode_for=_fence_modes(config)), generations
 
-        def model_of(session: str) -> str:
-            return agents(session).model
 
-        tools = make_tools(
-            hf, config, parts, model_of=model_of, channels=channels, background=background,
-            redactor=redactor or redactor_of(config, parts),
-        )  # fmt: skip
+def make_generation(
+    hf: Holdfast,
+    config: Config,
+    parts: Parts,
+    *,
+    redactor: Redactor,
+    channels: Collection[str] | None,
+    background: Background | None,
+    servers: Servers | None,
+) -> Generation:
+    """How turns are run, as the configuration says. Nothing of it counts yet.
 
-        async def system_prompt_of(session: str) -> SystemPrompt:
-            agent = agents(session)
-            return build(session, await prompt_files(agent.workspace, agent.prompt_files), before=agent.system)
+    Raises:
+        InputError: a function or plugin of the configuration cannot be loaded.
+    """
+    models = ModelClients(config.models.settings(), env=parts.env, clock=hf.clock, instead=parts.models)
+    agents, prompt_files = agents_of(config, hf.state), PromptFiles()
 
-        hf.commands = Commands(
-            hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers,
-            system_prompt_of=system_prompt_of,
-        )  # fmt: skip
-        if servers is not None:
-            servers.reserve(tool.spec.name for tool in tools.toolbox)
-        runner = Runner(
-            hf,
-            commands=hf.commands,
-            client_for=models,
-            agent_for=agents,
-            toolbox=tools.toolbox,
-            gate=tools.gate,
-            limits=limits_of(config),
-            context_window=models.context_window,
-            compaction=config.compaction.settings(),
-            prompt_files=prompt_files,
-            metering=metering_of(config),
-            more_tools=servers.tools_for if servers is not None else None,
-            caching=Caching(config.prompt_caching.settings(), models.api_of),
-        )
-        run_input = with_heartbeat_responses(with_child_ends(runner.run))
-        run_input = with_resets(hf, run_input, _reset_policies(config))
-        run_input = with_announcements(with_fresh_starts(hf, run_input))
-        yield Worker(hf, run_input, limits=config.limits(), fence_mode_for=_fence_modes(config)), models
+    def model_of(session: str) -> str:
+        return agents(session).model
+
+    tools = make_tools(
+        hf, config, parts, model_of=model_of, channels=channels, background=background, redactor=redactor
+    )
+
+    async def system_prompt_of(session: str) -> SystemPrompt:
+        agent = agents(session)
+        return build(session, await prompt_files(agent.workspace, agent.prompt_files), before=agent.system)
+
+    commands = Commands(
+        hf, model_of=model_of, check_model=models.client_for, approvers=tools.approvers,
+        system_prompt_of=system_prompt_of,
+    )  # fmt: skip
+    if servers is not None:
+        servers.reserve(tool.spec.name for tool in tools.toolbox)
+    runner = Runner(
+        hf,
+        commands=commands,
+        client_for=models,
+        agent_for=agents,
+        toolbox=tools.toolbox,
+        gate=tools.gate,
+        limits=limits_of(config),
+        context_window=models.context_window,
+        compaction=config.compaction.settings(),
+        prompt_files=prompt_files,
+        metering=metering_of(config),
+        more_tools=servers.tools_for if servers is not None else None,
+        caching=Caching(config.prompt_caching.settings(), models.api_of),
+    )
+    run_input = with_heartbeat_responses(with_child_ends(runner.run))
+    run_input = with_resets(hf, run_input, _reset_policies(config))
+    return Generation(models, commands, with_announcements(with_fresh_starts(hf, run_input)))
 
 
 def metering_of(config: Config) -> Metering:
@@ -315,12 +345,12 @@ async def run_watchdog(hf: Holdfast) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def run_upkeep(hf: Holdfast, config: Config) -> AsyncIterator[None]:
+async def run_upkeep(hf: Holdfast, config: Config) -> AsyncIterator[Upkeep]:
     """See to conversations as a whole until left: archives that somebody left half done, and retention."""
     upkeep = Upkeep(hf, config.retention.limits(), config.retention.mode)
     keeping = asyncio.create_task(upkeep.run(), name="upkeep")
     try:
-        yield
+        yield upkeep
     finally:
         upkeep.stop()
         keeping.cancel()
@@ -343,12 +373,13 @@ class Gateway:
         worker, working: what runs the inputs, and its task, which ends by itself only if the store has failed.
         servers: of tools; None: the configuration names none.
         metrics: what it counts.
+        reloading: takes a changed configuration.
     """
 
     def __init__(
         self, hf: Holdfast, app: ASGIApp, worker: Worker, working: asyncio.Task[None],
         loops: tuple[Listening, Timers, Children], courier: Courier, closing: asyncio.Event,
-        metrics: Metrics, servers: Servers | None = None,
+        metrics: Metrics, reloading: Reloading, servers: Servers | None = None,
     ) -> None:  # fmt: skip
         self.hf = hf
         self._loops = loops
@@ -359,6 +390,7 @@ class Gateway:
         self._closing = closing
         self.servers = servers
         self.metrics = metrics
+        self.reloading = reloading
 
     async def drain(self, budget_s: float) -> None:
         """Take no new input; give running turns `budget_s`, then put their inputs back in line; send callers away.
@@ -389,20 +421,24 @@ class Gateway:
 
 @asynccontextmanager
 async def build_gateway(
-    config: Config, hf: Holdfast, *, token: str, host: str, parts: Parts = USUAL
+    config: Config, hf: Holdfast, *, token: str, host: str, parts: Parts = USUAL, reread: Reread | None = None
 ) -> AsyncIterator[Gateway]:
     """Start the worker and the courier and make the application. Leaving stops the worker at once.
 
     Args:
         token: the bearer token of the application.
         host: the address it will listen on; callers may address it by this name and, on loopback, by localhost.
+        reread: reads the configuration again; None: it came from nowhere that could be read.
     """
+    from holdfast.config.timers import heartbeats_of, jobs_of
     from holdfast.gateway.channels_api import doors_of
     from holdfast.gateway.guard import LOOPBACK_NAMES  # the web framework, which `run_until_settled` does without
     from holdfast.gateway.hook_rules import hook_rules
+    from holdfast.gateway.hooks_api import Hooks
     from holdfast.gateway.http import create_app
     from holdfast.gateway.login import Logins
     from holdfast.gateway.openai_api import Models
+    from holdfast.gateway.reloading import Reloading
     from holdfast.gateway.tokens import Tokens, read_tokens
     from holdfast.observe.metrics import Metrics
 
@@ -419,27 +455,57 @@ async def build_gateway(
         run_servers(hf, config, parts) as servers,
         open_worker(
             hf, config, parts=parts, redactor=redactor, channels=channels, background=background, servers=servers
-        ) as (worker, models),
+        ) as (worker, generations),
         run_timers(hf, config) as timers,
         run_children(hf, config) as children,
         run_watchdog(hf),
-        run_upkeep(hf, config),
+        run_upkeep(hf, config) as upkeep,
         run_listening(hf, platforms) as listening,
     ):
         closing = asyncio.Event()
-        names = Models(_model_names(config), check=models.client_for)
+        names = Models(model_names(config), check=lambda ref: generations.now.models.client_for(ref))
         hosts = {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host} if is_loopback(config, host) else None
         login = config.gateway.login
         tokens = Tokens(read_tokens(config, parts.env, own=token))
         logins = Logins(hf, tokens=tokens, lifetime_s=login.hours * 3600, secure=login.secure)
         rules = hook_rules(config, parts.env, token=token, channels=channels)
-        app = create_app(hf, tokens=tokens, models=names, hosts=hosts, closing=closing, channels=channels, hooks=rules,
-                         routing=config.routing(), limits=config.retention.limits(),
+        hooks = Hooks(hf, rules) if rules is not None else None
+        reloading = Reloading(hf, config, reread)
+
+        async def apply(found: Config) -> None:
+            fresh = make_generation(
+                hf, found, parts, redactor=redactor, channels=channels, background=background, servers=servers
+            )
+            known = read_tokens(found, parts.env, own=token)
+            ruled = hook_rules(found, parts.env, token=token, channels=channels) if hooks is not None else None
+            new_jobs = jobs_of(found), heartbeats_of(found, node_dir(hf.state))
+
+            def take() -> None:
+                """Nothing of this fails, and nothing comes between: a turn begins with all of it, or with none."""
+                use_in_handle(hf, found)
+                hf.commands = fresh.commands
+                worker.exchange(fresh.run, limits=found.limits(), fence_mode_for=_fence_modes(found))
+                tokens.exchange(known)
+                names.names = model_names(found)
+                timers.exchange(*new_jobs)
+                upkeep.exchange(found.retention.limits(), found.retention.mode)
+                exchange_hearings(platforms, found)
+                if hooks is not None and ruled is not None:
+                    hooks.exchange(ruled)
+
+            await generations.exchange(fresh, take)
+
+        reloading.apply = apply
+        app = create_app(hf, tokens=tokens, models=names, hosts=hosts, closing=closing, channels=channels, hooks=hooks,
+                         routing=lambda: reloading.config.routing(), limits=lambda: reloading.config.retention.limits(),
+                         reloading=reloading,
                          doors=doors_of(platforms), logins=logins, metrics=metrics,
                          security_contact=config.gateway.security_contact)  # fmt: skip
         working = asyncio.create_task(worker.run(), name="worker")
         try:
-            yield Gateway(hf, app, worker, working, (listening, timers, children), courier, closing, metrics, servers)
+            yield Gateway(
+                hf, app, worker, working, (listening, timers, children), courier, closing, metrics, reloading, servers
+            )
         finally:
             await _end(worker, working)
 
@@ -458,7 +524,7 @@ def is_loopback(config: Config, host: str) -> bool:
     return config.gateway.model_copy(update={"host": host}).is_loopback
 
 
-def _model_names(config: Config) -> list[str]:
+def model_names(config: Config) -> list[str]:
     """What `/v1/models` lists: agents, and every model that the configuration names."""
     agents = [config.agent(name) for name in config.agents]
     refs = [config.models.default, *config.models.fallbacks]

@@ -84,6 +84,15 @@ def make_platforms(
     return platforms
 
 
+def exchange_hearings(platforms: Mapping[str, Platform], config: Config) -> None:
+    """Who may speak, and whose conversation it is, for what is heard from now on. Connections stay as they are."""
+    known = config.platforms()
+    for name, one in platforms.items():
+        own = known[name]
+        limits = AttachmentLimits(own.attachments_max, own.attachment_mib_max * MIB)
+        one.hearing.exchange(own.rules(name), config.routing(), limits, own.reaction)
+
+
 def make_adapter(name: str, own: ChannelConfig, env: Mapping[str, str], mailbox: Mailbox) -> Adapter:
     """The adapter of one channel. Raises InputError."""
     if not _NAME.fullmatch(name) or name in _TAKEN:

@@ -36,6 +36,9 @@ ALSO_MAX = 500
 INCIDENTS_MS = 7 * 86_400_000
 """How far back incidents are told of, unless it is said: as `holdfast doctor` does with takeovers."""
 
+Since = Annotated[int, Query(ge=0, le=1 << 53)]
+"""Milliseconds since 1970 as JavaScript counts them; SQLite counts no further than 2^63."""
+
 
 class DashboardApi:
     """One per application. `has_chat`: there is a chat to lead to."""
@@ -65,7 +68,7 @@ class DashboardApi:
 
     async def timeline(
         self,
-        since_ms: int = 0,
+        since_ms: Since = 0,
         also: str = "",
         limit: Annotated[int, Query(ge=1, le=TURNS_MAX)] = 2000,
         after: Annotated[int | None, Query(ge=0, le=2**62)] = None,
@@ -123,7 +126,7 @@ class DashboardApi:
         return json_response({"deliveries": await self._hf.deliveries(state=state, limit=limit)})
 
     async def incidents(
-        self, since_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 300
+        self, since_ms: Since | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 300
     ) -> Response:
         """What went wrong since `since_ms` (a week ago), newest first: takeovers, holders that show no life, walks down
         a chain of models, pins, turns that stood still, recoveries, deaths, failures, deliveries that were given up.

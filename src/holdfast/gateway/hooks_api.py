@@ -85,6 +85,11 @@ class Hooks:
         self._failures = Recent(FAILURES_MAX, FAILURES_S)
         self._taken: dict[str, Recent] = {}
 
+    def exchange(self, rules: HookRules) -> None:
+        """Other ones from now on."""
+        self._rules = rules
+        self._taken.clear()
+
     def router(self) -> APIRouter:
         """The fixed names first: the last route takes any."""
         router = APIRouter()

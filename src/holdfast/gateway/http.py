@@ -23,6 +23,8 @@ from holdfast.errors import DrainingError, HoldfastError, InputError
 from holdfast.gateway.approvals_api import ApprovalsApi
 from holdfast.gateway.body import read_object
 from holdfast.gateway.channels_api import ChannelDoor, ChannelsApi
+from holdfast.gateway.config_api import ConfigApi
+from holdfast.gateway.contract import openapi_of
 from holdfast.gateway.dashboard_api import DashboardApi
 from holdfast.gateway.docs_page import POLICY, docs_page
 from holdfast.gateway.door import Asked, CallerGoneError, Door, unless_gone
@@ -30,7 +32,7 @@ from holdfast.gateway.events_api import EventStreams
 from holdfast.gateway.exchange import Desk, still_running
 from holdfast.gateway.following import follow
 from holdfast.gateway.guard import LOOPBACK_NAMES, Guard
-from holdfast.gateway.hooks_api import HookRules, Hooks
+from holdfast.gateway.hooks_api import Hooks
 from holdfast.gateway.login import Logins
 from holdfast.gateway.login_api import LoginApi
 from holdfast.gateway.metrics_api import MetricsApi
@@ -57,6 +59,7 @@ from holdfast.turn.events import Subscription
 from holdfast.version import __version__
 
 if TYPE_CHECKING:
+    from holdfast.gateway.reloading import Reloading
     from holdfast.observe.metrics import Metrics
 
 WAIT_S = 30.0  # semantics of the re-imagined system: waiting on a run takes 30 s unless said otherwise
@@ -75,13 +78,14 @@ def create_app(
     hosts: Iterable[str] | None = LOOPBACK_NAMES,
     closing: asyncio.Event | None = None,
     channels: Collection[str] = (),
-    hooks: HookRules | None = None,
-    routing: Rules = Rules(),  # noqa: B008  # frozen
-    limits: Limits = Limits(),  # noqa: B008
+    hooks: Hooks | None = None,
+    routing: Callable[[], Rules] = Rules,
+    limits: Callable[[], Limits] = Limits,
     doors: Mapping[str, ChannelDoor] = MappingProxyType({}),
     logins: Logins | None = None,
     metrics: Metrics | None = None,
     security_contact: str | None = None,
+    reloading: Reloading | None = None,
 ) -> Guard:
     """The gateway as an ASGI application.
 
@@ -97,6 +101,7 @@ def create_app(
         doors: the configured channels, by name.
         logins: browsers that are let in by a cookie; None: with usual lifetimes.
         metrics: what `/metrics` tells; None: it is not there.
+        reloading: takes a changed configuration; None: it cannot be.
         security_contact: whom `/.well-known/security.txt` names; None: nobody.
         closing: set when waiting callers and watchers are to be sent away; None: never.
     """
@@ -127,7 +132,9 @@ def create_app(
     if metrics is not None:
         app.include_router(MetricsApi(metrics).router())
     if hooks is not None:
-        app.include_router(Hooks(hf, hooks).router())
+        app.include_router(hooks.router())
+    if reloading is not None:
+        app.include_router(ConfigApi(reloading).router())
     _Api(hf, door, EventStreams(hf, closing), closing, channels, routing, models).add_to(app)  # last: it describes all
     _add_errors(app)
     return Guard(app, tokens=tokens, hosts=hosts, logins=logins, mono=hf.clock.mono)
@@ -138,7 +145,7 @@ class _Api:
 
     def __init__(
         self, hf: Holdfast, door: Door, streams: EventStreams, closing: asyncio.Event, channels: Collection[str],
-        routing: Rules, models: Models,
+        routing: Callable[[], Rules], models: Models,
     ) -> None:  # fmt: skip
         self._models = models
         self._channels = channels
@@ -167,7 +174,9 @@ class _Api:
         ]
         for method, path, handler in routes:
             app.add_api_route(path, handler, methods=[method], response_model=None, operation_id=f"{method} {path}")
-        page = HTMLResponse(docs_page(app.openapi()), headers={"content-security-policy": POLICY})
+        description = openapi_of(app)
+        app.openapi = lambda: description
+        page = HTMLResponse(docs_page(description), headers={"content-security-policy": POLICY})
 
         async def docs() -> Response:
             return page
@@ -206,7 +215,7 @@ class _Api:
         """
         body = await read_object(request)
         said = _read_conversation(body)
-        routed = choose_session(said, self._routing)
+        routed = choose_session(said, self._routing())
         if "route" not in body and said.channel in self._channels:
             body["route"] = f"{said.channel}:{said.peer}"
         event = _read_message(routed.key, body, waits=wait, channels=self._channels)

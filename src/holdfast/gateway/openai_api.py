@@ -24,12 +24,12 @@ from holdfast.inbound.event import InboundEvent
 from holdfast.store.views import InputView
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Models:
     """Which models callers may name.
 
     Args:
-        names: for the list: configured references, agents as "holdfast/<agent>".
+        names: for the list: configured references, agents as "holdfast/<agent>". Exchanged when the configuration is.
         check: raises InputError for a reference that names nothing known or configured.
     """
 

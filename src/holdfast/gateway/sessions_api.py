@@ -29,7 +29,7 @@ WAIT_S_MAX = 60.0
 class SessionsApi:
     """Routes for what becomes of sessions."""
 
-    def __init__(self, hf: Holdfast, limits: Limits) -> None:
+    def __init__(self, hf: Holdfast, limits: Callable[[], Limits]) -> None:
         self._hf = hf
         self._limits = limits
 
@@ -113,7 +113,7 @@ class SessionsApi:
         dry_run = body.get("dry_run", False)
         if not isinstance(dry_run, bool):
             raise InputError("dry_run: must be true or false")
-        found = await upkeep.prune(self._hf, self._limits, by=_caller(request), dry_run=dry_run)
+        found = await upkeep.prune(self._hf, self._limits(), by=_caller(request), dry_run=dry_run)
         told: dict[str, Any] = {
             "dry_run": dry_run, "steps": found.done, "freed_bytes": 0 if dry_run else found.freed_bytes,
             "total_bytes": found.plan.total_bytes, "short_bytes": found.plan.short_bytes, "surplus": found.plan.surplus,

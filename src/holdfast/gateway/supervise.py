@@ -26,6 +26,7 @@ from holdfast.gateway import address, log
 from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_handle
 from holdfast.gateway.connection import BoundedHttp
 from holdfast.gateway.lag import watch_lag
+from holdfast.gateway.reloading import Reread
 from holdfast.model import catalog
 from holdfast.node_dir import is_url, make_node_dir, node_dir
 from holdfast.opening import refuse_address
@@ -66,12 +67,14 @@ def run_gateway(
     log_format: str = "text",
     say: Callable[[str], None] | None = None,
     parts: Parts = USUAL,
+    reread: Reread | None = None,
 ) -> int:
     """Serve until a signal. Returns the exit code: 0 after a signal, 69 if the port is taken, 1 if the store failed.
 
     Args:
         host, port: over the configuration's. Port 0: one that is free.
         log_format: "text" or "json"; log lines go to standard error.
+        reread: reads the configuration again, on SIGHUP and when its file changes; None: it is read once.
         say: takes what people read, a line at a time; None: standard output.
 
     Raises:
@@ -89,7 +92,7 @@ def run_gateway(
         logger.error("%s", exc)
         return EXIT_PORT_TAKEN
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, where, host, listener, log_format, say, parts))
+        return runner.run(_serve(config, where, host, listener, log_format, say, parts, reread))
 
 
 async def _serve(
@@ -100,6 +103,7 @@ async def _serve(
     log_format: str,
     say: Callable[[str], None],
     parts: Parts,
+    reread: Reread | None,
 ) -> int:
     """Everything between the socket and the exit code."""
     _raise_file_limit()
@@ -111,12 +115,13 @@ async def _serve(
             log.configure(sys.stderr, form=log_format, secrets=[token, *_api_keys(config, parts)])
             async with (
                 booted(hf.store, unclean_max=config.gateway.unclean_boots_max) as hold,
-                build_gateway(config, hf, token=token, host=host, parts=parts) as gateway,
+                build_gateway(config, hf, token=token, host=host, parts=parts, reread=reread) as gateway,
                 Server(gateway, listener) as server,
             ):
                 here = server.reachable_at(host)
                 address.write_address(folder, here)
                 lag = asyncio.create_task(watch_lag(gateway.metrics.loop_lag.observe), name="lag")
+                rereading = asyncio.create_task(_reread(gateway, watches=config.gateway.watch_config), name="config")
                 telling = asyncio.create_task(address.keep_told(folder, here), name="address")
                 try:
                     _greet(say, here, hf.state if is_url(state) else state, token_file, token if is_new else None)
@@ -126,8 +131,26 @@ async def _serve(
                 finally:
                     telling.cancel()
                     lag.cancel()
-                    await asyncio.gather(telling, return_exceptions=True)
+                    rereading.cancel()
+                    await asyncio.gather(telling, rereading, return_exceptions=True)
                     address.remove_address(folder, here)
+
+
+async def _reread(gateway: Gateway, *, watches: bool) -> None:
+    """Until cancelled: read the configuration again on SIGHUP, and when its file changes."""
+    loop, hung_up = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    watching = asyncio.create_task(gateway.reloading.watch(), name="config file") if watches else None
+    try:
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await gateway.reloading.reload("SIGHUP")
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _until_asked(gateway: Gateway, asked_to_end: asyncio.Queue[signal.Signals], drain_s: float) -> int:

@@ -55,6 +55,10 @@ class Hearing:
         self._reactions = reactions
         self._sign = sign
 
+    def exchange(self, rules: GateRules, routing: Rules, limits: AttachmentLimits, sign: str | None) -> None:
+        """For what is heard from now on."""
+        self._rules, self._routing, self._limits, self._sign = rules, routing, limits, sign
+
     async def hear(self, heard: Heard) -> Receipt:
         """As `listening.Hear`."""
         routed = choose_session(self._conversation(heard), self._routing)

@@ -71,6 +71,7 @@ class Timers:
         self._cancelled: set[str] = set()
         self._offset_ms: float | None = None
         self._stopping = asyncio.Event()
+        self._is_changed = False
 
     @property
     def _seed(self) -> str:
@@ -89,6 +90,9 @@ class Timers:
         while not self._stopping.is_set():
             pause_s, began_mono = LOOK_S, self._hf.clock.mono()
             try:
+                if self._is_changed:
+                    self._is_changed = False
+                    await self._guarded(self._agree)
                 pause_s = await self.look()
             except DrainingError:
                 return
@@ -97,6 +101,10 @@ class Timers:
                 if self._hf.store.stopped:
                     raise
             await self._pause(max(0.0, began_mono + pause_s - self._hf.clock.mono()))  # a look may have taken long
+
+    def exchange(self, jobs: Sequence[JobDefinition], heartbeats: Sequence[HeartbeatSettings]) -> None:
+        """Other ones from now on: the ledger's are made to agree with them before the next look."""
+        self._jobs, self._heartbeats, self._is_changed = jobs, heartbeats, True
 
     def stop(self) -> None:
         """Fire nothing more. What has been fired goes on."""
@@ -126,6 +134,11 @@ class Timers:
 
     async def begin(self) -> None:
         """Bring the ledger in line with the configuration, and see what was missed while nobody was there."""
+        await self._agree()
+        await self._make_up_for_missed(self._now_ms())
+
+    async def _agree(self) -> None:
+        """Bring the ledger in line with the configuration."""
         now_ms = self._now_ms()
         known = {timer.id: timer for timer in await self._hf.store.timers()}
         wanted: set[str] = set()
@@ -147,7 +160,6 @@ class Timers:
         for timer in known.values():
             if timer.source == "config" and managed[timer.kind] and timer.id not in wanted:
                 await self._hf.store.change_timer(timer, None, durable=True)
-        await self._make_up_for_missed(now_ms)
         at_work = await self._hf.store.timers()
         log.info("timers at work: %d cron jobs, %d heartbeats", *(sum(one.kind == kind for one in at_work)
                                                                   for kind in (CRON, HEARTBEAT)))  # fmt: skip

@@ -69,6 +69,11 @@ class Worker:
         self._tell_mono = 0.0
         self._seen_mono: dict[str, float] = {}  # since when we have seen which input wait
 
+    def exchange(self, run_input: RunInput, *, limits: LaneLimits, fence_mode_for: Callable[[str], str | None]) -> None:
+        """Run what is begun from now on so. What runs keeps what it began with."""
+        self._run_input, self._limits, self._fence_mode_for = run_input, limits, fence_mode_for
+        self._hf.work_arrived.set()
+
     async def run(self) -> None:
         """Start what may start, whenever something may have changed, until `stop`."""
         self._stopping = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.errors import InputError
+from holdfast.errors import InputError, UnknownInputError
 from holdfast.kernel import Holdfast
 from holdfast.lane.states import DELIVERY
 from holdfast.outbox.outbox import Change, OpenDelivery
@@ -32,7 +32,7 @@ async def _decide(hf: Holdfast, delivery_id: str, event: str, detail: str, other
     while True:
         seen = await hf.store.delivery(delivery_id)
         if seen is None:
-            raise InputError(f"no delivery {delivery_id!r}; `holdfast outbox` lists them")
+            raise UnknownInputError(f"no delivery {delivery_id!r}; `holdfast outbox` lists them")
         if (seen.state, event) not in DELIVERY:
             raise InputError(f"delivery {delivery_id} is {seen.state}: {otherwise}")
         moved = await hf.store.move_delivery(seen, event, Change(detail))

@@ -131,6 +131,10 @@ class Upkeep:
                 self._hf.store.raise_if_stopped()
                 log.error("upkeep of conversations: %s", exc)
 
+    def exchange(self, limits: Limits, mode: Literal["warn", "enforce", "off"]) -> None:
+        """From the next round on."""
+        self._limits, self._mode = limits, mode
+
     def stop(self) -> None:
         """Begin nothing more."""
         self._stopping = True

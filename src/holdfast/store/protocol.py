@@ -15,7 +15,7 @@ from holdfast.inbound.child import Child, Refused, SpawnLimits, SpawnOrder
 from holdfast.inbound.event import Admission, InboundEvent, Route
 from holdfast.inbound.pairing import ListenerView, Pairing, TurnedAwayCount
 from holdfast.inbound.timer import Timer, TimerRun, Wake
-from holdfast.lane.policy import Waiting
+from holdfast.lane.policy import LaneLimits, Waiting
 from holdfast.lane.queue import PLAIN, How, QueueSettings
 from holdfast.model.cooldown import Cooldown, ModelFailure
 from holdfast.model.policy import ModelFacts, ModelsAfter, ModelsNow, Pin
@@ -786,6 +786,10 @@ class Store(
 
     def raise_if_stopped(self) -> None:
         """Raises StoreStoppedError then. A loop asks: reading may go on working where nothing can be recorded."""
+        ...
+
+    def use_limits(self, limits: LaneLimits) -> None:
+        """Lane widths and depths for what is accepted and claimed from now on, in this process."""
         ...
 
     async def close(self) -> None: ...

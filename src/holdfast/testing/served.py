@@ -18,6 +18,7 @@ from holdfast.clock import Clock
 from holdfast.config import Config
 from holdfast.gateway import address
 from holdfast.gateway.app import Gateway, Parts, build_gateway, open_handle
+from holdfast.gateway.reloading import Reread
 from holdfast.gateway.supervise import Server
 from holdfast.kernel import Holdfast
 from holdfast.model.client import ModelClient
@@ -56,6 +57,7 @@ async def served(
     env: Mapping[str, str] = MappingProxyType({}),
     channels: Iterable[Channel] = (),
     adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    reread: Reread | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a state until the block is left, which interrupts the turns that still run.
 
@@ -65,6 +67,7 @@ async def served(
         tools: beside the built-in ones.
         env: where keys and secrets are looked up.
         channels: besides the console. adapters: in place of those that the configuration's channels would have.
+        reread: where the configuration is read again.
         clock: for the handle and its worker; the sockets live in real time.
     """
     config = config or Config()
@@ -76,7 +79,7 @@ async def served(
         listener = address.listen(LOOPBACK, 0, folder)
         with listener:
             async with (
-                build_gateway(config, hf, token=token, host=LOOPBACK, parts=parts) as gateway,
+                build_gateway(config, hf, token=token, host=LOOPBACK, parts=parts, reread=reread) as gateway,
                 Server(gateway, listener) as server,
             ):
                 yield Served(gateway, server.reachable_at(LOOPBACK).address, token)

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -163,6 +163,9 @@ class StoreCore(Registering):
     @property
     def stopped(self) -> bool:
         return self.writer.stopped
+
+    def use_limits(self, limits: LaneLimits) -> None:
+        self._options = replace(self._options, limits=limits)
 
     def raise_if_stopped(self) -> None:
         self.writer.raise_if_stopped()

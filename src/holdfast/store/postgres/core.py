@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
@@ -106,6 +106,9 @@ class PostgresCore(Registering):
     @property
     def stopped(self) -> bool:
         return self.writer.stopped
+
+    def use_limits(self, limits: LaneLimits) -> None:
+        self._options = replace(self._options, limits=limits)
 
     def raise_if_stopped(self) -> None:
         self.writer.raise_if_stopped()
