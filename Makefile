@@ -39,7 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture browser docs site dist man lock clean
+.PHONY: help up test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture fuzz contract audit browser docs site dist man lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,15 @@ dist: $(VENV)/.dev ## wheel and sdist in ./dist
 man: $(VENV)/.dev ## the manual page, dist/holdfast.1
 	@mkdir -p dist
 	$(BIN)/python scripts/man.py > dist/holdfast.1
+
+fuzz: $(VENV)/.dev ## readers, webhooks and the configuration with broken input: SECONDS=15 of CPU each
+	$(BIN)/python scripts/fuzz.py --seconds $(if $(filter 7200,$(SECONDS)),15,$(SECONDS)) $(ARGS)
+
+contract: $(VENV)/.dev ## a running gateway against its own /openapi.json, for SECONDS=300 (needs schemathesis by uvx)
+	$(BIN)/python scripts/contract.py --seconds $(if $(filter 7200,$(SECONDS)),300,$(SECONDS)) $(ARGS)
+
+audit: $(VENV)/.uv ## known holes in what is installed, in our code (bandit) and in workflow files (zizmor), by uvx
+	$(BIN)/python scripts/audit.py $(ARGS)
 
 docs: $(VENV)/.dev ## write the pages that are drawn from the code (configuration, errors, states, promises)
 	$(BIN)/python scripts/pages.py

@@ -131,7 +131,7 @@ async def test_what_was_given_up_is_sent_again_or_dropped_by_the_page(tmp_path: 
         assert dropped["state"] == "dropped"
         assert (await http.get("/api/outbox", params={"state": "dropped"})).json()["deliveries"][0]["id"] == one["id"]
         assert (await http.get("/api/outbox", params={"state": "nonsense"})).status_code == 400
-        assert (await http.post("/api/outbox/nothing/drop", json={})).status_code == 400
+        assert (await http.post("/api/outbox/nothing/drop", json={})).status_code == 404
         assert (await http.post(f"/api/outbox/{one['id']}/burn", json={})).status_code == 400
 
 

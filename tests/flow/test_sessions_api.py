@@ -41,7 +41,7 @@ async def test_a_session_is_named_put_away_brought_back_and_deleted(tmp_path: Pa
         assert (archive["session"], archive["title"], archive["why"]) == (KEY, "Ours", "asked")
         [session] = (await http.get("/api/sessions")).json()["sessions"]
         assert (session["title"], session["archived_at_ms"]) == (None, archive["at_ms"])
-        assert (await http.post(f"{SESSION}/archive")).status_code == 400  # nothing in it
+        assert (await http.post(f"{SESSION}/archive")).status_code == 409  # nothing in it
         assert await say(http, "again") == "two"
         restored = await http.post(f"/api/archives/{archive['id']}/restore")
         assert (restored.status_code, restored.json()["session"]) == (200, KEY)

@@ -128,7 +128,7 @@ def _caller(request: Request) -> str:
 def _made(session: str, made: ArchiveView | InUse) -> ArchiveView:
     if isinstance(made, InUse):
         if made.why == NOTHING:
-            raise InputError(f"{session}: {made.why}")
+            raise Refusal(409, f"{session}: {made.why}", "conflict_error", "nothing_there")
         raise _in_use(session, made)
     return made
 
