@@ -68,7 +68,7 @@ def typed(line: str) -> list[str]:
 def fault_of(text: str) -> str | None:
     """What is wrong with a command as written; placeholders in capitals and `…` stand for anything."""
     try:
-        words = shlex.split(text.replace("…", " "))[1:]
+        words = shlex.split(text.partition(" | ")[0].replace("…", " "))[1:]  # what follows is another program's
     except ValueError as exc:
         return str(exc)
     command: click.Command = root
