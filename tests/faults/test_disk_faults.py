@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,13 @@ SAMPLED = (
     "sub-agent",
 )  # fmt: skip
 """Of these fewer states in CI, and nothing else: what they are made of is tried whole above."""
-EACH = [name if name in IN_CI else pytest.param(name, marks=pytest.mark.long) for name in WORKLOADS]
+REST = tuple(name for name in WORKLOADS if name not in (*IN_CI, *SAMPLED))
+EACH = [
+    pytest.param(IN_CI[:4], id="appending"),
+    pytest.param(IN_CI[4:], id="taking over"),
+    *(pytest.param((name,), id=name, marks=pytest.mark.long) for name in WORKLOADS if name not in IN_CI),
+]
+"""Several in one process: beginning one costs as much as seven faults."""
 RECOVERIES = [name for name in WORKLOADS if name.startswith("recovery")]
 Record = Callable[[str, object], None]
 
@@ -51,59 +57,70 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(folder: Path, part: str, workload: str, record: Record, *more: str) -> None:
+def run(folder: Path, part: str, workloads: Sequence[str], record: Record, *more: str) -> None:
     if shim.missing() is not None:
         pytest.skip(f"not run: {shim.missing()}")
-    command = [sys.executable, "-m", "holdfast.testing.disk", "--part", part, "--workload", workload]
+    command = [sys.executable, "-m", "holdfast.testing.disk", "--part", part, "--folder", str(folder), *more]
     done = subprocess.run(
-        [*command, "--folder", str(folder), *more],
+        [*command, *(word for name in workloads for word in ("--workload", name))],
         cwd=ROOT, env=shim.environment(), capture_output=True, text=True,
     )  # fmt: skip  # seen from the start: it would begin itself anew, and import everything twice
     results = [json.loads(line) for line in done.stdout.splitlines()]
     broken = [text for result in results for text in result["broken"]]
     assert not broken, "\n".join(broken)
     assert done.returncode == 0, done.stderr
-    [result] = results
-    record("disk faults", [part, result["runs"]])
-    assert result["runs"] >= FEWER.get((workload, part), RUNS_MIN)
+    assert [result["workload"] for result in results] == list(workloads)
+    for result in results:
+        record("disk faults", [part, result["runs"]])
+        assert result["runs"] >= FEWER.get((result["workload"], part), RUNS_MIN)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workload", EACH)
+@pytest.mark.parametrize("workloads", EACH)
 @pytest.mark.promise("P1", "P2", "P3", "I1", "I2", "I5", "I10")
-def test_a_process_may_die_at_any_of_its_disk_calls(in_memory: Path, workload: str, record_property: Record) -> None:
-    run(in_memory, "kill", workload, record_property)
+def test_a_process_may_die_at_any_of_its_disk_calls(
+    in_memory: Path, workloads: Sequence[str], record_property: Record
+) -> None:
+    run(in_memory, "kill", workloads, record_property)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workload", EACH)
+@pytest.mark.parametrize("workloads", EACH)
 @pytest.mark.promise("P3", "I2")
-def test_any_disk_call_may_fail_once(in_memory: Path, workload: str, record_property: Record) -> None:
-    run(in_memory, "fail", workload, record_property)
+def test_any_disk_call_may_fail_once(in_memory: Path, workloads: Sequence[str], record_property: Record) -> None:
+    run(in_memory, "fail", workloads, record_property)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.promise("P9", "I10")
 def test_recovery_may_be_killed_and_the_recovery_after_it_too(in_memory: Path, record_property: Record) -> None:
     """Every first kill with every ninth second one, another ninth for each; all pairs in the long version."""
-    run(in_memory, "pairs", "recovery of a final line", record_property, "--stride", "9")
+    run(in_memory, "pairs", ["recovery of a final line"], record_property, "--stride", "9")
 
 
 @pytest.mark.promise("P3", "I1", "I2", "I7")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize(
+    ("workloads", "states"),
+    [
+        pytest.param(IN_CI[:4], 30, id="appending"),
+        pytest.param(IN_CI[4:], 30, id="taking over"),
+        pytest.param(REST, 30, id="the life of a session"),
+        pytest.param(SAMPLED, 18, id="ways in"),
+    ],
+)
 def test_whatever_a_power_loss_leaves_keeps_every_promise(
-    in_memory: Path, workload: str, record_property: Record
+    in_memory: Path, workloads: Sequence[str], states: int, record_property: Record
 ) -> None:
     """States that POSIX allows after a loss at moments spread over the recorded calls; more in the long version."""
-    run(in_memory, "power", workload, record_property, "--states", "18" if workload in SAMPLED else "30")
+    run(in_memory, "power", workloads, record_property, "--states", str(states))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_whatever_a_power_loss_leaves_of_many_states(in_memory: Path, workload: str, record_property: Record) -> None:
-    run(in_memory, "power", workload, record_property, "--states", "2000", "--seed", "2")
+    run(in_memory, "power", [workload], record_property, "--states", "2000", "--seed", "2")
 
 
 @pytest.mark.long
@@ -111,14 +128,14 @@ def test_whatever_a_power_loss_leaves_of_many_states(in_memory: Path, workload: 
 @pytest.mark.parametrize("part", ["kill-log", "fail-all"])
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_any_disk_call_may_say_anything(in_memory: Path, workload: str, part: str, record_property: Record) -> None:
-    run(in_memory, part, workload, record_property)
+    run(in_memory, part, [workload], record_property)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workload", RECOVERIES)
 def test_recovery_may_be_killed_in_recovery_anywhere(in_memory: Path, workload: str, record_property: Record) -> None:
-    run(in_memory, "pairs", workload, record_property)
+    run(in_memory, "pairs", [workload], record_property)
 
 
 def test_the_calls_that_are_seen_are_those_that_the_kernel_sees(tmp_path: Path) -> None:
