@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
 import holdfast
+from holdfast.store.embedded.reads import Reads
 
 
 async def test_a_turn_that_outlives_its_handle_ends_at_once_and_its_session_is_free(tmp_path: Path) -> None:
@@ -28,3 +31,21 @@ async def test_a_closed_handle_refuses_new_work(tmp_path: Path) -> None:
         pass
     with pytest.raises(holdfast.StoreStoppedError, match="open it again"):
         await hf.accept(holdfast.InboundEvent("agent:main:main", {"content": "hello"}))
+
+
+async def test_closing_goes_on_although_a_question_to_the_ledger_takes_long(tmp_path: Path) -> None:
+    """It had raised a bare TimeoutError and left files and the sentinel open, on a machine that stood still."""
+    async with holdfast.open(tmp_path / "state"):
+        pass
+    reads, begun, may_end = Reads(tmp_path / "state"), threading.Event(), threading.Event()
+
+    def take_long(ledger: sqlite3.Connection) -> int:
+        begun.set()
+        assert may_end.wait(60)
+        return ledger.execute("select 1").fetchone()[0]
+
+    asking = asyncio.ensure_future(reads.ask(take_long))
+    assert await asyncio.to_thread(begun.wait, 60)
+    reads.close(wait_s=0.01)
+    may_end.set()
+    assert await asking == 1

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ from holdfast.store.embedded.machine import here
 from holdfast.store.sql.reads import LedgerReads
 
 T = TypeVar("T")
+CLOSE_WAIT_S = 5.0
+"""How long closing waits for a question that is being answered."""
 
 
 class Reads(LedgerReads):
@@ -43,13 +46,17 @@ class Reads(LedgerReads):
                 raise
             raise ResourceError(f"cannot read ledger {self._folder / schema.LEDGER_NAME}: {exc}") from exc
 
-    def close(self) -> None:
+    def close(self, wait_s: float = CLOSE_WAIT_S) -> None:
+        """Close the connection, on its thread. One that is still at a question closes it afterwards, unwaited for."""
+
         def shut() -> None:
             connection = getattr(self._local, "connection", None)
             if connection is not None:
                 connection.close()
 
-        self._pool.submit(shut).result(timeout=5)
+        shutting = self._pool.submit(shut)
+        with suppress(TimeoutError):
+            shutting.result(timeout=wait_s)
         self._pool.shutdown(wait=False)
 
     async def transcript_path(self, transcript: str) -> str:
