@@ -129,3 +129,20 @@ async def test_what_could_not_be_stored_is_told_again() -> None:
         await asyncio.gather(listening, return_exceptions=True)
         assert heard == ["one", "one", "two", "three"]
         await adapter.close()
+
+
+async def test_an_answer_of_emoji_goes_out_in_pieces_that_telegram_takes(tmp_path: Path) -> None:
+    answer = "🎉" * 5000 + " and 🎈 done"
+    async with talking(tmp_path, model=ScriptedModel(answer)) as (telegram, gateway):
+        telegram.says("hello")
+        await telegram.until(lambda: bool(telegram.shown()) and "done" in telegram.shown()[-1], "the last piece")
+        assert "".join(telegram.shown()).replace(" ", "") == answer.replace(" ", "")
+        assert set(await delivered(gateway)) == {"sent"}
+
+
+@pytest.mark.parametrize("odd", [None, "update", 7, [], {}, {"update_id": "x"}, {"message": {"chat": 7}}])
+async def test_an_update_that_is_none_does_not_keep_the_others_away(tmp_path: Path, odd: Any) -> None:
+    async with talking(tmp_path) as (telegram, _):
+        telegram.tells(odd)
+        telegram.says("hello")
+        await telegram.shows("re: hello")

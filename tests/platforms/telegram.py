@@ -10,14 +10,13 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
 
-from holdfast.channel.channel import ChannelTraits
 from holdfast.channel.listening import Adapter
-from holdfast.channel.telegram import TelegramApi, TelegramChannel
+from holdfast.channel.telegram import TRAITS, TelegramApi, TelegramChannel
 from holdfast.testing.channel import PATIENCE_S
 
 TOKEN = "123456:test-token"
@@ -64,6 +63,7 @@ class TelegramStandIn:
         self.acknowledged = 0
         self.polls = 0
         self._updates: list[dict[str, Any]] = []
+        self.odd: list[Any] = []
         self._faults: dict[str, deque[Fault]] = {}
         self._changed = asyncio.Event()
         self._next = 100
@@ -96,6 +96,10 @@ class TelegramStandIn:
             self._updates.append({"update_id": 500 + len(self._updates), "message": message})
         self._tell()
         return self._next
+
+    def tells(self, update: Any) -> None:
+        """An update as it is, whatever it is; told with the next one that can be acknowledged."""
+        self.odd.append(update)
 
     def shown(self, chat: str = "2001", topic: int | None = None) -> list[str]:
         return [one.text for one in self.messages if (one.chat, one.topic, one.is_gone) == (chat, topic, False)]
@@ -138,7 +142,7 @@ class TelegramStandIn:
             return web.Response(status=fault.status, text="bad gateway")
         return web.json_response(told, status=max(fault.status, told.get("error_code", 0)))
 
-    async def _updates_for(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _updates_for(self, given: dict[str, Any]) -> list[Any]:
         self.polls += 1
         self.acknowledged = max(self.acknowledged, given.get("offset", 0))
         end = asyncio.get_running_loop().time() + given.get("timeout", 0)
@@ -146,7 +150,7 @@ class TelegramStandIn:
             fresh = [one for one in self._updates if one["update_id"] >= self.acknowledged]
             left_s = end - asyncio.get_running_loop().time()
             if fresh or left_s <= 0:
-                return fresh
+                return [*self.odd, *fresh] if fresh else []
             await asyncio.sleep(min(0.02, left_s))
 
     def _getMe(self, given: dict[str, Any]) -> Any:
@@ -166,7 +170,7 @@ class TelegramStandIn:
             return "403 Forbidden: bot was blocked by the user"
         if given.get("parse_mode") == "HTML" and not _is_balanced(given["text"]):
             return "400 Bad Request: can't parse entities: unexpected end tag"
-        return "400 Bad Request: message is too long" if len(_shown(given)) > 4096 else ""
+        return "400 Bad Request: message is too long" if len(_shown(given).encode("utf-16-le")) > 2 * 4096 else ""
 
     def _editMessageText(self, given: dict[str, Any]) -> Any:
         message = self._message(given)
@@ -247,5 +251,5 @@ async def telegram_stand_in() -> AsyncIterator[TelegramStandIn]:
 def quick_adapter(telegram: TelegramStandIn) -> Adapter:
     """The adapter, whose sends are cut off, and made again, after a second."""
     api = TelegramApi(TOKEN, telegram.url, {})
-    channel = TelegramChannel("telegram", api, traits=ChannelTraits(longest_request_s=1.0, text_max=3800), poll_s=1)
+    channel = TelegramChannel("telegram", api, traits=replace(TRAITS, longest_request_s=1.0), poll_s=1)
     return Adapter(channel, listener=channel, editor=channel, typing=channel, reactions=channel, close=api.close)

@@ -34,6 +34,7 @@ class ChannelTraits:
             cancelled and its fate is unknown.
         text_max: code points in one message, label included; at least 100. Longer texts go out in pieces, each with a
             key of its own (`outbox/chunks.py`).
+        counts_utf16: `text_max` is in units of UTF-16, of which an emoji takes two.
         keeps_keys_s: for how long the platform keeps keys, at least: a request with the same one and the same target
             makes no second message within that time, but confirms the first, which then shows its text. 0: not at all.
         on_unknown: what to do where `find` cannot tell: "resend_labelled" (say it again, marked as a possible
@@ -45,6 +46,19 @@ class ChannelTraits:
     text_max: int = 4000
     keeps_keys_s: float = 0.0
     on_unknown: OnUnknown = "resend_labelled"
+    counts_utf16: bool = False
+
+    def room_of(self, text: str, start: int = 0) -> int:
+        """How many code points one message holds, of `text` from `start` on: fewer, where some of them count twice."""
+        piece = text[start : start + self.text_max] if self.counts_utf16 else ""
+        if piece.isascii():
+            return self.text_max
+        wide = 0
+        for chars, character in enumerate(piece):
+            if chars + wide >= self.text_max:
+                break
+            wide += character > "\uffff"
+        return self.text_max - wide
 
 
 @dataclass(frozen=True, slots=True)

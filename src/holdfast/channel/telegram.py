@@ -23,7 +23,7 @@ from holdfast.text import on_one_line
 TELEGRAM_URL = "https://api.telegram.org"
 TEXT_MAX = 3800
 """Telegram takes 4,096 of UTF-16, as shown."""
-TRAITS = ChannelTraits(longest_request_s=25.0, text_max=TEXT_MAX)
+TRAITS = ChannelTraits(longest_request_s=25.0, text_max=TEXT_MAX, counts_utf16=True)
 REQUEST_S = 10.0
 POLL_S = 25
 """How long Telegram keeps a question for updates when there are none."""
@@ -215,8 +215,12 @@ class TelegramChannel:
                 )
                 self._connected = True
                 for update in updates if isinstance(updates, list) else []:
+                    number = update.get("update_id") if isinstance(update, dict) else None
+                    if not isinstance(number, int):
+                        log.warning("channel %s: an update without a number was left out", self.name)
+                        continue
                     await self._take(update, me, hear)
-                    after = int(update["update_id"]) + 1
+                    after = number + 1
         finally:
             self._connected = False
 

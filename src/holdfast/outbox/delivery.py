@@ -241,7 +241,9 @@ class Courier:
         if step in ("repeat", "resend_labelled", "report") and await self._repeat(channel, row, step):
             return
         if step == "send":
-            chars = row.piece_chars or piece_chars_of(row.body, row.sent_chars, channel.traits.text_max)
+            chars = row.piece_chars or piece_chars_of(
+                row.body, row.sent_chars, channel.traits.room_of(row.body, row.sent_chars)
+            )
             change, put, is_repeated = Change(piece_chars=chars), channel.send, False
             if self._finishing is not None and row.sent_chars == 0:
                 how = await self._finishing.how(channel, row)

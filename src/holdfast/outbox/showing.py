@@ -225,7 +225,8 @@ class Showing:
                 if not one.over.is_set() and (await self._hf.input(one.input_id)).settled:
                     return
                 continue
-            text = preview_text("".join(one.text), surface.mode, surface.adapter.channel.traits.text_max - _LABEL_CHARS)
+            written = "".join(one.text)
+            text = preview_text(written, surface.mode, surface.adapter.channel.traits.room_of(written) - _LABEL_CHARS)
             if text and text != one.shown:
                 pause_s = await self._put(one, surface, SendRequest(one.key, target, text, preview=True))
                 continue
