@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from holdfast.config import keys
 from holdfast.config.channels import check_channels
 from holdfast.config.environment import overlay
-from holdfast.config.model import Config, WriteLockConfig
+from holdfast.config.model import Config
+from holdfast.config.sessions import WriteLockConfig
 from holdfast.config.timers import check_timers
 from holdfast.errors import ConfigError, InputError, ProviderError
 from holdfast.inbound import route

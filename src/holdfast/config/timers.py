@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.config.model import Config, HeartbeatConfig
+from holdfast.config.agents import HeartbeatConfig
+from holdfast.config.model import Config
 from holdfast.inbound import cron, heartbeat
 from holdfast.inbound.beating import HeartbeatSettings
 from holdfast.inbound.cron import JobDefinition
