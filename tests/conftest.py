@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -66,6 +67,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others.
     """
     items.sort(key=lambda item: item.get_closest_marker("proof") is None)
+
+
+def pytest_sessionfinish() -> None:
+    """The server of PostgreSQL that the processes of a run share is left once no test can want it any more."""
+    postgres = sys.modules.get("tests.conformance.postgres_server")
+    if postgres is not None:
+        postgres.leave()
 
 
 @pytest.hookimpl(wrapper=True)

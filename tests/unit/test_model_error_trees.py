@@ -36,6 +36,7 @@ LOADED = (
     "httpx",
     "httpx2",
     "urllib3.exceptions",
+    "pydantic_ai.models.test",
 )
 PACKAGES = (
     "anthropic",
@@ -72,7 +73,7 @@ WITHOUT_CLASS = {
     WITHHELD: r"pydantic_ai\.exceptions\.ContentFilterError",
     THE_AGENTS: r"pydantic_ai\.exceptions\.(?:ApprovalRequired|CallDeferred|ConcurrencyLimitExceeded|ModelRetry"
     r"|RetryModelRequest|RunCancelled|Skip\w+|SuspendedResponseExpired|Tool\w+|UsageLimitExceeded)"
-    r"|pydantic_ai\.(?!exceptions\.|models\.|providers\.).+",
+    r"|pydantic_ai\.(?!exceptions\.|models\.|providers\.).+|pydantic_ai\.models\.test\..+",
     NOT_CALLED: r"openai\.(?:ContentFilterFinishReasonError|LengthFinishReasonError|InvalidWebhookSignatureError"
     r"|WebSocketQueueFullError|lib\._old_api\..+|_response\..+|_legacy_response\..+)"
     r"|anthropic\.(?:APIWebhookValidationError|RetryableError|lib\.(?:tools|credentials)\..+|_response\..+|types\..+)"

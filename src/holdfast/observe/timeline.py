@@ -6,6 +6,7 @@ is not covered by one is the turn's own work. A mark is a moment that people loo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -64,7 +65,7 @@ class Lane:
 def lane_of(story: Story) -> Lane:
     """What is drawn of a turn."""
     turn = story.turn
-    bars = sorted([*_model_bars(story), *_tool_bars(story), *_sending_bars(story)], key=lambda bar: bar.from_ms)
+    bars = sorted([*_model_bars(story), *_tool_bars(story), *_sending_bars(story)], key=_when)
     marks = [mark for line in story.events if (mark := _mark_of(line)) is not None]
     if turn.ended_at_ms is not None and turn.outcome in ("failed", "died"):
         kind: MarkKind = "failed" if turn.outcome == "failed" else "died"
@@ -73,6 +74,11 @@ def lane_of(story: Story) -> Lane:
         turn.id, turn.session, turn.lane, turn.input_id, turn.process, turn.epoch, turn.outcome or turn.state,
         turn.detail, story.accepted_at_ms, turn.started_at_ms, turn.ended_at_ms, bars, marks,
     )  # fmt: skip
+
+
+def _when(bar: Bar) -> tuple[int, float]:
+    """What begins in the same millisecond is told in the order in which it ended."""
+    return bar.from_ms, math.inf if bar.until_ms is None else bar.until_ms
 
 
 def _model_bars(story: Story) -> list[Bar]:
