@@ -105,8 +105,8 @@ def test_recovery_may_be_killed_and_the_recovery_after_it_too(in_memory: Path, r
     [
         pytest.param(IN_CI[:4], 30, id="appending"),
         pytest.param(IN_CI[4:], 30, id="taking over"),
-        pytest.param(REST, 30, id="the life of a session"),
-        pytest.param(SAMPLED, 18, id="ways in"),
+        pytest.param(REST, 15, id="the life of a session"),
+        pytest.param(SAMPLED, 15, id="ways in"),
     ],
 )
 def test_whatever_a_power_loss_leaves_keeps_every_promise(
