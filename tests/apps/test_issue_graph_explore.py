@@ -171,6 +171,7 @@ async def test_the_page_takes_an_address_from_its_own_form_and_shows_what_came_o
         refused = await http.post("/explore", json={"url": "nonsense"}, headers=ours)
         assert (refused.status_code, "owner/repo#12" in refused.json()["error"]) == (400, True)
         assert (await http.post("/explore", content=b"[", headers=ours)).status_code == 400
+        assert (await http.post("/explore", content=b"x" * 5_000, headers=ours)).status_code == 413
         begun = await http.post("/explore", json={"url": DEMO}, headers=ours)
         job = begun.json()["job"]
         async with asyncio.timeout(60):

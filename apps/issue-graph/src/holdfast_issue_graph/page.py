@@ -103,9 +103,13 @@ def app_of(base: Wish, host: str) -> FastAPI:
 
     @app.post("/explore")
     async def begin(request: Request) -> Response:
-        body = await request.body()
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_MAX:
+                return JSONResponse({"error": f"more than {BODY_MAX} bytes are no address"}, 413)
         try:
-            text = json.loads(body[:BODY_MAX])["url"]
+            text = json.loads(body)["url"]
             wish = replace(base, start=parse_start(str(text)))
         except (ValueError, KeyError, TypeError) as exc:
             told = str(exc) if type(exc) is ValueError else 'send {"url": "…"}'
