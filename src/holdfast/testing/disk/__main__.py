@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="where a fresh folder is made [the system's own]")
     parser.add_argument("--states", type=int, default=100, help="of power: so many states per workload")
     parser.add_argument("--seed", type=int, default=1, help="of power")
-    parser.add_argument("--seconds", type=float, default=None, help="begin nothing more after that long")
+    parser.add_argument("--seconds", type=float, default=None, help="plant nothing more after that long")
     options = parser.parse_args()
     why = shim.missing()
     if why is not None:
@@ -60,9 +60,9 @@ def main() -> int:
 def run(part: str, root: Path, name: str, options: argparse.Namespace, until: float) -> loops.Found:
     """One part over one workload, as far as it gets until then."""
     if part == "pairs":
-        return loops.recovery_killed_in_recovery(root, name, options.stride)
+        return loops.recovery_killed_in_recovery(root, name, options.stride, until)
     if part == "power":
-        return power.every_state(root, name, states=options.states, seed=options.seed)
+        return power.every_state(root, name, states=options.states, seed=options.seed, until_mono=until)
     faults = {
         "kill": loops.KILLS,
         "kill-log": (loops.KILL_IN_LOG,),

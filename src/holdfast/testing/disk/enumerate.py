@@ -39,8 +39,8 @@ from holdfast.testing.disk import checking, shim
 from holdfast.testing.disk.workloads import KEY, WORKLOADS, Act, Work, nothing, recover
 
 LOADED = EmbeddedStore  # `holdfast.open` imports it when called: here that is once, instead of in each child
-CHILD_S_MAX = 300
-"""For one that hangs, not for one that is slow: on a machine with a load of fifty some needed more than 40."""
+CHILD_S_MAX = 900
+"""For one that hangs, not for one that is slow: a machine with a load of fifty may stand still for minutes."""
 FAILURES_MAX = 5
 """After so many in one loop there is nothing more to be learnt."""
 ENDS = ("answered", "steered", "merged", "superseded")
@@ -400,8 +400,8 @@ def every_call(root: Path, name: str, fault: Fault, until_mono: float = math.inf
     return found
 
 
-def recovery_killed_in_recovery(root: Path, name: str, stride: int = 1) -> Found:
-    """Pairs: a recovery that is killed, and the recovery after it that is killed again.
+def recovery_killed_in_recovery(root: Path, name: str, stride: int = 1, until_mono: float = math.inf) -> Found:
+    """Pairs: a recovery that is killed, and the recovery after it that is killed again; until all, or the time is up.
 
     Args:
         stride: only every so manieth pair of each first kill, another one for each.
@@ -414,10 +414,10 @@ def recovery_killed_in_recovery(root: Path, name: str, stride: int = 1) -> Found
                 wrong, reached = try_one(root, name, [(recover, kill, first), (recover, kill, second)], finisher)
                 if wrong is not None:
                     found.broken.append(f"{name}: killed at call {first}, then at {second}: {wrong}")
-                if not all(reached) or len(found.broken) >= FAILURES_MAX:
+                if not all(reached) or len(found.broken) >= FAILURES_MAX or time.monotonic() > until_mono:
                     break
                 found.runs += 1
-            if not reached[0] or len(found.broken) >= FAILURES_MAX:
+            if not reached[0] or len(found.broken) >= FAILURES_MAX or time.monotonic() > until_mono:
                 break
     return found
 

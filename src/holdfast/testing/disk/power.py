@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,8 +222,8 @@ def _torn(changes: Sequence[tuple[int, bytes | None]], chance: random.Random) ->
 # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def every_state(root: Path, name: str, *, states: int, seed: int = 1) -> Found:
-    """Up to so many different states after a loss at moments spread over the whole workload."""
+def every_state(root: Path, name: str, *, states: int, seed: int = 1, until_mono: float = math.inf) -> Found:
+    """Up to so many different states after a loss at moments spread over the whole workload, until the time is up."""
     calls, state = record(root, name)
     found, chance, seen = Found(), random.Random(seed), set[str]()
     disk = Disk()
@@ -234,6 +236,8 @@ def every_state(root: Path, name: str, *, states: int, seed: int = 1) -> Found:
             for call in calls[done:moment]:
                 disk.do(call)
             done = moment
+            if time.monotonic() > until_mono:
+                break
             for _ in range(tries):
                 left = after_loss(disk, chance)
                 digest = hashlib.sha256(repr((sorted(left.items()), disk.told)).encode()).hexdigest()

@@ -40,7 +40,8 @@ WORKERS_SHARE = 0.25
 """How often workers are killed, against others: who is to take a stopped process's turn has to watch it for a term."""
 STOPPED_MAX = 3
 """So many processes stand still at once at most: somebody has to get on."""
-CALM_S_MAX = 90.0
+CALM_S_MAX, JUDGE_S_MAX = 600.0, 1800.0
+"""For what never comes to rest, not for a machine that is slow: how long it took is told (`calm_s`)."""
 PLANTED_PART, EDITS_PART = 0.85, 0.4
 """A storm that planted less than this part of its faults proves too little. Not every edit finds a transcript."""
 PATIENCE = 2.0
@@ -122,7 +123,7 @@ class Storm:
         finally:
             self._end_all()
         calm = self._in_child("calm", CALM_S_MAX)
-        judged = self._in_child("judge", 600.0)
+        judged = self._in_child("judge", JUDGE_S_MAX)
         return {
             "seed": self.scene.seed,
             "counts": asdict(self.counts),
