@@ -83,6 +83,11 @@ _ARTEFACT = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_PICTURE = re.compile(
+    r"!\[[^\]]*\]\([^)]+\)|<(?:img|video)\b[^>]*>?|https?://\S+\.(?:png|jpe?g|gif|webp|mp4|mov|webm)\b"
+    r"|https?://github\.com/user-attachments/assets/\S+",
+    re.IGNORECASE,
+)
 _LIVE_COMMAND = re.compile(
     r"\b(?:holdfast|openclaw|node|docker|curl|gh|ssh|adb|xcrun|xcodebuild|open|npm\s+run|pnpm\s+openclaw)\b",
     re.IGNORECASE,
@@ -201,6 +206,12 @@ def is_empty(value: str, *, takes_none: bool = False) -> bool:
 def is_real(text: str) -> bool:
     """Whether a text shows, or names, what came out of a run."""
     return bool(_ARTEFACT.search(text) or _LIVE_COMMAND.search(text) or _has_block(text))
+
+
+def strength(text: str) -> int:
+    """How many kinds of things a text shows: a picture or recording, a copied terminal, a log in words."""
+    kinds = (bool(_PICTURE.search(text)), _has_block(text), bool(_ARTEFACT.search(_PICTURE.sub("", text))))
+    return sum(kinds)
 
 
 def _has_block(text: str) -> bool:
