@@ -18,6 +18,7 @@ from holdfast.clock import Clock, SystemClock, epoch_ms
 from holdfast.errors import (
     DrainingError,
     InputError,
+    OwnershipLostError,
     ResourceError,
     SessionBusyError,
     UnknownInputError,
@@ -468,6 +469,9 @@ class Holdfast:
                 return
             except ResourceError as failed:
                 log.error("turn %s still cannot be settled: %s", turn.id, failed)
+            except OwnershipLostError as lost:
+                log.warning("turn %s was lost before it could be settled; its answer is kept: %s", turn.id, lost)
+                return
 
     # ── recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

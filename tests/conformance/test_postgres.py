@@ -319,17 +319,62 @@ async def test_a_reader_makes_no_state(url: str) -> None:
             pass
 
 
-async def test_a_turn_without_tools_costs_five_commits(store: PostgresStore) -> None:
-    """Accept, claim, the input's own line, the final line, the settlement. The last two are to become one."""
+def transactions(url: str) -> int:
+    """How many transactions of this server have written so far, as it counts them itself; this one as well."""
+    with psycopg.connect(url) as conn:
+        row = conn.execute("select pg_current_xact_id()::text::bigint").fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_a_program_s_turn_without_tools_costs_four_commits(store: PostgresStore) -> None:
+    """Accept, claim, the input's own line, and the final line with the settlement and its deliveries."""
     await store.transcript_of(SESSION)
     before = store.writer.figures.commits
     input_id = await accept(store, "hello", route=ROUTE)
     owned = await claim_input(store, input_id)
     await owned.append(made.user("hello"))
     assert (await owned.inspect()).kind == "unchanged"  # a look beside the writer
-    await owned.answer()
+    assert await owned.answer_last() == "answered"
     await store.stop_writing(owned.owned)  # only waits
-    assert store.writer.figures.commits - before == 5
+    assert store.writer.figures.commits - before == 4
+    assert await said(store) == ["hello", "hi"]
+    assert [one.state for one in await store.deliveries(state=None, limit=10)] == ["pending"]
+
+
+async def test_a_final_line_that_the_fence_refuses_ends_nothing_and_neither_is_written(
+    store: PostgresStore, url: str
+) -> None:
+    input_id = await accept(store, "hello", route=ROUTE)
+    owned = await claim_input(store, input_id)
+    await owned.append(made.user("hello"))
+    by_hand(url, "update holdfast.lines set raw='{}'::bytea where seq=2")
+    with pytest.raises(SessionTakeoverError) as lost:
+        await owned.answer_last()
+    assert lost.value.verdict.kind == "tampered"
+    assert (await store.input(input_id)).state == "running"
+    assert await store.deliveries(state=None, limit=10) == []
+    with pytest.raises(OwnershipLostError):
+        await owned.answer_last()
+    await store.requeue(owned.owned, "lost", charge=True)
+    assert (await store.input(input_id)).state == "queued"
+
+
+async def test_a_line_that_may_wait_is_seen_by_its_turn_and_written_before_whatever_follows(
+    store: PostgresStore,
+) -> None:
+    owned = await claim(store)
+    line = owned.line(made.user("hello"))
+    before = store.writer.figures.commits
+    await store.append(owned.owned, [line], sync=False, soon=True)
+    assert owned.owned.has_landed(line[0])
+    assert [one.id for one in await store.read_tail(owned.owned)][-1:] == [line[0]]
+    assert store.writer.figures.commits == before
+    assert await said(store) == []
+    await owned.append(made.assistant("hi", model="demo/demo"))
+    assert store.writer.figures.commits == before + 1
+    assert await said(store) == ["hello", "hi"]
+    await owned.done()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import pytest
 
 from holdfast.cli.main import run
 from holdfast.gateway.address import Address, write_address
+from holdfast.store.postgres.store import PostgresStore
 from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.served import served
 from tests.conformance import postgres_server
+from tests.conformance.test_postgres import transactions
 from tests.flow.test_gateway_process import START_S
 from tests.flow.test_two_gateways import SESSION, client, watching
 
@@ -75,6 +77,26 @@ async def test_answers_that_both_may_deliver_are_delivered_once_each(url: str, t
                 await asyncio.sleep(0.02)
         keys = [arrived.delivery_id for arrived in FakeChannel("fake", platform=platform).received]
         assert len(keys) == len(set(keys)) == 6
+
+
+async def test_a_turn_without_tools_costs_a_gateway_four_commits(url: str) -> None:
+    """Accept, claim, the input's line with the call of the model, and the final line with the settlement; counted by
+    the writer and by the server. The least of some turns: the story of one that is running is written down beside it
+    once a second.
+    """
+    async with served(url, model=ScriptedModel(*["hi"] * 6)) as gateway, client(gateway) as http:
+        store = gateway.hf.store
+        assert isinstance(store, PostgresStore)
+        writer = store.writer
+        counted: list[tuple[int, int]] = []
+        for number in range(6):
+            before = writer.figures.commits, transactions(url)
+            path = f"/api/sessions/{SESSION}/messages"
+            said = await http.post(path, params={"wait": 1}, json={"text": f"m{number}"})
+            assert said.json()["answer"] == "hi"
+            counted.append((writer.figures.commits - before[0], transactions(url) - before[1]))
+        assert min(mine for mine, _ in counted[1:]) == 4, counted
+        assert min(servers for _, servers in counted[1:]) <= 5, counted  # and the one that asks
 
 
 async def test_commands_of_the_same_machine_find_the_gateway_of_a_database(

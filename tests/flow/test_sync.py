@@ -39,7 +39,12 @@ ONLY_ASYNC = {
     "Holdfast": {"start", "close", "claim", "close_turn", "live_turns"}  # `with` and `turn` do these
     | {"hear_of_others"},  # for watchers, which are asynchronous
     "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
-    | {"append_interrupted", "branch_before_input", "pending_calls"}  # for runners, which are asynchronous
+    | {
+        "append_interrupted",
+        "append_last",
+        "branch_before_input",
+        "pending_calls",
+    }  # for runners, which are asynchronous
     | {"answers", "append_beside_input", "append_dropped", "begin_anew", "gives_way", "take_in", "happened_meanwhile"}
     | {"is_to_stop", "why_to_stop", "end_as_stalled", "end_if_silent", "append_compaction", "owned"}
     | {"next_call", "begin_call", "end_call", "progress"},

@@ -80,8 +80,20 @@ class SessionStore(Protocol):
         self, owned: Any, *, still_runs: Callable[[], bool], report: Callable[[], Report] | None = None
     ) -> None: ...
 
-    async def append(self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool) -> tuple[Verdict, Any]:
-        """Append the owner's lines in one holding. Raises SessionTakeoverError, OwnershipLostError, ResourceError."""
+    @property
+    def lines_may_wait(self) -> bool:
+        """Whether lines can go into one transaction with what follows them: `soon` of `append`, `last` of `settle`."""
+        ...
+
+    async def append(
+        self, owned: Any, lines: Sequence[tuple[str, Build]], *, sync: bool, soon: bool = False
+    ) -> tuple[Verdict, Any]:
+        """Append the owner's lines in one holding. Raises SessionTakeoverError, OwnershipLostError, ResourceError.
+
+        Args:
+            soon: nothing rests on them before the turn's next line, call of a model, or end, which writes them first;
+                asked only where `lines_may_wait`. The turn itself sees them at once.
+        """
         ...
 
     async def inspect(self, owned: Any) -> Verdict: ...
@@ -128,7 +140,13 @@ class InboxStore(Protocol):
         models: ModelsAfter | None = None,
         joined: Collection[str] = (),
         calls: Sequence[ModelCall] = (),
-    ) -> str | None: ...
+        last: Sequence[tuple[str, Build]] = (),
+    ) -> str | None:
+        """End the turn. `last`: lines that are written with its end or not at all, where `lines_may_wait`.
+
+        Raises: SessionTakeoverError, OwnershipLostError: the fence has refused the last lines; nothing has ended.
+        """
+        ...
 
     async def settle_salvaged(self, input_id: str, epoch: Epoch, outcome: Outcome) -> str: ...
 

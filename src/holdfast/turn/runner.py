@@ -173,7 +173,7 @@ class Runner:
             entry = MessageEntry(message=work.calling.clean(answer.message(epoch_ms(self._hf.clock.now()))))
             calls = answer.tool_calls
             if not calls or any(call["name"] in work.client_tools for call in calls):
-                await turn.append(entry, final=True)
+                await turn.append_last(entry)
                 await self._ask_for_compaction_if_due(turn, work, entry.message)
                 return
             await turn.append(entry)  # synced: the calls are on disk before a tool starts

@@ -37,6 +37,7 @@ from holdfast.session.fence import Epoch, Verdict
 from holdfast.session.lines import Line, read_line
 from holdfast.session.ownership import Owned
 from holdfast.session.prompt_window import PromptWindow
+from holdfast.store.protocol import Build
 from holdfast.store.views import InputView
 from holdfast.turn import outcomes
 from holdfast.turn.events import TurnEvent
@@ -98,6 +99,7 @@ class Turn:
         self.windows: set[PromptWindow] = set()  # those that are open
         self._story: list[tuple[int, str, str | None, str | None, str, dict[str, Any]]] = []
         self._finals: list[tuple[MessageEntry, str]] = []  # those that were to be written; see `_final`
+        self._last: tuple[MessageEntry, str, Build] | None = None  # the answer that is written with the turn's end
         self.on_cancel: Callable[[], object] | None = None
         self._salvaged_state: str | None = None
         self._salvaged: Outcome | None = None
@@ -162,6 +164,19 @@ class Turn:
         """
         return await self._append_as(self._id_for(entry), entry, durable=durable, final=final)
 
+    async def append_last(self, entry: MessageEntry) -> None:
+        """Answer the turn's inputs for good; the caller writes nothing more and ends the turn. Where a store can, the
+        line is written in one transaction with the settlement: whoever has taken the session until then is met by
+        `close`, which raises what `append` would have.
+
+        Raises: as `append`.
+        """
+        if not self._hf.store.lines_may_wait or self.lost is not None:
+            await self.append(entry, final=True)
+            return
+        entry_id = self._id_for(entry)
+        self._last = (entry, entry_id, self._builder(entry, entry_id, final=True))
+
     async def append_input(self, messages: list[dict[str, Any]]) -> None:
         """Write the input's own lines, once however often it is run: their ids follow from the input and from what
         they say, not from where a later attempt happens to begin.
@@ -176,7 +191,7 @@ class Turn:
             is_last = index == len(messages) - 1
             own = ids.derived_id("input", self.input_id, said, told[said])
             entry_id = ids.input_line_id(self.input_id) if is_last else own
-            await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False)
+            await self._append_as(entry_id, MessageEntry(message=message), durable=None, final=False, soon=True)
         self._sequence = max(self._sequence, 1)
         if self.attempt > 1 and self.input_id is not None and messages:
             await self._say_again(messages)
@@ -247,7 +262,7 @@ class Turn:
 
     async def _append_as(
         self, entry_id: str, entry: Entry, *, durable: bool | None, final: bool | None,
-        belongs_to: tuple[str, ...] | None = None, is_root: bool = False,
+        belongs_to: tuple[str, ...] | None = None, is_root: bool = False, soon: bool = False,
     ) -> str:  # fmt: skip
         is_final = outcomes.is_final(entry) if final is None else final
         known = self._owned.has_landed(entry_id)
@@ -256,7 +271,8 @@ class Turn:
         if is_final and isinstance(entry, MessageEntry):
             self._finals.append((entry, entry_id))  # it may land although our caller is cancelled meanwhile
         try:
-            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync)
+            waits = {"soon": True} if soon and self._hf.store.lines_may_wait else {}
+            verdict, _ = await self._hf.store.append(self._owned, [(entry_id, build)], sync=sync, **waits)
         except OwnershipLostError:
             if is_final:
                 await self.salvage(entry)
@@ -569,6 +585,21 @@ class Turn:
         await self._hf.store.stop_writing(self._owned)
         if isinstance(exc, ResourceError):
             await self._keep_from_the_disk(exc)
+        lost: OwnershipLostError | None = None
+        try:
+            state = await self._settle(exc)
+        except OwnershipLostError as refused:
+            if self._last is None:
+                raise
+            lost = refused
+            await self.salvage(self._last[0])
+            self._last = None
+            state = await self._settle(refused)
+        if lost is not None:
+            raise lost
+        return state
+
+    async def _settle(self, exc: BaseException | None) -> str | None:
         outcome, how, detail = self._how_it_ended(exc)
         if outcome is None and self.input_id is not None:
             charge = how == "taken_over"
@@ -583,17 +614,18 @@ class Turn:
                 calls = tuple(self.calls.values())
                 await self._hf.store.settle(self._owned, None, how, detail, self._take_story(), calls=calls)
         else:
-            models = self._models_found_out()  # has something to say to the story
-            state = await self._hf.store.settle(
-                self._owned,
-                outcome,
-                how,
-                detail,
-                self._take_story(),
-                joined=tuple(self.joined),
-                models=models,
-                calls=tuple(self.calls.values()),
-            )
+            models, last = self._models_found_out(), {}  # has something to say to the story
+            if self._last is not None:
+                last = {"last": [self._last[1:]]}
+            story = self._take_story()
+            try:
+                state = await self._hf.store.settle(
+                    self._owned, outcome, how, detail, story, models=models, joined=tuple(self.joined),
+                    calls=tuple(self.calls.values()), **last,
+                )  # fmt: skip
+            except OwnershipLostError:
+                self._story[:0] = [line for line in story if line[4] != "turn.model_state"]  # that was not kept
+                raise
         settled = outcome or self._salvaged
         self._publish(
             "turn.settled", state=state or how, detail=detail, answer=settled.answer if settled else None,
@@ -611,7 +643,9 @@ class Turn:
         return found
 
     def _final(self) -> tuple[MessageEntry, str] | None:
-        """The last final entry that is in the file."""
+        """The last final entry that is in the file, or is written with the turn's end."""
+        if self._last is not None:
+            return self._last[:2]
         return next((final for final in reversed(self._finals) if self._owned.has_landed(final[1])), None)
 
     def _how_it_ended(self, exc: BaseException | None) -> tuple[Outcome | None, str, str | None]:

@@ -58,6 +58,7 @@ class Ending(LedgerEnding, Writing):
         models: ModelsAfter | None = None,
         joined: Collection[str] = (),
         calls: Sequence[ModelCall] = (),
+        last: Sequence[tuple[str, Build]] = (),
     ) -> str | None:
         """End the turn: transcript synced, then one ledger commit for input, outbox, turn and claim. Idempotent.
 
@@ -69,6 +70,7 @@ class Ending(LedgerEnding, Writing):
         Returns: the state its input is in now (None for a turn without one). It may differ from `outcome`: if the turn
         had been taken over, whoever took over has settled the input.
         """
+        assert not last  # `lines_may_wait` is false
         claim, now_ms = owned.claim, self.now_ms()
 
         def run(conn: Connection) -> str | None:

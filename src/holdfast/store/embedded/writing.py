@@ -37,15 +37,19 @@ class Writing(StoreCore):
             raise SessionTakeoverError(verdict, str(owned.file.path))
         return verdict
 
+    lines_may_wait = False
+    """A line costs no commit of the ledger's."""
+
     async def append(
-        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool
+        self, owned: OwnedTurn, lines: Sequence[tuple[str, Build]], *, sync: bool, soon: bool = False
     ) -> tuple[Verdict, list[Position]]:
-        """Append the owner's lines in one holding; `sync`: durable before it returns.
+        """Append the owner's lines in one holding; `sync`: durable before it returns. None waits, whatever `soon` says.
 
         A disk that refuses for a reason that may pass is asked again for up to `disk_patience_s`.
 
         Cancelled: the lines are there whole or not at all; appending the same ids again writes nothing twice.
         """
+        del soon
         owned.claim.raise_if_lost(owned.file.path)  # the file of a turn that has ended may be closed
         done = await self._append_patiently(owned, lines)
         if sync:

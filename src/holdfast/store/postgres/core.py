@@ -67,6 +67,7 @@ class PostgresCore(Registering):
                     "insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)",
                     (self._process, self._pid, options.kind, self.now_ms(), platform.node()),
                 )
+            self._with_soon: dict[str, Any] = {}  # by turn: those that have lines to write soon (`writing.py`)
             self.slot_freed = asyncio.Event()
             self._loop: asyncio.AbstractEventLoop | None = None
             self._wakes: list[Callable[[], object]] = []

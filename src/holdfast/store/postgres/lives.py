@@ -105,7 +105,7 @@ class Lives(Keeping, PostgresCore, PostgresReading):
 
     def _refuse(self, conn: Connection, owned: OwnedTurn) -> InUse | transcripts.Met | None:
         """Whose turn is over, what is in use, or what the fence finds."""
-        met = transcripts.judge(conn, owned)
+        met = transcripts.append_owned(conn, owned, owned.with_soon(()))
         if met.verdict.is_takeover(owned.fence_mode):
             return met
         why_not = archive_rows.in_use(conn, owned.transcript, but_for=owned.turn)
@@ -123,6 +123,7 @@ class Lives(Keeping, PostgresCore, PostgresReading):
             head = await self.reads.ask(lambda conn: _head(conn, owned.transcript))
             owned.end, owned.leaf = head
             owned.landed.clear()
+            owned.soon.clear()
         return done
 
     async def finish_archives(self, owned: OwnedTurn) -> int:

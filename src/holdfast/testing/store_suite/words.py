@@ -69,14 +69,22 @@ class Held:
 
     async def answer(self, text: str = "hi", *, joined: tuple[str, ...] = ()) -> str | None:
         """Write the final line of the turn's input (and of those it took in) and settle; the state its input is in."""
+        line, outcome = self._answered(text, joined)
+        await self.store.append(self.owned, [line], sync=False)
+        return await self.store.settle(self.owned, outcome, "answered", None, [], joined=joined)
+
+    async def answer_last(self, text: str = "hi") -> str | None:
+        """The same at once, where lines may wait for the end of their turn."""
+        line, outcome = self._answered(text, ())
+        return await self.store.settle(self.owned, outcome, "answered", None, [], last=[line])
+
+    def _answered(self, text: str, joined: tuple[str, ...]) -> tuple[tuple[str, Build], Outcome]:
         view = self.store.view_of(self.owned)
         assert view is not None
         entry = made.assistant(text, model="demo/demo")
         line = self.line(entry, inputs=(view.id, *joined), final=True)
-        await self.store.append(self.owned, [line], sync=False)
         result = {"message": entry.message, "finish": "stop", "usage": None, "entry_id": line[0]}
-        outcome = Outcome("answered", answer=text, result=result)
-        return await self.store.settle(self.owned, outcome, "answered", None, [], joined=joined)
+        return line, Outcome("answered", answer=text, result=result)
 
     async def done(self) -> None:
         """End a turn that answers nothing."""
