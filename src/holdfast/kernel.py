@@ -25,7 +25,7 @@ from holdfast.errors import (
 )
 from holdfast.inbound.child import END, SPAWN, Child, SpawnLimits
 from holdfast.inbound.event import Accepted, Admission, Duplicate, InboundEvent
-from holdfast.lane.policy import LANE_CHARS_MAX, validate_lane
+from holdfast.lane.policy import LANE_CHARS_MAX, LaneLimits, validate_lane
 from holdfast.lane.queue import INTERRUPTED_BY, PLAIN, RESET_BY, QueueSettings
 from holdfast.model import catalog
 from holdfast.model.policy import ModelsNow, Pin
@@ -472,6 +472,30 @@ class Holdfast:
             except OwnershipLostError as lost:
                 log.warning("turn %s was lost before it could be settled; its answer is kept: %s", turn.id, lost)
                 return
+
+    async def work(
+        self, run: Callable[[Turn, InputView], Awaitable[None]], *, limits: LaneLimits | None = None
+    ) -> None:
+        """Run accepted inputs as turns until cancelled: for programs that bring no gateway. Each is run in its place,
+        a transcript's one at a time, lanes by their widths; what a dead process has left is taken up.
+
+        `run` answers an input by a final line (`holdfast.assistant`), or by setting `turn.outcome`. An exception of its
+        ends the input as failed; what is asked to stop is cancelled. Any number of processes may work on one state.
+
+        Args:
+            limits: widths of lanes; None: the usual ones. All processes of a state should use those it is opened with.
+
+        Cancelled: turns that run are interrupted, and their inputs go back to their place.
+
+        Raises: ResourceError: the store has stopped.
+        """
+        from holdfast.lane.worker import Worker
+
+        worker = Worker(self, run, limits=limits or LaneLimits())
+        try:
+            await worker.run()
+        finally:
+            await worker.stop(0.0)
 
     # ── recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

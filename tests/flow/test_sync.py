@@ -37,7 +37,7 @@ def texts(hf: holdfast.sync.Holdfast, key: str = MAIN) -> list[str]:
 
 ONLY_ASYNC = {
     "Holdfast": {"start", "close", "claim", "close_turn", "live_turns"}  # `with` and `turn` do these
-    | {"hear_of_others"},  # for watchers, which are asynchronous
+    | {"hear_of_others", "work"},  # for watchers and loops, which are asynchronous
     "Turn": {"close", "cancel", "note", "publish", "flush_story", "keep_finished"}  # what a turn's own loop calls
     | {
         "append_interrupted",
@@ -47,6 +47,7 @@ ONLY_ASYNC = {
     }  # for runners, which are asynchronous
     | {"answers", "append_beside_input", "append_dropped", "begin_anew", "gives_way", "take_in", "happened_meanwhile"}
     | {"is_to_stop", "why_to_stop", "end_as_stalled", "end_if_silent", "append_compaction", "owned"}
+    | {"ask_leave"}  # waits for minutes, in the loop of a program
     | {"next_call", "begin_call", "end_call", "progress"},
     "Session": set[str](),
     "PromptWindow": {"meet"},

@@ -6,7 +6,6 @@ does not let through has a result like any other call, for the model to read, an
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ from holdfast.inbound.event import Route
 from holdfast.lane.queue import USER_LANE
 from holdfast.session.key import parse_key
 from holdfast.text import on_one_line
-from holdfast.tool.approval import TIMEOUT_S, Approval, ApprovalOrder, NotAsked, result_text, shown_arguments
+from holdfast.tool import consent
+from holdfast.tool.approval import TIMEOUT_S, ApprovalOrder, NotAsked, result_text, shown_arguments
 from holdfast.tool.loops import Calls, LoopLimits
 from holdfast.tool.origin import top_of
 from holdfast.tool.policy import Caller, Effect, Policy, Ruling, held_back, is_trusted, rule
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
     from holdfast.turn.turn import Turn
 
-LOOK_S = 1.0
-"""Everyone looks once a second; wake-ups are hints."""
 log = logging.getLogger("holdfast.tools")
 
 
@@ -143,25 +141,12 @@ class Passage:
             call.session, call.input_id, call.turn, call.epoch.nonce, call.id, call.name, call.digest, subject,
             shown_arguments(self.gate.redactor.value(call.arguments)), ruling.why, self._notices(), settings.timeout_s,
         )  # fmt: skip
-        asked = await store.ask_approval(order)
-        if isinstance(asked, NotAsked):
-            return Held(ToolResult(f"not run: {asked.text}", is_error=True))
-        self.turn.flush_story()
-        self.turn.publish("turn.approval", id=asked.id, name=call.name, arguments=asked.shown)
-        self.gate.hf.answers_arrived.set()
-        log.info("turn %s waits for a person: may %s run? (%s)", self.turn.id, on_one_line(call.name), asked.id)
-        try:
-            answer = await self._answer(asked, call)
-        except BaseException:
-            if self.turn.is_to_stop:  # else the next attempt takes it over: it tells that the call has not run
-                store.void_approval(asked.id)
-            raise
-        self.turn.publish("turn.approval_ended", id=asked.id, name=call.name, state=answer.state)
-        if answer.state == "approved":
-            await self.turn.check()  # it is ours still, and nobody has asked it to stop
-            if await store.use_approval(answer.id, call.turn, call.epoch, call.digest):
-                return None
-            answer = await store.approval(asked.id) or answer
+        call.wait_for_person(f"{call.name} ({order.id})")
+        answer = await consent.ask(self.gate.hf, self.turn, order)
+        if isinstance(answer, NotAsked):
+            return Held(ToolResult(f"not run: {answer.text}", is_error=True))
+        if answer.state == "used":
+            return None
         return Held(ToolResult(result_text(answer, settings.timeout_s), is_error=True))
 
     def _notices(self) -> tuple[Route, ...]:
@@ -170,31 +155,6 @@ class Passage:
         is_theirs = self.route is not None and is_trusted(settings.policy, self.caller)
         own = Route.parse(self.route) if is_theirs and self.route is not None else settings.notice_route
         return () if own is None else (own,)
-
-    async def _answer(self, asked: Approval, call: ToolCall) -> Approval:
-        """What became of the question, once it is answered or its time is over; by our own clock."""
-        hf, timeout_s = self.gate.hf, self.gate.settings.timeout_s
-        call.wait_for_person(f"{call.name} ({asked.id})")
-        until = hf.clock.mono() + timeout_s
-        while True:
-            hf.approvals_changed.clear()
-            found = await hf.store.approval(asked.id) or asked
-            if found.state != "pending":
-                return found
-            left = until - hf.clock.mono()
-            if left <= 0:
-                await hf.store.close_approval(asked.id, "expire")
-                return await hf.store.approval(asked.id) or found
-            await self._pause(min(left, LOOK_S))
-
-    async def _pause(self, seconds: float) -> None:
-        hf = self.gate.hf
-        waits = [asyncio.ensure_future(one) for one in (hf.clock.sleep(seconds), hf.approvals_changed.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
 
 
 def _mildest(tool: Tool) -> Effect:

@@ -4,9 +4,10 @@ through `Turn.append`; everything that ends one through `Turn.close`.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from holdfast.context.plan import plan
 from holdfast.context.repair import interrupted_result
 from holdfast.errors import (
     HoldfastError,
+    InputError,
     OwnershipLostError,
     ResourceError,
     TurnCancelledError,
@@ -24,6 +26,7 @@ from holdfast.errors import (
     TurnStalledError,
 )
 from holdfast.inbound.child import Child, Refused, rights_of
+from holdfast.inbound.event import Route
 from holdfast.lane.queue import How
 from holdfast.model.policy import ModelsAfter
 from holdfast.model.spending import Allowance, Guard
@@ -46,6 +49,7 @@ from holdfast.turn.spawning import parent_of, spawn
 
 if TYPE_CHECKING:
     from holdfast.kernel import Holdfast
+    from holdfast.tool.approval import Approval
 
 log = logging.getLogger("holdfast.turn")
 WAITING_TOLD_MAX = 20
@@ -428,6 +432,43 @@ class Turn:
         """
         entry_id = ids.derived_id(custom_type, self.input_id or self.id)
         await self._append_as(entry_id, made.custom_message(custom_type, text), durable=None, final=False)
+
+    # ── a person ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ask_leave(
+        self, what: str, arguments: dict[str, Any], *, why: str, timeout_s: float = 900.0, route: Route | None = None,
+        told: Callable[[Approval], Awaitable[None]] | None = None,
+    ) -> Approval:  # fmt: skip
+        """Ask a person whether something may be done, and wait for the answer (`Holdfast.answer_approval`, `holdfast
+        approvals`, `/approve`). The question is for exactly this, for this turn, once; a later attempt asks anew.
+
+        Args:
+            what: name of what would be done; with its arguments, which are shown: no secrets.
+            why: why it takes a person, in words.
+            route: where the question is put as a message; None: it is only in lists.
+            told: called once the question is in the ledger, to show its id elsewhere.
+
+        Returns: its state is "used" if it may be done now; "denied" or "expired" if not.
+
+        Raises:
+            SessionTakeoverError, OwnershipLostError: the session was lost meanwhile. TurnCancelledError,
+            TurnStalledError: the turn is to stop. InputError: the question could not be put.
+        """
+        from holdfast.tool import consent  # loads what plain turns do not need
+        from holdfast.tool.approval import ApprovalOrder, NotAsked, shown_arguments
+
+        shown = shown_arguments(arguments)
+        digest = ids.derived_id("arguments", what, json.dumps(arguments, sort_keys=True, default=str))
+        order = ApprovalOrder(
+            self.session, self.input_id, self.id, self.epoch.nonce, digest, what, digest, "", shown, why,
+            () if route is None else (route,), timeout_s,
+        )  # fmt: skip
+        self.begins("question", f"{what} ({order.id})", limit_s=timeout_s)
+        answer = await consent.ask(self._hf, self, order, told=told)
+        if isinstance(answer, NotAsked):
+            raise InputError(answer.text)
+        self.begins("beginning")
+        return answer
 
     # ── sub-agents ───────────────────────────────────────────────────────────────────────────────────────────────────
 
