@@ -221,7 +221,7 @@ async def must_have_stopped(scene: Scene) -> None:
     assert (scene.path.read_bytes() if scene.path.exists() else b"") == scene.untouched
     await scene.take("end")
     try:
-        async with scene.hf.turn(KEY, wait_s=5) as turn:  # soon, if not at this very instant
+        async with scene.hf.turn(KEY, wait_s=0) as turn:
             await turn.append(holdfast.user("next-inbound"))
     except holdfast.TranscriptFormatError:
         assert scene.path.read_bytes() == scene.untouched  # its header is gone: said so, and left as it is

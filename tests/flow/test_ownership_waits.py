@@ -359,6 +359,18 @@ async def test_a_turn_for_an_input_that_is_never_next_is_refused_when_the_time_i
                 raise AssertionError("it was answered")
 
 
+async def test_a_line_kept_by_somebody_who_owns_nothing_refuses_no_claim(state: Path) -> None:
+    """Whoever gave up a wait keeps the line for the instant in which the owner lets it go."""
+    async with holdfast.open(state) as beside, holdfast.open(state) as hf:
+        async with hf.turn(KEY, wait_s=1):
+            pass
+        kept = (await beside.store.file_of(await beside.store.transcript_of(KEY))).line  # pyright: ignore[reportAttributeAccessIssue]
+        assert kept.try_acquire()
+        async with hf.turn(KEY, wait_s=0) as turn:
+            await turn.append(holdfast.user("nobody was in the way"))
+        kept.release()
+
+
 async def test_whoever_waits_when_the_state_is_closed_is_told_at_once(state: Path) -> None:
     async with opened(state) as beside:
         holder = await beside.claim(KEY, wait_s=1)

@@ -49,10 +49,12 @@ async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: floa
             owned = await store.claim_once(file, request, fence_mode, has_line=True)
             if not isinstance(owned, Busy) or owned.is_final:
                 return owned
-        elif request.input_id is not None and wait_s <= 0:
-            if not await _is_line_kept_for_nobody(store, request.transcript):
-                return Busy("owned", "somebody in line before us")
-            return await store.claim_once(file, request, fence_mode, has_line=False)
+        elif wait_s <= 0 and await _is_line_kept_for_nobody(store, request.transcript):
+            owned = await store.claim_once(file, request, fence_mode, has_line=file.line.try_acquire())
+            if request.input_id is not None or not isinstance(owned, Busy):
+                return owned
+        elif wait_s <= 0 and request.input_id is not None:
+            return Busy("owned", "somebody in line before us")
         waiting = _Waiting(store, file, request, wait_s, fence_mode)
         async with waiting:
             return await waiting.until_owned()
@@ -61,6 +63,7 @@ async def wait_and_claim(store: Claiming, request: ClaimRequest, *, wait_s: floa
 
 
 async def _is_line_kept_for_nobody(store: Claiming, transcript: str) -> bool:
+    """Whoever gave up waiting may leave a thread behind that gets the line when it is free, and lets it go again."""
     if await store.reads.owner(transcript) is not None:
         return False
     await store.clock.sleep(FREE_LOOK_S)
