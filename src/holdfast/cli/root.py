@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -38,6 +39,7 @@ COMMANDS = {
     "backup": "backup",
     "restore": "backup",
     "copy": "copy",
+    "import": "moving",
     "postgres": "postgres",
     "prove": "prove",
     "config": "config",
@@ -55,7 +57,8 @@ class LazyGroup(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        return getattr(import_module(f"holdfast.cli.{module}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        return getattr(import_module(f"holdfast.cli.{module}"), name)
 
 
 @click.command(

@@ -53,19 +53,30 @@ def read_messages(messages: Any) -> Conversation:
         role = message.get("role")
         if role in ("system", "developer"):
             system.append(_text(message.get("content"), where))
-        elif role == "user":
-            spoken.append(read_user(message.get("content"), where))
-        elif role == "assistant":
-            answer = _read_assistant(message, where)
-            tool_names.update((part["id"], part["name"]) for part in answer["content"] if part["type"] == "toolCall")
-            spoken.append(answer)
-        elif role == "tool":
-            spoken.append(_read_result(message, tool_names, where))
         else:
-            raise InputError(f"{where}.role: {role!r} is not one of system, developer, user, assistant, tool")
+            spoken.append(read_message(message, tool_names, where))
     if not spoken or spoken[-1]["role"] == "assistant":
         raise InputError("messages: the last message must be from the user or a tool")
     return Conversation("\n\n".join(text for text in system if text.strip()) or None, spoken)
+
+
+def read_message(message: dict[str, Any], tool_names: dict[str, str], where: str) -> Message:
+    """One message of a user, the assistant or a tool. `tool_names`: of the calls so far, by id; those of an answer are
+    added.
+
+    Raises:
+        InputError: another role, or what a message of its role cannot be.
+    """
+    role = message.get("role")
+    if role == "user":
+        return read_user(message.get("content"), where)
+    if role == "assistant":
+        answer = _read_assistant(message, where)
+        tool_names.update((part["id"], part["name"]) for part in answer["content"] if part["type"] == "toolCall")
+        return answer
+    if role == "tool":
+        return _read_result(message, tool_names, where)
+    raise InputError(f"{where}.role: {role!r} is not one of system, developer, user, assistant, tool")
 
 
 def read_user(content: Any, where: str) -> Message:
