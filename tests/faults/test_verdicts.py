@@ -16,6 +16,8 @@ from holdfast.errors import OwnershipLostError, SessionTakeoverError, Transcript
 from holdfast.inbound.event import Accepted, InboundEvent, Route
 from holdfast.kernel import Holdfast
 from holdfast.session.fence import Verdict
+from holdfast.store.embedded.core import PROOFS_MAX
+from holdfast.store.embedded.holding import NeedsProofError
 from holdfast.turn.turn import Turn
 from tests.faults import outsider
 from tests.faults.remote import Remote, RemoteError, Troupe
@@ -691,3 +693,24 @@ async def test_a_large_file_changed_between_turns_survives_a_death_right_after_t
     async with holdfast.open(state) as hf:
         await next_turn_works(hf)
     assert path.read_bytes().startswith(before)
+
+
+async def test_a_file_that_others_never_let_rest_is_judged_while_the_lock_is_held(tmp_path: Path) -> None:
+    """Found beside a live OpenClaw: each time the prefix has been hashed outside the lock somebody has written again.
+    The last time it is hashed under the lock, up to where the record is now: our own metadata has moved it.
+    """
+    async with scene(tmp_path / "state") as now:
+        owned = now.turn.owned
+        await now.hf.session(KEY).append_metadata(holdfast.label("x", "ours"))
+        store: Any = now.hf.store
+
+        def act(proof: Any) -> Verdict:
+            if store_attempts.pop():
+                outsider.append(str(now.path), "mirror")
+                raise NeedsProofError
+            return owned.file.inspect(owned.claim, proof)  # type: ignore[attr-defined]
+
+        store_attempts = [False, *[True] * (PROOFS_MAX - 1)]
+        found = store.with_lock_blocking(owned.file, act, owned)  # type: ignore[attr-defined]
+        assert (found.kind, store_attempts) == ("adopted", [])
+        assert (await now.turn.inspect()).kind == "unchanged"

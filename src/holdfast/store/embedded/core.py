@@ -407,8 +407,8 @@ class StoreCore(Registering):
         for attempt in range(PROOFS_MAX):
             with self.holding(file):
                 try:
-                    if attempt == PROOFS_MAX - 1 and owned is not None:
-                        proof = file.prove(owned.claim.record)
+                    if attempt == PROOFS_MAX - 1 and owned is not None:  # with everybody else waiting for us
+                        proof = file.prove(file.look() or owned.claim.record)
                     return act(proof)
                 except NeedsProofError:
                     rec = file.look()
