@@ -39,7 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up duet test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture fuzz contract audit browser docs site dist man lock clean
+.PHONY: help up duet changes test test-all check format cases proof model bench bench-peers bench-check heart sim mutations torture fuzz contract audit browser docs site dist man lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,9 @@ site: $(SITE)/.made ## the documentation as a site in ./site, with every link ch
 
 dist: $(VENV)/.dev ## wheel and sdist in ./dist
 	$(BIN)/python -m hatchling build
+
+changes: $(VENV)/.dev ## what changes/ will say in CHANGELOG.md
+	$(BIN)/towncrier build --draft --version "$$($(BIN)/python -c 'import holdfast; print(holdfast.__version__)')"
 
 man: $(VENV)/.dev ## the manual page, dist/holdfast.1
 	@mkdir -p dist
