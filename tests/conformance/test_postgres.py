@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import holdfast
+from holdfast import ids
 from holdfast.cli.main import run
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import (
@@ -23,7 +24,11 @@ from holdfast.errors import (
 )
 from holdfast.inbound.event import Duplicate
 from holdfast.lane.policy import LaneLimits
+from holdfast.outbox.message import Outcome
 from holdfast.session import entries as made
+from holdfast.session.fence import Epoch
+from holdfast.session.ownership import Busy, ClaimRequest
+from holdfast.store.postgres.claiming import Claimed, one_claim
 from holdfast.store.postgres.connecting import PER_NODE, connect
 from holdfast.store.postgres.core import PostgresOptions
 from holdfast.store.postgres.dialect import translated
@@ -340,6 +345,119 @@ async def test_a_program_s_turn_without_tools_costs_four_commits(store: Postgres
     assert store.writer.figures.commits - before == 4
     assert await said(store) == ["hello", "hi"]
     assert [one.state for one in await store.deliveries(state=None, limit=10)] == ["pending"]
+
+
+async def test_a_claim_is_one_round_trip_and_one_commit_and_a_whole_turn_is_few(store: PostgresStore) -> None:
+    """Its header, the input's state and the lane's slot among it. The rest: three round trips of a transaction, and its
+    statements.
+    """
+    figures = store.writer.figures
+    await store.transcript_of(SESSION)
+    for number in range(2):
+        input_id = await accept(store, f"hello {number}", route=ROUTE)
+        before = figures.round_trips, figures.commits
+        owned = await claim_input(store, input_id)
+        assert (figures.round_trips - before[0], figures.commits - before[1]) == (1, 1)
+        before = figures.round_trips, figures.beside
+        await owned.append(made.user("hello"))
+        assert (figures.round_trips - before[0], figures.beside - before[1]) == (3, 1)
+        before = figures.round_trips, figures.beside
+        assert await owned.answer_last() == "answered"
+        assert (figures.round_trips - before[0], figures.beside - before[1]) == (10, 0)
+    assert await said(store) == ["hello", "hi"] * 2
+
+
+async def test_nodes_that_race_grant_each_session_once_and_fill_a_lane_to_its_width(url: str) -> None:
+    """Claims run beside each other, in four nodes at once. Of 24 sessions that each wants, six have a slot, whoever has
+    them; when those end, six others do.
+    """
+    limits = LaneLimits(widths={"main": 6}, depth_max=1000)
+    stores = [PostgresStore.open(url, SystemClock(), PostgresOptions(limits=limits)) for _ in range(4)]
+    inputs = {n: await accept(stores[0], f"m{n}", session=f"agent:main:s{n}") for n in range(24)}
+
+    async def want(store: PostgresStore, number: int) -> Any:
+        request = await request_of(store, f"agent:main:s{number}", inputs[number])
+        return await store.claim(request, wait_s=0.0, fence_mode="strict")
+
+    granted: list[str] = []
+    for _ in range(4):
+        works = [want(store, number) for number in inputs for store in stores]
+        got = [one for one in await asyncio.gather(*works) if not isinstance(one, Busy)]
+        assert len(got) == 6
+        assert len({one.transcript for one in got}) == 6
+        granted += [one.input_row["id"] for one in got]
+        with psycopg.connect(url) as conn:
+            slots = conn.execute("select owner_slot from holdfast.transcripts where owner_turn is not null order by 1")
+            assert [row[0] for row in slots] == [1, 2, 3, 4, 5, 6]
+        for one in got:
+            await stores[0].settle(one, Outcome("skipped", detail="enough"), "skipped", None, [])
+    assert sorted(granted) == sorted(inputs.values())
+    for store in stores:
+        await store.close()
+
+
+class LosingAnswers:
+    """A connection that ends once, behind a claim that was committed and whose answer has not come."""
+
+    def __init__(self, raw: psycopg.Connection[Any], lost: list[str]) -> None:
+        self._raw = raw
+        self._lost = lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def execute(self, sql: Any, *values: Any) -> Any:
+        answer = self._raw.execute(sql, *values)
+        if isinstance(sql, bytes) and b"claim_turn" in sql and not self._lost:
+            self._lost.append("an answer")
+            self._raw.close()
+            raise psycopg.OperationalError("the connection is lost")
+        return answer
+
+
+async def test_a_claim_whose_answer_was_lost_is_granted_again_to_the_same_turn(store: PostgresStore, url: str) -> None:
+    lost: list[str] = []
+    writer = PostgresWriter(
+        url, store.store_id, lambda _: None,
+        lambda url, purpose: cast("psycopg.Connection[Any]", LosingAnswers(connect(url, purpose), lost)),
+    )  # fmt: skip
+    input_id = await accept(store, "hello")
+    request = await request_of(store, SESSION, input_id)
+    found = await writer.submit(one_claim(request, 4, SystemClock()))
+    await asyncio.to_thread(writer.close)
+    assert lost == ["an answer"]
+    assert isinstance(found.got, Claimed)
+    assert (found.got.granted.attempt, found.got.granted.epoch) == (1, Epoch(1, request.nonce))
+    assert (await store.input(input_id)).attempts == 1
+    other = await writer_says(store, await request_of(store, SESSION, input_id))
+    assert (other.got.why, other.process) == ("owned", store.process)
+
+
+async def writer_says(store: PostgresStore, request: ClaimRequest) -> Any:
+    return await store.writer.submit(one_claim(request, 4, SystemClock()))
+
+
+async def test_a_claim_goes_the_long_way_where_there_is_something_to_judge(store: PostgresStore, url: str) -> None:
+    """A line by somebody else, and an input whose turn has died: neither is granted before it was looked at."""
+    owned = await claim(store)
+    await owned.append(made.user("hello"))
+    await owned.done()
+    insert = "insert into holdfast.lines(transcript, seq, id, raw, is_ours) values(%s, 3, 'stranger', %s, true)"
+    by_hand(url, insert, owned.owned.transcript, STRANGER % f'"{owned.owned.leaf}"'.encode())
+    assert await writer_says(store, await request_of(store, SESSION, None)) is None
+    after = await claim(store)
+    assert after.owned.findings == ["1 lines were written by somebody else"]
+    await after.done()
+    input_id = await accept(store, "again")
+    first = await claim_input(store, input_id)
+    await store.requeue(first.owned, "interrupted", charge=False)
+    assert await writer_says(store, await request_of(store, SESSION, input_id)) is None
+    assert (await claim_input(store, input_id)).owned.attempt == 2
+
+
+async def request_of(store: PostgresStore, session: str, input_id: str | None) -> ClaimRequest:
+    transcript = await store.transcript_of(session)
+    return ClaimRequest(ids.new_id("turn"), session, transcript, store.process, "main", ids.nonce(), input_id)
 
 
 async def test_a_final_line_that_the_fence_refuses_ends_nothing_and_neither_is_written(

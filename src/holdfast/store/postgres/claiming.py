@@ -1,4 +1,8 @@
-"""Claims, waits for them, and closing the turns of nodes that are gone. Read `Claiming._claim_in` first."""
+"""Claims, waits for them, and closing the turns of nodes that are gone. Read `Claiming._claim_once` first.
+
+A claim is one statement (`claim_turn.sql`) wherever nothing has to be judged; else it goes the long way (`_claim_in`),
+alone among the writers of all nodes, by the ledger's own rules.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast import ids
+from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import ResourceError, SessionBusyError, SessionMovedError, WaitRingError
 from holdfast.recovery.classify import Owner
 from holdfast.recovery.progress import Report
+from holdfast.session.entries import encode_line
 from holdfast.session.fence import Epoch
+from holdfast.session.key import parse_key
 from holdfast.session.ownership import Busy, ClaimRequest
 from holdfast.store.postgres import transcripts
 from holdfast.store.postgres.core import PostgresCore
 from holdfast.store.postgres.node import GONE_S, LOOK_S, beat_of
 from holdfast.store.postgres.reading import PostgresReading
 from holdfast.store.postgres.transcripts import OwnedTurn, Position
-from holdfast.store.sql import claims, inbox
+from holdfast.store.postgres.writer import Together
+from holdfast.store.sql import claims, inbox, model_rows
 from holdfast.store.sql.booting import Booting
 from holdfast.store.sql.claims import Granted, Predecessor
 from holdfast.store.sql.closing import answered_from, close_predecessor
@@ -27,17 +35,60 @@ from holdfast.store.sql.connection import Connection, Row
 from holdfast.store.sql.ledger import Job
 from holdfast.text import on_one_line
 
+_CLAIM = """
+select at, c.how as found, c.detail as told, c.epoch_number as its_number, c.epoch_nonce as its_nonce, owner_process,
+ lines_end, leaf, has_facts, (taken).*
+ from jsonb_array_elements(%s) with ordinality as asked(one, at), holdfast.claim_turn(one) c"""
 LOOK_AGAIN_S = 1.0
 RECOVERY_S = GONE_S + 2 * LOOK_S
 log = logging.getLogger("holdfast.store")
 
 
 @dataclass(frozen=True, slots=True)
-class _Claimed:
+class Claimed:
     granted: Granted
     head: transcripts.Head
     findings: list[str]
     landed: dict[str, Position]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `claim_turn` says. process: whose owner is in the way."""
+
+    got: Claimed | Busy
+    process: str | None = None
+    has_facts: bool = False
+
+
+def _found(request: ClaimRequest, row: Any) -> Found | None:
+    """None: it has to be judged first."""
+    how, epoch = row["found"], Epoch(row["its_number"] or 0, row["its_nonce"] or "")
+    if how == "granted":
+        taken = row if request.input_id is not None else None
+        attempt = taken["attempts"] + 1 if taken is not None else 1
+        head = transcripts.Head(epoch, request.turn, request.process, row["lines_end"], row["leaf"], None)
+        return Found(Claimed(Granted(epoch, attempt, taken), head, [], {}), has_facts=row["has_facts"])
+    if how == "owned":
+        return Found(Busy("owned", row["told"], epoch), process=row["owner_process"])
+    if how == "locked" and request.input_id is not None:  # by a claim, most of the time: the queue is looked at again
+        return Found(Busy("owned", "somebody else is at its row at this moment"))
+    return Found(Busy(how, row["told"])) if how in ("gone", "not next", "lane") else None
+
+
+def one_claim(request: ClaimRequest, width: int, clock: Clock) -> Together:
+    """A claim as a statement; its result is a `Found`, or None where something has to be judged first.
+
+    Args:
+        width: of the lane.
+    """
+    one = {
+        "transcript": request.transcript, "session": request.session, "turn": request.turn, "nonce": request.nonce,
+        "process": request.process, "lane": request.lane, "input": request.input_id, "parent": request.parent,
+        "width": width, "now_ms": epoch_ms(clock.now()),
+        "header": encode_line(transcripts.header_of(request.transcript, clock)).decode(),
+    }  # fmt: skip
+    return Together(statement=_CLAIM, one=one, take=lambda row: _found(request, row), durable=True)
 
 
 class Claiming(Booting, PostgresCore, PostgresReading):
@@ -141,8 +192,7 @@ class Claiming(Booting, PostgresCore, PostgresReading):
     # ── one claim ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _claim_once(self, request: ClaimRequest, fence_mode: str) -> OwnedTurn | Busy:
-        now_ms = self.now_ms()
-        work = self.writer.submit(Job(lambda conn: self._claim_in(conn, request, now_ms), durable=True))
+        work = asyncio.ensure_future(self._claim_somehow(request))
         try:
             claimed = await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -159,7 +209,28 @@ class Claiming(Booting, PostgresCore, PostgresReading):
             claimed.findings, fence_mode, claimed.head.end, claimed.head.leaf, granted.models, claimed.landed,
         )  # fmt: skip
 
-    def _claim_in(self, conn: Connection, request: ClaimRequest, now_ms: int) -> _Claimed | Busy:
+    async def _claim_somehow(self, request: ClaimRequest) -> Claimed | Busy:
+        now_ms, limits = self.now_ms(), self.options.limits
+        agent = parse_key(request.session).agent if limits.agents else ""
+        if limits.agent_width(agent, request.lane) is None:  # else its own slots are counted as well
+            found = await self.writer.submit(one_claim(request, limits.width(request.lane), self.clock))
+            if found is not None and not await self._is_to_judge(request, found):
+                return await self._with_facts(request, found)
+        return await self.writer.submit(Job(lambda conn: self._claim_in(conn, request, now_ms), durable=True))
+
+    async def _is_to_judge(self, request: ClaimRequest, found: Found) -> bool:
+        """Whether somebody is in the way who may be gone. Looked at beside the writer: most owners live."""
+        if not isinstance(found.got, Busy) or found.process is None:
+            return False
+        process = found.process
+        return request.lapsed == found.got.epoch or await self.reads.ask(lambda c: self.life_in(c, process)) == "dead"
+
+    async def _with_facts(self, request: ClaimRequest, found: Found) -> Claimed | Busy:
+        if isinstance(found.got, Claimed) and found.has_facts:
+            found.got.granted.models = await self.reads.ask(lambda conn: model_rows.facts(conn, request.session))
+        return found.got
+
+    def _claim_in(self, conn: Connection, request: ClaimRequest, now_ms: int) -> Claimed | Busy:
         row = conn.execute(
             "select t.*, (select transcript from sessions where key=?) as bound from transcripts t where id=?"
             " for update of t",
@@ -191,7 +262,7 @@ class Claiming(Booting, PostgresCore, PostgresReading):
         landed: dict[str, Position] = {}
         if before is not None and before["first_offset"] is not None:
             landed = transcripts.find_lines_of(conn, request.transcript, before["first_offset"], before["id"])
-        return _Claimed(granted, head, findings, landed)
+        return Claimed(granted, head, findings, landed)
 
     def _is_still_lapsed(self, conn: Connection, request: ClaimRequest, row: Row) -> bool:
         """Asked again in the transaction: where the database had stood still, all beats go on at once."""
@@ -221,7 +292,7 @@ class Claiming(Booting, PostgresCore, PostgresReading):
 
     def _give_back(self, request: ClaimRequest, work: asyncio.Future[Any]) -> None:
         """The caller has gone; `work` is done. Whoever is next finds nothing of it, and nothing is charged."""
-        if work.cancelled() or work.exception() is not None or not isinstance(work.result(), _Claimed):
+        if work.cancelled() or work.exception() is not None or not isinstance(work.result(), Claimed):
             return
         granted, now_ms = work.result().granted, self.now_ms()
 

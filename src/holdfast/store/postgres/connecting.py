@@ -72,9 +72,14 @@ class _Numbers(Loader):
 
 
 class Patient(psycopg.Connection[Any]):
-    """A connection that gives a statement up, and itself, when no answer comes within `REPLY_S`."""
+    """A connection that gives a statement up, and itself, when no answer comes within `REPLY_S`; it counts what it has
+    waited for.
+    """
+
+    round_trips = 0
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
         return super().wait(self._within(gen), *args, **kwargs)
 
     def _within(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

@@ -181,8 +181,12 @@ class PostgresCore(Registering):
         known = self._known.get(key)
         if known is None:
             validate_key(key)
+            listed = "select transcript from sessions where key=?"
+            row = await self.reads.ask(lambda conn: conn.execute(listed, (key,)).fetchone())
             now_ms = self.now_ms()
-            known = await self.writer.submit(Job(lambda conn: self.register_session(conn, key, now_ms)))
+            known = row[0] if row is not None else await self.writer.submit(
+                Job(lambda conn: self.register_session(conn, key, now_ms))
+            )  # fmt: skip
             self._known[key] = known
         return known
 

@@ -154,11 +154,13 @@ class LifeWatch:
         held = conn.execute(_HOLDS, (lock_of(process),)).fetchone() is not None
         row = conn.execute("select node from processes where name=?", (process,)).fetchone()
         with self._mutex:
+            if row is not None and row[0] == ENDED:
+                return "dead"  # in order: the server may not have noticed yet that the connection has ended
             if held:
                 self._free.pop(process, None)
                 return "alive"
-            if row is None or row[0] == ENDED:
-                return "unknown" if row is None else "dead"
+            if row is None:
+                return "unknown"
             now = self._clock.mono()
             count, since = self._free.get(process, (-1, now))
             if count != row[0]:

@@ -16,7 +16,7 @@ revoke all on schema holdfast from public;
 do $$ declare one record; begin
   for one in
     select format('alter table holdfast.%I owner to holdfast_owner', tablename) as said from pg_tables where schemaname='holdfast'
-    union all select 'alter view holdfast.sqlite_master owner to holdfast_owner' where to_regclass('holdfast.sqlite_master') is not null
+    union all select format('alter view holdfast.%I owner to holdfast_owner', viewname) from pg_views where schemaname='holdfast'
   loop
     execute one.said;
   end loop;

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,6 +25,8 @@ SCHEMA = "holdfast"
 SERVER_VERSION_MIN = 140000
 MIGRATING = 0x686F6C64_00000001
 """Advisory lock of whoever makes, changes or copies the tables."""
+WRITING = 0x686F6C64_00000002
+"""Advisory lock of writers: those that need to be alone take it, those that may run beside each other share it."""
 WAIT_S = 20
 """For how long one who opens waits for it; a step that takes longer is no step for a start."""
 log = logging.getLogger("holdfast.store")
@@ -47,23 +50,40 @@ create view sqlite_master as select 'table'::text as type, tablename::text as na
  where schemaname=current_schema();
 """
 
+# The row of a whole lane would be everybody's: each claim would wait for the commit of the one before. So it is no row
+# here but a sum over what is open, of which there is never much.
 _COUNTING = """
+alter table depths rename to depths_of_transcripts;
+alter table depths_of_transcripts set (autovacuum_vacuum_threshold=500, autovacuum_vacuum_scale_factor=0);
+create view depths as select transcript, lane, open, queued from depths_of_transcripts
+ union all select ''::text, lane, sum(open)::bigint, sum(queued)::bigint from depths_of_transcripts group by lane;
+create function keep_depths() returns trigger language plpgsql set search_path=holdfast as $$ begin
+  if tg_op='INSERT' and new.transcript<>'' then
+    insert into depths_of_transcripts values(new.*);
+  elsif tg_op='UPDATE' and old.transcript<>'' then
+    update depths_of_transcripts set open=new.open, queued=new.queued
+     where transcript=old.transcript and lane=old.lane;
+  elsif tg_op='DELETE' then
+    delete from depths_of_transcripts where transcript=old.transcript and lane=old.lane;
+    return old;
+  end if;
+  return new;
+end $$;
+create trigger depths_kept instead of insert or update or delete on depths for each row execute function keep_depths();
 create function count_input() returns trigger language plpgsql set search_path=holdfast as $$ begin
-  insert into depths as d(transcript, lane, open, queued)
-   values(new.transcript, new.lane, 1, (new.state='queued')::int), ('', new.lane, 1, (new.state='queued')::int)
+  insert into depths_of_transcripts as d values(new.transcript, new.lane, 1, (new.state='queued')::int)
    on conflict(transcript, lane) do update set open=d.open+1, queued=d.queued+excluded.queued;
   return null;
 end $$;
 create trigger inputs_counted after insert on inputs for each row when (new.state in ('queued', 'running'))
  execute function count_input();
 create function recount_input() returns trigger language plpgsql set search_path=holdfast as $$ begin
-  insert into depths as d(transcript, lane, open, queued)
-   select place, new.lane, (new.state in ('queued', 'running'))::int, (new.state='queued')::int
-    from unnest(array[new.transcript, '']) place
+  insert into depths_of_transcripts as d
+   values(new.transcript, new.lane, (new.state in ('queued', 'running'))::int, (new.state='queued')::int)
    on conflict(transcript, lane) do update set
     open=d.open+(new.state in ('queued', 'running'))::int-(old.state in ('queued', 'running'))::int,
     queued=d.queued+(new.state='queued')::int-(old.state='queued')::int;
-  delete from depths where transcript=new.transcript and lane=new.lane and open=0;
+  delete from depths_of_transcripts where transcript=new.transcript and lane=new.lane and open=0;
   return null;
 end $$;
 create trigger inputs_recounted after update of state on inputs for each row when (old.state<>new.state)
@@ -85,6 +105,7 @@ alter table transcripts add column lines_end bigint not null default 0;
 alter table transcripts add column bytes bigint not null default 0;
 alter table transcripts add column leaf text;
 alter table transcripts add column tampered text;
+alter table transcripts add column owner_slot bigint;
 alter table archives add column leaf text;
 alter table archives add column lines_end bigint not null default 0;
 alter table archives add column tampered text;
@@ -153,7 +174,8 @@ class Step:
         return hashlib.sha256("\n;\n".join(self.statements).encode()).hexdigest()
 
 
-STEPS = (Step(1, "the first tables", (*statements(TABLES), _FUNCTIONS, _COUNTING, _TRANSCRIPTS)),)
+_CLAIM_TURN = Path(__file__).with_name("claim_turn.sql").read_text("utf-8").replace("{writing}", str(WRITING))
+STEPS = (Step(1, "the first tables", (*statements(TABLES), _FUNCTIONS, _COUNTING, _TRANSCRIPTS, _CLAIM_TURN)),)
 """What this release knows, in order. Changes go in two steps: what is new is added before, what is old is taken away
 after a release that no longer needs it, so that nodes of two releases run side by side meanwhile."""
 _MIGRATIONS = """

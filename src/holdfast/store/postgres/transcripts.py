@@ -192,12 +192,14 @@ def take_baseline(conn: Connection, transcript: str, clock: Clock) -> tuple[Head
     if findings:
         record(conn, transcript, leaf)
     if head.end == 0:
-        header = SessionHeader(
-            version=FORMAT_VERSION, id=ids.derived_id("session", transcript, ids.nonce()), timestamp=iso(clock.now()),
-            cwd="/",
-        )  # fmt: skip
-        write(conn, transcript, head, [(None, lambda _: encode_line(header))])
+        write(conn, transcript, head, [(None, lambda _: encode_line(header_of(transcript, clock)))])
     return head_of(conn, transcript), findings
+
+
+def header_of(transcript: str, clock: Clock) -> SessionHeader:
+    """The first line of a transcript that begins now."""
+    named = ids.derived_id("session", transcript, ids.nonce())
+    return SessionHeader(version=FORMAT_VERSION, id=named, timestamp=iso(clock.now()), cwd="/")
 
 
 def write(

@@ -1,9 +1,10 @@
 """One thread of a node writes: whatever is ready goes into one transaction, one commit for all of it.
 
-Writers of all nodes take turns, by an advisory lock that the transaction takes first and its end lets go: so the
-ledger's statements (`store/sql`) meet what they were written for, one writer at a time, each seeing all that was
-committed before. A node that is stopped or cut off while it has its turn loses it within seconds: the server ends
-transactions that stand idle (`connecting.py`).
+Writers of all nodes share an advisory lock that the transaction takes first and its end lets go. Most of the ledger's
+statements (`store/sql`) were written for one writer at a time, each seeing all that was committed before: those take it
+alone. Claims and what an owner writes into its own rows (`Job.beside`) share it, and run beside each other. A node that
+is stopped or cut off while it has the lock loses it within seconds: the server ends transactions that stand idle
+(`connecting.py`).
 
 The connection may go at any moment. What was not committed is done again on the next one; whether a commit whose answer
 was lost has happened is asked by its number (`pg_xact_status`). While the database is away, jobs fail after `AWAY_S`,
@@ -18,15 +19,17 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import psycopg.sql
+from psycopg.types.json import Jsonb
 
 from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, StoreStoppedError
-from holdfast.store.postgres.connecting import LedgerConnection, connect, unreachable
+from holdfast.store.postgres.connecting import LedgerConnection, Patient, Row, connect, unreachable
+from holdfast.store.postgres.schema import WRITING
 from holdfast.store.sql.ledger import Job, Run
 
 BATCH_MAX = 64
@@ -36,10 +39,8 @@ RETRY_S = 0.25
 UNSURE_S = 600.0
 """For how long it is asked whether a commit has happened whose answer was lost. Whose work it was waits as long."""
 TELL_EVERY_S = 5.0
-WRITING = 0x686F6C64_00000002
-"""Advisory lock of the writer whose turn it is."""
 _BEGIN = (
-    "begin; select pg_advisory_xact_lock({});"
+    "begin; select pg_advisory_xact_lock{}({});"
     " select set_config('holdfast.writer', {}, true), pg_current_xact_id()::text"
 )
 """One round trip: our turn, who writes, and the number by which a commit is asked for."""
@@ -48,11 +49,29 @@ _OWN = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
 log = logging.getLogger("holdfast.ledger")
 
 
+@dataclass(slots=True, eq=False)
+class Together(Job):
+    """Work of one statement, in which nothing is asked in between: with others of its kind it is one round trip and one
+    commit. Done again after a connection was lost, it has to find out by itself what it has done.
+
+    Args:
+        statement: takes a JSON array of `one` of each, and gives back a row for each, with its place, from 1, in `at`.
+        take: makes the result of the row.
+    """
+
+    statement: str = ""
+    one: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    take: Callable[[Row], Any] = lambda row: row
+
+
 @dataclass(slots=True)
 class WriterFigures:
     jobs: int = 0
     commits: int = 0
+    beside: int = 0
+    """Of the commits, how many ran beside others."""
     reconnects: int = 0
+    round_trips: int = 0
 
 
 class PostgresWriter:
@@ -64,7 +83,8 @@ class PostgresWriter:
     ) -> None:  # fmt: skip
         self._url = url
         self._connect = connecting
-        self._begin = psycopg.sql.SQL(_BEGIN).format(WRITING, store_id)
+        self._begin = psycopg.sql.SQL(_BEGIN).format(psycopg.sql.SQL(""), WRITING, store_id)
+        self._begin_beside = psycopg.sql.SQL(_BEGIN).format(psycopg.sql.SQL("_shared"), WRITING, store_id)
         self._faults = faults
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -139,17 +159,18 @@ class PostgresWriter:
     def _run_forever(self) -> None:
         going = True
         while going:
-            batch, going = self._next_batch()
-            try:
-                self._run_batch(batch)
-            except BaseException as exc:
-                for job in [*batch, *self._kept]:
-                    job.error = job.error or exc
-                batch += [job for job in self._kept if job not in batch]
-                self._kept = []
-                self._stopped = exc
-                log.exception("the ledger writer failed; this process stops writing")
-            self._answer([job for job in batch if job not in self._kept])
+            whole, going = self._next_batch()
+            for batch in _in_parts(whole):
+                try:
+                    self._run_batch(batch)
+                except BaseException as exc:
+                    for job in [*batch, *self._kept]:
+                        job.error = job.error or exc
+                    batch += [job for job in self._kept if job not in batch]
+                    self._kept = []
+                    self._stopped = exc
+                    log.exception("the ledger writer failed; this process stops writing")
+                self._answer([job for job in batch if job not in self._kept])
         for job in self._kept:
             job.error = job.error or ResourceError("the state was closed while its database was away")
         self._answer(self._kept)
@@ -176,7 +197,7 @@ class PostgresWriter:
         """Until it is committed, or the database has been away for too long."""
         if self._stopped is not None:
             raise StoreStoppedError(f"the ledger stopped: {self._stopped}; restart this process")
-        jobs = [job for job in batch if job.run is not None]
+        jobs = [job for job in batch if job.run is not None or isinstance(job, Together)]
         self._run_jobs(jobs)
         if self._kept:  # who only asks for what was submitted before to be done
             self._kept += [job for job in batch if job.run is None]
@@ -187,7 +208,10 @@ class PostgresWriter:
             for job in jobs:
                 job.result, job.error = None, None
             try:
-                self._transact(jobs)
+                if isinstance(jobs[0], Together):
+                    self._run_together([job for job in jobs if isinstance(job, Together)])
+                else:
+                    self._transact(jobs)
                 self._away_since = None
                 return
             except psycopg.Error as exc:
@@ -217,6 +241,31 @@ class PostgresWriter:
             self._told_mono = time.monotonic()
             log.error("%s; %s", unreachable(self._url, exc), what_now)
 
+    def _run_together(self, jobs: list[Together]) -> None:
+        """One statement, which is a transaction by itself.
+
+        Raises: psycopg.Error: it is unknown whether it was committed, and doing it again is right.
+        """
+        asked = [job.one for job in jobs]
+        try:
+            rows = self._connection().execute(jobs[0].statement.encode(), (Jsonb(asked),)).fetchall()
+        except _OWN as exc:
+            for job in jobs:
+                job.error = exc
+            return
+        for row in rows:
+            jobs[row["at"] - 1].result = jobs[row["at"] - 1].take(row)
+        self._faults("ledger.after_commit")
+        self._count(jobs, beside=True)
+
+    def _count(self, jobs: Sequence[Job], *, beside: bool) -> None:
+        if isinstance(self._raw, Patient):
+            self.figures.round_trips += self._raw.round_trips
+            self._raw.round_trips = 0
+        self.figures.jobs += len(jobs)
+        self.figures.commits += 1
+        self.figures.beside += beside
+
     def _transact(self, jobs: list[Job]) -> None:
         """One transaction for all. Each job's own error is on the job.
 
@@ -224,7 +273,8 @@ class PostgresWriter:
         """
         raw = self._connection()
         conn = LedgerConnection(raw)
-        begun = raw.execute(self._begin)
+        beside = all(job.beside for job in jobs)
+        begun = raw.execute(self._begin_beside if beside else self._begin)
         while begun.nextset():
             pass  # to the last of its answers
         named = begun.fetchone()
@@ -237,8 +287,7 @@ class PostgresWriter:
         self._faults("ledger.before_commit")
         self._commit(raw, named[1])
         self._faults("ledger.after_commit")
-        self.figures.jobs += len(jobs)
-        self.figures.commits += 1
+        self._count(jobs, beside=beside)
 
     def _run_one(self, raw: psycopg.Connection[Any], conn: LedgerConnection, job: Job, *, alone: bool) -> None:
         assert job.run is not None
@@ -329,6 +378,13 @@ class PostgresWriter:
                 loop.call_soon_threadsafe(_deliver, jobs)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 log.debug("a loop closed before its ledger answers came")
+
+
+def _in_parts(batch: list[Job]) -> list[list[Job]]:
+    """One transaction, alone if one of its jobs has to be, and then the claims: they see what was submitted before."""
+    together: list[Job] = [job for job in batch if isinstance(job, Together)]
+    rest = [job for job in batch if not isinstance(job, Together)]
+    return [part for part in (rest, together) if part]
 
 
 def _deliver(jobs: list[Job]) -> None:

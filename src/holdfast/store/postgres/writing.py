@@ -67,7 +67,7 @@ class Writing(LedgerEnding, Accounting, PostgresCore, PostgresReading):
                 allowed[:] = [usage_rows.begin(conn, noted, guards)]
             return met
 
-        await self._meet(owned, begin)
+        await self._meet(owned, begin, beside=not guards)
         return allowed[0]
 
     async def inspect(self, owned: OwnedTurn) -> Verdict:
@@ -84,7 +84,7 @@ class Writing(LedgerEnding, Accounting, PostgresCore, PostgresReading):
             pass  # the writer waits until it is back
         return (await self._meet(owned, lambda conn: transcripts.judge(conn, owned))).verdict
 
-    async def _meet(self, owned: OwnedTurn, look: Callable[[Connection], Met]) -> Met:
+    async def _meet(self, owned: OwnedTurn, look: Callable[[Connection], Met], *, beside: bool = True) -> Met:
         self.refuse_if_forked()
         owned.raise_if_lost()
 
@@ -93,7 +93,7 @@ class Writing(LedgerEnding, Accounting, PostgresCore, PostgresReading):
             return look(conn)
 
         async def act() -> Met:
-            met: Met = await self.writer.submit(Job(run, durable=True, essential=True))
+            met: Met = await self.writer.submit(Job(run, durable=True, essential=True, beside=beside))
             self._take_in(owned, met)
             return met
 

@@ -18,4 +18,4 @@ class Accounting(Ledger, Protocol):
 
     async def begin_call(self, calls: Sequence[ModelCall], guards: tuple[Guard, ...] = ()) -> Allowance:
         noted = tuple(calls)
-        return await self.writer.submit(Job(lambda conn: usage_rows.begin(conn, noted, guards)))
+        return await self.writer.submit(Job(lambda conn: usage_rows.begin(conn, noted, guards), beside=not guards))

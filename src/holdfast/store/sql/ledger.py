@@ -36,6 +36,7 @@ class Job:
     run: Run | None = None  # None: only the sync
     durable: bool = False
     essential: bool = False  # explanations: may use the reserve when the disk is full
+    beside: bool = False  # touches rows that only its owner does: PostgreSQL runs it beside others of its kind
     sync: Callable[[], Any] | None = None
     prepare: Callable[[], Any] | None = None
     finish: Callable[[bool, Any], Any] | None = (
