@@ -503,6 +503,7 @@ class Holdfast:
         self, session: str | None = None, *, beat_term_s: float = 90.0, ask: str | None = None
     ) -> Plan:
         """What `recover` would do, of one session or of all. Changes nothing."""
+        await self.store.watch_lives()
         return plan_recovery(await self.owners(session), beat_term_s=beat_term_s, ask=ask)
 
     async def recover(

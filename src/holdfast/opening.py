@@ -185,7 +185,10 @@ def examine(
     """
     where = os.fspath(state)
     if "://" in where:
-        raise InputError("`holdfast doctor` looks at folders only in this release")
+        refuse_address(where)
+        from holdfast.store.postgres import examining
+
+        return examining.examine(where, clock or SystemClock(), progress)
     if not Path(where).exists():
         raise InputError(f"no state at {where}: start with `holdfast up` or `send`, or name another with --state")
     from holdfast.store.embedded.examining import examine

@@ -50,7 +50,7 @@ def untouched(state: Path) -> Iterator[None]:
     assert not changed, f"changed: {changed}"
 
 
-async def talk(state: Path) -> str:
+async def talk(state: Path | str) -> str:
     async with holdfast.open(state) as hf:
         admission = await hf.accept(holdfast.InboundEvent(KEY, {"content": "hello"}, route=holdfast.Route("x", "y")))
         assert isinstance(admission, holdfast.Accepted)

@@ -584,4 +584,5 @@ def test_each_check_of_the_table_has_a_broken_state_here() -> None:
     tried = {name.split()[0] for name in [*MENDABLE, *TOLD]} | {"ledger", "takeovers", "pairs"}
     assert {check.name for check in CHECKS} - tried == {
         "disk", "file system", "config", "port", "credentials", "models",  # in test_doctor.py of unit, and below
+        "database", "connections", "tls",  # in test_postgres_doctor.py of conformance
     }  # fmt: skip

@@ -44,12 +44,22 @@ def doctor(settings: Settings, fix: bool, online: bool) -> int:
         around = look_around(settings, online=online, progress=progress)
         result = _check(settings, state, around, fix, progress)
     if settings.json:
-        print_json(_as_json(result, fix))
+        print_json({**_as_json(result, fix), "not_applicable": _without(state)})
     else:
         _show(result, fix)
+        if "://" in state:
+            for check, why in _without(state).items():
+                print_text(on_one_line(f"not applicable ({check}): {why}"))
     if around.config_faults:
         return exit_codes.CONFIGURATION
     return exit_codes.FAILED if any(one.level == "fault" for one in result.found) else exit_codes.DONE
+
+
+def _without(state: str) -> dict[str, str]:
+    """Checks that a state of this kind cannot have, and why."""
+    from holdfast.doctor.database import NOT_APPLICABLE, OF_DATABASES
+
+    return NOT_APPLICABLE if "://" in state else OF_DATABASES
 
 
 def _check(settings: Settings, state: str, around: PlaceFacts, fix: bool, progress: Progress) -> Checkup:

@@ -15,7 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from holdfast.config.keys import ANY, PREFIX, Key, Path, all_keys, shout, suggest_variable
 
-NOT_KEYS = frozenset({"HOLDFAST_STATE", "HOLDFAST_CONFIG", "HOLDFAST_CASES", "HOLDFAST_HOOKS_TOKEN"})
+NOT_KEYS = frozenset(
+    {"HOLDFAST_STATE", "HOLDFAST_CONFIG", "HOLDFAST_CASES", "HOLDFAST_HOOKS_TOKEN", "HOLDFAST_NODE_DIR"}
+)
 """Variables that mean something else: the state directory, the file itself, the folder of `make cases`, a secret."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.doctor import conversations, ground, place, repairs, work
+from holdfast.doctor import conversations, database, ground, place, repairs, work
 from holdfast.doctor.facts import StateFacts
 from holdfast.doctor.finding import Finding
 
@@ -39,7 +39,7 @@ def _both(*detects: Callable[[StateFacts], Iterable[Finding]]) -> Callable[[Stat
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("ledger", "SQLite reads the whole ledger", ground.find_bad_ledger),
+    Check("ledger", "the whole ledger can be read", ground.find_bad_ledger),
     Check(
         "claims", "each claim has a live holder, each running turn a claim",
         _both(work.find_dead_claims, work.find_stray_turns), repairs.close_dead,
@@ -68,11 +68,17 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "archives", "each archive is whole, none is half done", conversations.find_bad_archives, repairs.end_archives
     ),
-    Check("rights", "folders are 0700, files 0600, all of them ours", ground.find_open_rights, repairs.narrow),
+    Check(
+        "rights", "folders are 0700, files 0600, all of them ours; a database's role has what it needs, others nothing",
+        _both(ground.find_open_rights, database.find_wrong_roles), repairs.narrow,
+    ),
     Check("links", "no link leads out of the state", ground.find_links),
     Check("clock", "nothing was written later than now", ground.find_wrong_clock),
     Check("disk", "there is room", ground.find_full_disk),
     Check("file system", "it keeps what the promises stand on", ground.find_bad_file_system),
+    Check("database", "the tables are this release's, the server keeps what it commits", database.find_bad_database),
+    Check("connections", "one more node finds room", database.find_few_connections),
+    Check("tls", "a connection over a network is encrypted and knows its server", database.find_plain_connection),
     Check("config", "the configuration can be read, and its secrets are its owner's", place.find_bad_config),
     Check("port", "the gateway's address is free, or our own gateway is there", place.find_taken_port),
     Check("credentials", "each configured model has a key", place.find_missing_keys),

@@ -59,6 +59,12 @@ def find_bad_lines(facts: StateFacts) -> Iterator[Finding]:
     for one in facts.transcripts:
         if one.unread:
             yield Finding("transcripts", one.path, f"{one.path} cannot be read: {one.unread}", "see to its file")
+        if one.by_hand:
+            yield Finding(
+                "transcripts", one.path, f"{one.path} was changed by hand: {one.by_hand}",
+                "its owner, or the next turn, judges it before anything is written", level="remark", passes=True,
+                about="by hand",
+            )  # fmt: skip
         if not one.faults:
             continue
         elsewhere = any(each.key == one.key for each in facts.ledger.sessions)

@@ -160,16 +160,17 @@ class LedgerFacts:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptFact:
-    """A transcript file on disk.
+    """A transcript: a file on disk, or rows.
 
     Args:
-        path: in the state directory.
+        path: in the state directory; of rows, the key that they were made for.
         key: (of one that is not listed) the session key that its name was made of, where it can be told.
         listed: the session keys that lead to it.
         faults: what is wrong with its lines, in words; unanswered, unasked: tool calls without a result that the
             conversation went on after, results without a call.
         in_use: a turn owns it.
         unread: why it could not be read.
+        by_hand: what somebody has done to it past us that no owner has judged yet, in words.
     """
 
     path: str
@@ -181,6 +182,7 @@ class TranscriptFact:
     unasked: int = 0
     in_use: bool = False
     unread: str = ""
+    by_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,46 @@ class DiskFacts:
     is_shared: bool = False
     free_bytes: int = 1 << 40
     free_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """A database that holds a state, as whoever looked was let in.
+
+    Args:
+        version: of the server, as a number (160004) and in words.
+        steps_missing: of the tables, that this release would take when it opens the state.
+        triggers_off: on tables of the state, that are switched off.
+        settings: of the server, that let it lose what it has acknowledged, as (name, value).
+        standby: the server takes no writes.
+        may_not: rights that the role needs and has not, in words. is_superuser: it has far more than it needs.
+        open_to: roles and words for roles (`public`) that may read tables and are neither their owner nor a role of
+            nodes.
+        connections_max, connections_used: of the server, without those kept for superusers. connections_of_role: the
+            limit of this role; -1: none. connections_ours: of Holdfast, to this database.
+        is_local: by a socket of this machine. is_encrypted, ssl_mode: how this connection was made.
+        ahead_ms: this machine's clock against the database's.
+    """
+
+    name: str = ""
+    version: int = 0
+    version_words: str = ""
+    role: str = ""
+    steps_missing: tuple[str, ...] = ()
+    triggers_off: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    standby: bool = False
+    may_not: tuple[str, ...] = ()
+    is_superuser: bool = False
+    open_to: tuple[str, ...] = ()
+    connections_max: int = 1000
+    connections_used: int = 0
+    connections_of_role: int = -1
+    connections_ours: int = 0
+    is_local: bool = True
+    is_encrypted: bool = False
+    ssl_mode: str = "prefer"
+    ahead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +283,7 @@ class StateFacts:
         at_ms: now, by the clock of whoever looked.
         problem: why the ledger could not be read; then `ledger` is empty.
         living: processes that use the state.
+        database: None: the state is a folder.
     """
 
     path: str
@@ -252,3 +295,4 @@ class StateFacts:
     problem: str = ""
     living: int = 0
     place: PlaceFacts = PlaceFacts()
+    database: DatabaseFacts | None = None

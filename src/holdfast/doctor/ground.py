@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from holdfast.doctor.database import clock_finding
 from holdfast.doctor.facts import FileFact, StateFacts
 from holdfast.doctor.finding import Finding
 
@@ -22,6 +23,10 @@ def find_bad_ledger(facts: StateFacts) -> Iterator[Finding]:
     way_out = (
         "stop whatever uses this state, then `holdfast recover`: it sets a damaged ledger aside and lists sessions anew"
     )
+    if facts.database is not None:
+        way_out = (
+            "restore the database from a backup, or copy the state out (`holdfast copy`) and look at what is there"
+        )
     if facts.problem:
         yield Finding("ledger", "ledger", f"the ledger cannot be read: {facts.problem}", way_out, passes=True)
     for said in facts.ledger.damage:
@@ -37,6 +42,9 @@ def find_wrong_clock(facts: StateFacts) -> Iterator[Finding]:
             f"the newest time in the ledger lies {ahead_ms // 60_000} minutes ahead of this machine's clock",
             "set the clock right (NTP); jobs and delays that were noted meanwhile are late by as much",
         )  # fmt: skip
+    between = None if facts.database is None else clock_finding(facts.database, CLOCK_AHEAD_MS)
+    if between is not None:
+        yield between
 
 
 def find_full_disk(facts: StateFacts) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ async def mend_lines(hf: Holdfast, found: Finding) -> str:
     Raises: CoordinationError: a turn runs; it looks after its own transcript. ResourceError.
     """
     async with hf.turn(found.about, lane=UPKEEP_LANE, wait_s=0, thorough=True) as turn:
-        told = turn.owned.findings
+        told = await hf.store.mend_transcript(turn.owned)
     return "; ".join(told) or NOTHING
 
 

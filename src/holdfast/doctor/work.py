@@ -23,7 +23,7 @@ def find_dead_claims(facts: StateFacts) -> Iterator[Finding]:
             )  # fmt: skip
         elif one.life == "unknown":
             yield Finding(
-                "claims", one.turn, f"{_claimed(one)}, and whether that lives cannot be told (its sentinel is gone)",
+                "claims", one.turn, f"{_claimed(one)}, and whether that lives cannot be told ({_no_sign(facts)})",
                 "`holdfast recover --wait 120` watches its beat, and closes it if that stands still", passes=True,
             )  # fmt: skip
         elif one.turn_state != "running":
@@ -31,6 +31,12 @@ def find_dead_claims(facts: StateFacts) -> Iterator[Finding]:
                 "claims", one.turn, f"{_claimed(one)}, and that turn is {one.turn_state or 'unknown'}",
                 f"end that process (pid {one.pid}); its claim is closed then", passes=True,
             )  # fmt: skip
+
+
+def _no_sign(facts: StateFacts) -> str:
+    if facts.database is None:
+        return "its sentinel is gone"
+    return "its row is gone, or its connection comes and goes"
 
 
 def _claimed(one: ClaimFact) -> str:

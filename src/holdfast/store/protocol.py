@@ -188,6 +188,10 @@ class LaneStore(Protocol):
         """Every claim, with what is known of its process. Reads only."""
         ...
 
+    async def watch_lives(self) -> None:
+        """Return once it is known of each owner's process whether it lives, or will not be known soon. Reads only."""
+        ...
+
     async def marks(self) -> list[Mark]:
         """What has been told of owners that stand still, and asked of them."""
         ...
@@ -778,7 +782,16 @@ class RepairStore(Protocol):
         ...
 
     async def narrow_rights(self, name: str) -> bool:
-        """Take other users' rights to a file of the state away. Raises ResourceError."""
+        """Take other users' rights to a file of the state away, or another role's to its tables. Raises
+        ResourceError.
+        """
+        ...
+
+    async def mend_transcript(self, owned: Any) -> list[str]:
+        """Write the transcript of a turn anew where other readers would stumble, and keep the original; what was done.
+
+        Raises: OwnershipLostError, SessionTakeoverError: nothing was.
+        """
         ...
 
 

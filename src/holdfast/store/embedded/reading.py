@@ -59,6 +59,9 @@ class Reading(LedgerReading, StoreCore):
         path = self.state.path / row["path"]
         return str(path), size_of(path)
 
+    async def watch_lives(self) -> None:
+        """A sentinel tells at once."""
+
     async def owners(self) -> list[Owner]:
         owners = await self.reads.ask(
             lambda conn: claims.owners(conn, self.process, lambda process: self.life_in(conn, process))

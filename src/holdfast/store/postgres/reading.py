@@ -20,7 +20,7 @@ from holdfast.session.lines import Line
 from holdfast.session.retention import Conversation, Kept
 from holdfast.store.postgres import transcripts
 from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
-from holdfast.store.postgres.node import LifeWatch, report_of
+from holdfast.store.postgres.node import GONE_S, LOOK_S, LifeWatch, report_of
 from holdfast.store.postgres.schema import check_schema
 from holdfast.store.sql import archive_rows, claims
 from holdfast.store.sql.connection import Connection
@@ -76,6 +76,8 @@ class Reads(LedgerReads):
 class PostgresReading(LedgerReading, Protocol):
     """Views of transcripts and of who lives. None of it writes."""
 
+    clock: Clock
+
     @property
     def reads(self) -> Reads: ...
 
@@ -101,6 +103,14 @@ class PostgresReading(LedgerReading, Protocol):
             return archive_rows.retained(conn, lambda row: sizes[row["id"]])
 
         return await self.reads.ask(ask)
+
+    async def watch_lives(self) -> None:
+        """A node is gone once its lock has been free for `GONE_S`: whoever has just come has to watch for so long."""
+        until = self.clock.mono() + GONE_S + 2 * LOOK_S
+        while any(life == "unknown" for _, _, life in await self.reads.owned_transcripts(self.life_in)):
+            if self.clock.mono() >= until:
+                return
+            await self.clock.sleep(LOOK_S / 2)
 
     async def owners(self) -> list[Owner]:
         def ask(conn: Connection) -> list[Owner]:
