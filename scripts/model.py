@@ -1,6 +1,7 @@
 """Check the formal models of formal/ with SPIN: the right protocol within bounds, and that planted bugs are found.
 
-python scripts/model.py                 what CI runs (35 s on two cores)
+python scripts/model.py                 every promise of the models and every planted bug (35 s on two cores)
+python scripts/model.py --ci            CI's part: fewer bounds of the right protocol, every planted bug
 python scripts/model.py --long          wider bounds as well (some minutes, up to 12 GB)
 python scripts/model.py --only outbox   runs whose model or name contains that word
 python scripts/model.py --list          what there is to run; --json prints one object per run instead of a table
@@ -25,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 PROMISES_HELD = {
     "make model": ("P1", "P2", "P3", "P4", "P5", "P9", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9", "I10", "I13"),
@@ -38,6 +40,11 @@ STATES_MIN = 1_000_000
 """The runs of the right protocol visit at least this many states, or the bounds have become too narrow to mean much."""
 
 
+Scope = Literal["ci", "usual", "long"]
+SCOPES: tuple[Scope, ...] = ("ci", "usual", "long")
+"""Each has all that the ones before it have."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One search.
@@ -46,7 +53,7 @@ class Run:
         bounds: macros of the model.
         planted: the bug that must be found; None: the right protocol, which must hold.
         live: liveness under weak fairness; else safety and absence of deadlock.
-        is_long: not in CI.
+        scope: "ci": in `make test`, too; "usual": `make model`; "long": with `--long` only.
     """
 
     model: str
@@ -54,7 +61,7 @@ class Run:
     bounds: str = ""
     planted: str | None = None
     live: bool = False
-    is_long: bool = False
+    scope: Scope = "ci"
 
 
 @dataclass(frozen=True)
@@ -75,41 +82,41 @@ _POWER_AND_GUEST = f"{_POWER} GUEST=1"
 _PAST = "KILLS=1 POWER=0 FINDS=0 REFUSALS=0 PASTS=1"
 RIGHT = (
     Run("ownership", "two kills and a lapse", "KILLS=2"),
-    Run("ownership", "the record is removed", "CLEANS=1"),
-    Run("ownership", "somebody cancels, somebody waits", "CANCEL=1 ASK=1"),
-    Run("ownership", "inputs fail in the end", "CHARGES=1 ASK=1 FAILS=1 KILLS=2"),
-    Run("ownership", "a metadata writer", "MIRROR=1"),
-    Run("ownership", "several lines of several attempts", "LINES=2"),
-    Run("ownership", "a kill, then the power fails", "POWER=1 LAPSES=0 ASK=1"),
-    Run("ownership", "a lapse, then the power fails", "POWER=1 KILLS=0 ASK=1"),
-    Run("ownership", "the power fails, somebody cancels", f"{_POWER} CANCEL=1 ASK=1"),
+    Run("ownership", "the record is removed", "CLEANS=1", scope="usual"),
+    Run("ownership", "somebody cancels, somebody waits", "CANCEL=1 ASK=1", scope="usual"),
+    Run("ownership", "inputs fail in the end", "CHARGES=1 ASK=1 FAILS=1 KILLS=2", scope="usual"),
+    Run("ownership", "a metadata writer", "MIRROR=1", scope="usual"),
+    Run("ownership", "several lines of several attempts", "LINES=2", scope="usual"),
+    Run("ownership", "a kill, then the power fails", "POWER=1 LAPSES=0 ASK=1", scope="usual"),
+    Run("ownership", "a lapse, then the power fails", "POWER=1 KILLS=0 ASK=1", scope="usual"),
+    Run("ownership", "the power fails, somebody cancels", f"{_POWER} CANCEL=1 ASK=1", scope="usual"),
     Run("ownership", "the power fails under a program's turn", _POWER_AND_GUEST),
-    Run("ownership", "two inputs", "INPUTS=2 KILLS=1 LAPSES=0"),
+    Run("ownership", "two inputs", "INPUTS=2 KILLS=1 LAPSES=0", scope="usual"),
     Run("ownership", "in the end everything is answered and delivered", live=True),
-    Run("ownership", "the same when the power fails", "POWER=1 KILLS=0 LAPSES=0", live=True),
+    Run("ownership", "the same when the power fails", "POWER=1 KILLS=0 LAPSES=0", live=True, scope="usual"),
     Run("inbox", "kills and a power loss"),
-    Run("inbox", "only the opener syncs", "NETS=1"),
-    Run("inbox", "only a duplicate is synced", "NETS=2"),
+    Run("inbox", "only the opener syncs", "NETS=1", scope="usual"),
+    Run("inbox", "only a duplicate is synced", "NETS=2", scope="usual"),
     Run("outbox", "a platform that can be asked", "KILLS=1"),
-    Run("outbox", "one that cannot", "KILLS=1 POWER=0 FINDS=0"),
-    Run("outbox", "past a sender that stands still", _PAST),
+    Run("outbox", "one that cannot", "KILLS=1 POWER=0 FINDS=0", scope="usual"),
+    Run("outbox", "past a sender that stands still", _PAST, scope="usual"),
     Run("outbox", "in the end it is sent or reported", "KILLS=1 POWER=0 REFUSALS=0", live=True),
     Run("beat", "stopped owners, stopped watchers", "TICKS=20"),
-    Run("ownership", "the power fails twice", "POWER=2 KILLS=0 LAPSES=0 ASK=1", is_long=True),
-    Run("ownership", "the power fails under a program's lines", f"{_POWER} GUEST=1 LINES=1", is_long=True),
-    Run("ownership", "two inputs, a kill, a lapse", "INPUTS=2", is_long=True),
-    Run("ownership", "two inputs, the power fails", "INPUTS=2 KILLS=0 LAPSES=0 POWER=1", is_long=True),
-    Run("ownership", "metadata and a removed record", "CLEANS=1 MIRROR=1", is_long=True),
-    Run("ownership", "lines of a program's turn and of others", "LINES=2 GUEST=1", is_long=True),
-    Run("ownership", "cancelled under two kills", "CANCEL=1 ASK=1 KILLS=2", is_long=True),
-    Run("ownership", "the power fails under lines", "POWER=1 KILLS=0 LINES=2 ASK=1", is_long=True),
-    Run("ownership", "a program's turn, a lapse, the power fails", "POWER=1 KILLS=0 ASK=1 GUEST=1", is_long=True),
-    Run("ownership", "a kill, a lapse, the power fails", "POWER=1 ASK=1", is_long=True),
-    Run("outbox", "two kills and a power loss", is_long=True),
-    Run("outbox", "one that cannot be asked, and a power loss", "KILLS=1 FINDS=0", is_long=True),
-    Run("outbox", "the same for refusals and a power loss", "KILLS=1", live=True, is_long=True),
-    Run("inbox", "three kills, two power losses", "KILLS=3 POWER=2", is_long=True),
-    Run("beat", "three stops", "STOPS=3", is_long=True),
+    Run("ownership", "the power fails twice", "POWER=2 KILLS=0 LAPSES=0 ASK=1", scope="long"),
+    Run("ownership", "the power fails under a program's lines", f"{_POWER} GUEST=1 LINES=1", scope="long"),
+    Run("ownership", "two inputs, a kill, a lapse", "INPUTS=2", scope="long"),
+    Run("ownership", "two inputs, the power fails", "INPUTS=2 KILLS=0 LAPSES=0 POWER=1", scope="long"),
+    Run("ownership", "metadata and a removed record", "CLEANS=1 MIRROR=1", scope="long"),
+    Run("ownership", "lines of a program's turn and of others", "LINES=2 GUEST=1", scope="long"),
+    Run("ownership", "cancelled under two kills", "CANCEL=1 ASK=1 KILLS=2", scope="long"),
+    Run("ownership", "the power fails under lines", "POWER=1 KILLS=0 LINES=2 ASK=1", scope="long"),
+    Run("ownership", "a program's turn, a lapse, the power fails", "POWER=1 KILLS=0 ASK=1 GUEST=1", scope="long"),
+    Run("ownership", "a kill, a lapse, the power fails", "POWER=1 ASK=1", scope="long"),
+    Run("outbox", "two kills and a power loss", scope="long"),
+    Run("outbox", "one that cannot be asked, and a power loss", "KILLS=1 FINDS=0", scope="long"),
+    Run("outbox", "the same for refusals and a power loss", "KILLS=1", live=True, scope="long"),
+    Run("inbox", "three kills, two power losses", "KILLS=3 POWER=2", scope="long"),
+    Run("beat", "three stops", "STOPS=3", scope="long"),
 )
 
 PLANTED = (
@@ -138,7 +145,7 @@ PLANTED = (
     Run("ownership", "a lost claim is forgotten", _POWER_AND_GUEST, planted="RAN_FORGOTTEN"),
     Run("ownership", "epochs exceed the ledger's only", f"{_POWER} GUEST=1 LINES=1", planted="ANY_NUMBER"),
     Run("ownership", "the old record stays in force", "CHARGES=1 ASK=1 FAILS=1 KILLS=2", planted="RECORD_IN_FORCE"),
-    Run("ownership", "an offset outlives the file", "POWER=1 KILLS=0 GUEST=1", planted="OFFSET_KEPT", is_long=True),
+    Run("ownership", "an offset outlives the file", "POWER=1 KILLS=0 GUEST=1", planted="OFFSET_KEPT", scope="long"),
     Run("inbox", "early acknowledgement", planted="EARLY_ACKNOWLEDGEMENT"),
     Run("inbox", "a duplicate is acknowledged without a sync", planted="DUPLICATE_UNSYNCED"),
     Run("inbox", "no dedupe", planted="NO_DEDUPE"),
@@ -165,10 +172,12 @@ def missing_tools() -> list[str]:
 def check(runs: Sequence[Run], kept: Path) -> Iterator[Result]:
     """Generate and compile the verifier that these runs share, then search with it once for each.
 
-    Traces of errors of the right protocol are copied to `kept`.
+    Traces of errors of the right protocol are copied to `kept`. A verifier that has only planted bugs to find is done
+    sooner than it would be optimised.
     """
     with _folder() as folder:
-        trouble = _said_by(lambda: _compile(runs[0], folder))
+        level = "-O1" if any(run.planted is None or run.scope == "long" for run in runs) else "-O0"
+        trouble = _said_by(lambda: _compile(runs[0], folder, level))
         for run in runs:
             began = time.monotonic()
             said = trouble or _said_by(lambda run=run: _search(run, folder))
@@ -205,22 +214,22 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compile(run: Run, folder: Path) -> str:
+def _compile(run: Run, folder: Path, level: str) -> str:
     """Nothing, if it went well."""
     model = f"{run.model}.pml"
     shutil.copy(FORMAL / model, folder)
     macros = [f"-D{bound}" for bound in run.bounds.split()] + (["-DLIVE"] if run.live else [])
     _ask(folder, ["spin", *macros, "-a", model], limit_s=RUN_S)
     how = ["-DNFAIR=8"] if run.live else ["-DSAFETY", "-DNOCLAIM"]
-    _ask(folder, ["gcc", "-O1", "-w", *how, *_COMPILED_WITH], limit_s=RUN_S)
+    _ask(folder, ["gcc", level, "-w", *how, *_COMPILED_WITH], limit_s=RUN_S)
     return ""
 
 
 def _search(run: Run, folder: Path) -> str:
     """What the verifier printed."""
     options = ["-a", "-f"] if run.live else []
-    hashed = "-w26" if run.is_long else "-w22"
-    limit_s = RUN_LONG_S if run.is_long else RUN_S
+    hashed = "-w26" if run.scope == "long" else "-w22"
+    limit_s = RUN_LONG_S if run.scope == "long" else RUN_S
     search = [str(folder / "pan"), "-n", f"-m{DEPTH_MAX}", hashed, *options]
     return _ask(folder, search, limit_s=limit_s, may_fail=True, planted=number_of(run))
 
@@ -283,8 +292,9 @@ def _keep_trace(run: Run, folder: Path, kept: Path) -> None:
     print(f"  trace: {place}", file=sys.stderr)
 
 
-def chosen(only: str, *, with_long: bool) -> list[Run]:
-    runs = [run for run in (*RIGHT, *PLANTED) if with_long or not run.is_long]
+def chosen(only: str, scope: Scope) -> list[Run]:
+    widest = SCOPES.index(scope)
+    runs = [run for run in (*RIGHT, *PLANTED) if SCOPES.index(run.scope) <= widest]
     return [run for run in runs if only.lower() in f"{run.model} {run.name} {run.planted or ''}".lower()]
 
 
@@ -308,14 +318,16 @@ def summary(results: Sequence[Result], seconds: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long", action="store_true", help="wider bounds as well")
+    scope = parser.add_mutually_exclusive_group()
+    scope.add_argument("--long", action="store_true", help="wider bounds as well")
+    scope.add_argument("--ci", action="store_true", help="what `make test` runs")
     parser.add_argument("--only", default="", help="runs whose model or name contains this")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
     parser.add_argument("--list", action="store_true", help="print what there is and run nothing")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--traces", type=Path, default=FORMAL.parent / ".cache" / "model", help="where traces are kept")
     options = parser.parse_args(argv)
-    runs = chosen(options.only, with_long=options.long)
+    runs = chosen(options.only, "long" if options.long else "ci" if options.ci else "usual")
     if options.list:
         for run in runs:
             print(f"{run.model:<9}  {run.planted or 'right':<30}  {run.name}  {run.bounds}")
