@@ -31,6 +31,7 @@ from holdfast.channel.github_text import TEXT_MAX
 from holdfast.channel.github_web import GitHubWeb
 from holdfast.channel.listening import Adapter
 from holdfast.testing.channel import PATIENCE_S
+from tests.platforms.serving import served
 
 TOKEN, SECRET = "github_pat_test", "It's a Secret to Everybody"
 ENV = {"GITHUB_TOKEN": TOKEN, "GITHUB_WEBHOOK_SECRET": SECRET}
@@ -250,17 +251,9 @@ class GitHubStandIn:
 async def github_stand_in(page_max: int = 100) -> AsyncIterator[GitHubStandIn]:
     """Serve it on a free port of loopback until left."""
     github = GitHubStandIn(page_max)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", github.call)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    github.url = f"http://{host}:{port}"
-    try:
+    async with served(github.call) as url:
+        github.url = url
         yield github
-    finally:
-        await runner.cleanup()
 
 
 def quick_adapter(github: GitHubStandIn, *, reconciles: bool = True, one_comment: bool = False) -> Adapter:

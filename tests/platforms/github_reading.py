@@ -16,6 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.platforms.serving import served
+
 
 class ReadingStandIn:
     """What it was asked for stands in `asked`, as path and status. holds: requests for these paths wait."""
@@ -71,14 +73,6 @@ class ReadingStandIn:
 async def reading_stand_in(answers: dict[str, Any], page_size: int = 100) -> AsyncIterator[ReadingStandIn]:
     """Serve it on a free port of loopback until left."""
     github = ReadingStandIn(answers, page_size)
-    app = web.Application()
-    app.router.add_get("/{path:.*}", github.call)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    github.url = f"http://{host}:{port}"
-    try:
+    async with served(github.call) as url:
+        github.url = url
         yield github
-    finally:
-        await runner.cleanup()

@@ -23,7 +23,7 @@ import httpx
 
 API_URL = "https://api.github.com"
 BODY_MAX = 10_000_000
-PAGES_MAX = 10
+PAGES_MAX, PER_PAGE = 10, 100
 TRIES, PAUSES_S = 4, (1.0, 3.0, 10.0)
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
 
@@ -96,7 +96,7 @@ class GitHub:
     async def pages(self, path: str, *, pages_max: int = PAGES_MAX) -> list[Any]:
         """A list over all its pages, at most `pages_max` of 100. Raises: as `get`."""
         found: list[Any] = []
-        following = f"{path}?per_page=100"
+        following = f"{path}?per_page={PER_PAGE}"
         for _ in range(pages_max):
             answer = await self._answer(following)
             if isinstance(answer.body, list):
@@ -120,13 +120,15 @@ class GitHub:
         response = await self._ask(path, known["etag"] if known else "")
         if response.status_code == 304 and known is not None:
             self.unchanged += 1
-            return self._kept(path, known)
+            # A page that is unchanged may have got a successor since: its ETag is of what stands on it.
+            return self._kept(path, {**known, "next": self._next(path, response) or known.get("next", "")})
         try:
             body = json.loads(response.content)
         except ValueError as exc:
             raise GitHubError(f"{path} was answered with no JSON: {exc}; is {self.api_url} an API of GitHub?") from None
         told = {"etag": response.headers.get("etag", ""), "next": self._next(path, response), "body": body}
-        self._write(path, told)
+        is_last_and_full = not told["next"] and isinstance(body, list) and len(body) >= PER_PAGE
+        self._write(path, {**told, "etag": ""} if is_last_and_full else told)
         return self._kept(path, told)
 
     def _kept(self, path: str, told: Mapping[str, Any]) -> Answer:

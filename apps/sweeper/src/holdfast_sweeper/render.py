@@ -33,7 +33,7 @@ class Shown:
     """Everything that the comment shows.
 
     progress: a key of `WORKS`; empty: nothing runs. why_none: instead of a review. notes: newest last. hatched: the
-    address of the picture; empty: there is none; None: nothing has hatched.
+    address of the picture; empty: there is none; None: nothing has hatched. earlier: the report of another state.
     """
 
     item: Item
@@ -44,6 +44,8 @@ class Shown:
     notes: tuple[Note, ...] = ()
     hatched: str | None = None
     labels: Mapping[str, str] | None = None
+    earlier: str = ""
+    earlier_head: str = ""
 
 
 def mark_of(item: Item) -> str:
@@ -64,7 +66,11 @@ def comment_of(shown: Shown) -> str:
     parts += [_notes(shown.notes)]
     if shown.review is not None:
         parts += _review(shown.review, shown.labels or {})
-    elif shown.why_none:
+    elif shown.earlier:
+        parts.append(
+            f"<details><summary>An earlier commit, {shown.earlier_head[:12]}</summary>\n\n{shown.earlier}\n</details>"
+        )
+    elif shown.why_none and not shown.progress:
         parts.append(f"No review: {plain(shown.why_none)}.")
     if shown.hatched is not None:
         parts.append(_hatched(shown.item, shown.hatched))

@@ -34,6 +34,11 @@ def cut(text: str, at: int) -> str:
     return text if len(text) <= at else f"{text[: max(0, at - 1)].rstrip()}…"
 
 
+def on_a_terminal(text: str) -> str:
+    """Without what a terminal acts upon; lines stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+
+
 def digest(*texts: str) -> str:
     """Tells two texts apart; of no secret."""
     return hashlib.sha256("\x1f".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
