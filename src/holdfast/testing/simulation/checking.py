@@ -45,7 +45,7 @@ def find_broken(connection: sqlite3.Connection, root: Path, rest: Rest, *, fence
     seen, inputs = rest.seen, rest.inputs
     broken = [*seen.broken, *map(_count_fault, connection.execute(COUNTS_THAT_DISAGREE))]
     for path, data in transcripts_in(root).items():
-        broken += _unreadable(path, data) if path not in rest.harmed else ()
+        broken += unreadable(path, data) if path not in rest.harmed else ()
         broken += _line_faults(path, rest.lines[path], is_harmed=path in rest.harmed)
     for input_id in seen.acknowledged.values():
         if input_id not in inputs:
@@ -87,7 +87,7 @@ def effects_in(connection: sqlite3.Connection) -> dict[str, int]:
     return {what: number for what, number in found.items() if number}
 
 
-def _unreadable(path: Path, data: bytes) -> Iterable[str]:
+def unreadable(path: Path, data: bytes) -> Iterable[str]:
     """I2: every line parses."""
     for number, raw in enumerate(data.split(b"\n")[:-1], 1):
         try:

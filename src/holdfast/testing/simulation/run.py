@@ -13,7 +13,8 @@ from random import Random
 
 from holdfast.channel.channel import ChannelTraits
 from holdfast.inbound import orders
-from holdfast.testing.simulation.checking import effects_in, find_broken, transcripts_in
+from holdfast.kernel import Holdfast
+from holdfast.testing.simulation.checking import effects_in, find_broken, transcripts_in, unreadable
 from holdfast.testing.simulation.checking_ways import effects_of
 from holdfast.testing.simulation.disk import LEDGER
 from holdfast.testing.simulation.ground import Ground
@@ -216,6 +217,7 @@ class _Run:
         self._calm_down()
         self._let_timers_rest()
         if self._come_to_rest():
+            self._use_what_was_left_torn()
             self._check()
         self.is_over = True
 
@@ -419,6 +421,27 @@ class _Run:
         self.broken += self._find_broken()
         return False
 
+    def _use_what_was_left_torn(self) -> None:
+        """A line that nobody had asked to be durable may be torn by a mishap, and stays so until the conversation goes
+        on (I2). Where it has not, somebody takes a turn in it now, whose claim has to repair the file.
+        """
+        harmed = {edit.path for edit in self.outsider.edits if edit.kind == "tampered"}
+        for path, data in transcripts_in(self.state).items():
+            if path in harmed or not any(unreadable(path, data)):
+                continue
+            asked = "select s.key from sessions s join transcripts t on s.transcript=t.id where t.path=?"
+            place = str(path.relative_to(self.state))
+            known = self.ledgers.observer(self.state).execute(asked, (place,)).fetchone()
+            if known is None:
+                continue
+            self.hardware.counts["torn line mended"] = self.hardware.counts.get("torn line mended", 0) + 1
+            until = self.scheduler.now + REST_S
+            while self.scheduler.now < until:
+                ready = [one for one in self.processes.values() if one.hf is not None and not one.host.dead]
+                if ready and ready[0].ask(lambda hf, key=known[0]: _take_a_turn(hf, key), 30.0).value:
+                    break
+                self.scheduler.sleep(0.1)
+
     def _check(self) -> None:
         """Everything ends in order; then the promises, then the same bytes after one more opening and recovery."""
         self.is_closing = True
@@ -498,6 +521,11 @@ def _what_is_said(random: Random, ways: Ways) -> list[Said]:
     if "webhooks" in ways:
         found.append(Said("hook:deploy", "deployed", "deploys", lane="hook", redeliveries=2 + int(random.random() * 2)))
     return found
+
+
+async def _take_a_turn(hf: Holdfast, session: str) -> bool:
+    async with hf.turn(session, wait_s=5):
+        return True
 
 
 def nothing() -> None:
