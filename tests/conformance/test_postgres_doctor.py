@@ -122,7 +122,8 @@ MENDABLE: dict[str, tuple[Break, str]] = {
     "a turn that owns nothing": (
         does("update turns set state='running', ended_at_ms=null, outcome=null"), "claims"),
     "an input that no turn runs": (forget_who_runs_an_input, "inputs"),
-    "a queue that is miscounted": (does("insert into depths values((select id from transcripts), 'hook', 7, 7)"), "queues"),
+    "a queue that is miscounted": (
+        does("insert into depths values((select id from transcripts), 'hook', 7, 7)"), "queues"),
     "a pin without a reason": (
         does("insert into model_pins(session, id, model, source, reason, set_at_ms, set_by, checked_at_ms, credential,"
              f" holds) values('{KEY}', 'pin_x', 'demo/backup', 'auto', '', {NOW_MS}, 'me', 0, '', 1)"), "pins"),

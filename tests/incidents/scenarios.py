@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.testing.incidents import words
-from holdfast.testing.incidents.runner import Status
-from holdfast.testing.incidents.scenario import Incident, load_incidents
+from holdfast.testing.incidents.scenario import load_incidents
 
 FILE = Path(__file__).with_name("incidents.json")
 INCIDENTS = load_incidents(FILE)
@@ -23,13 +21,3 @@ KNOWN_TO_FAIL = {
 
 LONG = {"AS-1426", "HA-7536", "NB-4500", "OCD-21215"}
 """Further ones that start several processes: left out of `make test` for what they cost."""
-
-
-def why_not_run(incident: Incident) -> tuple[Status, str] | None:
-    """("waiting", the feature) or ("not_applicable", the reason), None if it runs."""
-    steps = [(step.verb, step.args) for step in incident.all_steps]
-    reason = words.why_not_applicable(steps)
-    if reason is not None:
-        return "not_applicable", reason
-    feature = words.missing_feature(steps, [(one.fact, one.args) for one in incident.expected])
-    return None if feature is None else ("waiting", feature)

@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from holdfast.cli.incidents import family_table
-from tests.incidents.scenarios import FURTHER, INCIDENTS, KNOWN_TO_FAIL, why_not_run
+from holdfast.testing.incidents.runner import why_not_run
+from tests.incidents.scenarios import FURTHER, INCIDENTS, KNOWN_TO_FAIL
 
 
 def write_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.testing.incidents.runner import replay_one
+from holdfast.testing.incidents.runner import replay_one, why_not_run
 from holdfast.testing.incidents.scenario import Incident
 from holdfast.testing.incidents.world import Rig
-from tests.incidents.scenarios import FURTHER, INCIDENTS, KNOWN_TO_FAIL, LONG, why_not_run
+from tests.incidents.scenarios import FURTHER, INCIDENTS, KNOWN_TO_FAIL, LONG
 
 SOON_S = 4.0
 """Nobody waits ten seconds for what is known not to come."""

@@ -17,12 +17,12 @@ from holdfast.inbound.event import InboundEvent
 from holdfast.session.fence import Verdict
 from holdfast.store.protocol import Store
 from holdfast.testing.incidents import facts, verbs, words
-from holdfast.testing.incidents.runner import Result, replay, replay_one
-from holdfast.testing.incidents.scenario import Expectation, ScenarioError
+from holdfast.testing.incidents.runner import Result, replay, replay_one, why_not_run
+from holdfast.testing.incidents.scenario import Expectation, Incident, ScenarioError, Step
 from holdfast.testing.incidents.world import Rig, World
-from tests.incidents.scenarios import INCIDENTS
+from tests.incidents.scenarios import FURTHER, INCIDENTS
 
-BY_ID = {incident.id: incident for incident in INCIDENTS}
+BY_ID = {incident.id: incident for incident in [*INCIDENTS, *FURTHER]}
 SOON_S = 4.0
 """For the mutated run alone: the same scenario has passed with the usual patience a moment before."""
 Change = Callable[[Expectation], Expectation]
@@ -247,6 +247,11 @@ def test_an_incident_that_cannot_happen_here_says_why() -> None:
     assert result.reason
 
 
-def test_every_incident_waits_on_a_backend_that_does_not_exist() -> None:
-    result = replay_one(BY_ID["OC-86572"], backend="postgres")
-    assert (result.status, result.reason) == ("waiting", "the postgres backend")
+def test_what_cannot_happen_to_rows_is_not_applicable_there_and_never_passed() -> None:
+    refused = {one.id: why_not_run(one, on_rows=True) for one in [*INCIDENTS, *FURTHER]}
+    only_there = {name: why for name, why in refused.items() if why is not None and why_not_run(BY_ID[name]) is None}
+    assert {why[0] for why in only_there.values()} == {"not_applicable"}
+    assert len(only_there) < len(refused) / 4, "most of what happened has nothing to do with files"
+    touched = Incident("x", "own", (Step("metadata_touch", {"session": "S", "kind": "mtime"}),), ())
+    assert why_not_run(touched, on_rows=True) == ("not_applicable", words.NO_ATTRIBUTES)
+    assert why_not_run(touched) is None

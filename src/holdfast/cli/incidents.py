@@ -23,9 +23,10 @@ def incidents() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this incident; may be given several times.")
 @click.option("--backend", type=click.Choice(["embedded", "postgres"]), default="embedded", show_default=True)
+@click.option("--server", metavar="URL", help="Of --backend postgres: where to make databases, one for each scenario.")
 @common_options
 @pass_settings
-def replay(settings: Settings, file: Path, ids: tuple[str, ...], backend: str) -> int:
+def replay(settings: Settings, file: Path, ids: tuple[str, ...], backend: str, server: str | None) -> int:
     """Run the scenarios of FILE, each in a fresh state of its own; --state is not touched.
 
     Exit code 0: none failed (passed, or waiting for a feature that is named); 1: one failed; 2: FILE is not understood.
@@ -35,7 +36,7 @@ def replay(settings: Settings, file: Path, ids: tuple[str, ...], backend: str) -
 
     counts: Counter[tuple[str, str]] = Counter()
     try:
-        for result in runner.replay(file, ids or None, backend=backend):
+        for result in runner.replay(file, ids or None, backend=backend, server=server):
             counts[result.family, result.status] += 1
             if settings.json:
                 print_text(result.line())

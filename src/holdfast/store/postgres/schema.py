@@ -112,6 +112,8 @@ alter table archives add column tampered text;
 alter table processes add column node bigint not null default 0;
 alter table sessions add column rowid bigint generated always as identity;
 create function body_of(text) returns text language sql stable as 'select body from transcripts where id=$1';
+-- Finished answers of turns that lost their session to somebody who wrote past us: files beside a transcript elsewhere.
+create table kept_answers(id text primary key, transcript text not null, turn text not null, raw bytea not null);
 create table beats(turn text primary key, beat bigint not null, report bytea);
 
 create function notice_strangers() returns trigger language plpgsql set search_path=holdfast as $$ begin

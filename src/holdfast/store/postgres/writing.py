@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from holdfast.errors import OwnershipLostError, SessionTakeoverError, StateAwayError
+from holdfast.errors import OwnershipLostError, SessionTakeoverError, StateAwayError, TranscriptUnsettledError
 from holdfast.model.policy import ModelsAfter
 from holdfast.model.spending import Allowance, Guard
 from holdfast.model.usage import ModelCall
@@ -202,12 +202,23 @@ class Writing(LedgerEnding, Accounting, PostgresCore, PostgresReading):
         return await self.writer.submit(Job(run, durable=True, essential=True, when_over=over))
 
     async def salvage_line(self, owned: OwnedTurn, entry_id: str, build: Build) -> str:
-        """Keep a finished answer as one line for people; where the transcript was tampered with or taken by a foreign
-        turn, it is kept all the same, once somebody has taken the transcript anew. Returns where, in words.
+        """Keep a finished answer as one line for people. A transcript that somebody changed past us takes no line until
+        its next owner has judged that: then it is kept in a row of its own. Returns where, in words.
         """
         transcript = owned.transcript
-        await self.append_metadata(transcript, entry_id, build, sync=True)
-        return f"transcript {transcript} (line {entry_id})"
+
+        def run(conn: Connection) -> str:
+            try:
+                transcripts.append_unowned(conn, transcript, entry_id, build, self.clock)
+            except TranscriptUnsettledError:
+                conn.execute(
+                    "insert into kept_answers(id, transcript, turn, raw) values(?,?,?,?) on conflict do nothing",
+                    (entry_id, transcript, owned.turn, build(None)),
+                )
+                return f"kept_answers of the database (id {entry_id})"
+            return f"transcript {transcript} (line {entry_id})"
+
+        return await asyncio.shield(self.writer.submit(Job(run, durable=True, essential=True)))
 
     # ── beside a claim ───────────────────────────────────────────────────────────────────────────────────────────────
 

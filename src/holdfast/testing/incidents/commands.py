@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 from holdfast.testing.incidents.scenario import ScenarioError
@@ -23,10 +22,10 @@ VIEWS = {"inputs": "inputs", "turns": "turns", "deliveries": "outbox", "sessions
 """What a world asks of a process, and the command that shows it."""
 
 
-async def run_command(world: World, state: Path, *words: str) -> Said:
+async def run_command(world: World, state: str, *words: str) -> Said:
     """Run a command on a state to its end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "holdfast", "--state", str(state), *words, env=_environment(world),
+        sys.executable, "-m", "holdfast", "--state", state, *words, env=_environment(world),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -60,16 +59,16 @@ def port_of(world: World) -> int:
 class RealGateway:
     """`holdfast up` on a state. What its world asks of it is asked by commands, as people would."""
 
-    def __init__(self, world: World, state: Path, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, world: World, state: str, process: asyncio.subprocess.Process) -> None:
         self._world = world
         self._state = state
         self._process = process
 
     @classmethod
-    async def start(cls, world: World, name: str, state: Path) -> RealGateway | None:
+    async def start(cls, world: World, name: str, state: str) -> RealGateway | None:
         """Start it and wait until it serves; None if it ended instead: the world keeps what it said and its code."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "holdfast", "--state", str(state), "up", env=_environment(world),
+            sys.executable, "-m", "holdfast", "--state", state, "up", env=_environment(world),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
@@ -137,7 +136,7 @@ def are_run_by_people(verbs: list[str], facts: list[tuple[str, dict[str, Any]]],
 
 async def start_by_people(world: World, name: str, kind: str) -> None:
     """A supervisor starts a gateway; or a person opens a shell, with a state in which something was said once."""
-    state = world.folder / world.homes.get(name, "state")
+    state = world.state_of(name)
     if kind == "gateway":
         gateway = await RealGateway.start(world, name, state)
         if gateway is not None:
@@ -165,7 +164,7 @@ async def repair_command(world: World, args: dict[str, Any]) -> None:
         await leave_a_dead_turn(world, "S")
     name, words = REPAIRS[args["name"]]
     name = args.get("by", name)
-    state = world.folder / world.homes.get(name, "state")
+    state = world.state_of(name)
     session = [world.key(args["session"])] if "session" in args else []
     world.commands[name] = said = await run_command(world, state, *words, *session)
     world.exit_codes[name] = said.code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 from holdfast.lane.queue import USER_LANE
@@ -73,9 +72,9 @@ async def reset_session(world: World, args: Args) -> None:
     session = args["session"]
     one = InputName(f"reset {len(world.resets)}", session, USER_LANE, "/reset", "G", time.monotonic())
     world.resets.append(one)
-    rows = [row for row in await world.ledger("sessions") if row["key"] == world.key(session) and row["path"]]
-    if rows:
-        world.saved[f"{session}.before"] = Path(rows[0]["path"]).read_bytes()
+    rows = [row for row in await world.ledger("sessions") if row["key"] == world.key(session)]
+    if rows and (rows[0]["path"] or world.database is not None):
+        world.saved[f"{session}.before"] = (await world.transcript(session)).read_bytes()
     dies = world.ahead[:1] and world.ahead[0].verb == "kill" and "transcript not" in world.ahead[0].args.get("when", "")
     if dies:
         await world.process().do("kill_at", points=["append.after_intent"])

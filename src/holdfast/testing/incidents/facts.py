@@ -277,8 +277,9 @@ async def auth_cooldown(world: World, args: Args) -> str | None:
 async def owner_count(world: World, args: Args) -> str | None:
     """Turns of one transcript at the same time: overlapping requests at the provider, or lines between each other's."""
     session = args.get("session") or args["file"]
-    path = str((await world.transcript(session)).resolve())
-    keys = {row["key"] for row in await world.ledger("sessions") if str(Path(row["path"]).resolve()) == path}
+    sessions = await world.ledger("sessions")
+    path = next((where_of(row) for row in sessions if row["key"] == world.key(session)), None)
+    keys = {row["key"] for row in sessions if where_of(row) == path}
     turns = {row["id"] for row in await world.ledger("turns") if row["session"] in keys}
     most = 0
     asking: dict[str, str] = {}
@@ -300,6 +301,11 @@ async def owner_count(world: World, args: Args) -> str | None:
     running = sum(row["state"] == "running" and row["id"] in turns for row in await world.ledger("turns"))
     seen = running if args.get("max") == 0 else max(most, min(1, len(turns)))
     return counted(seen, args, f"owners of {session}")
+
+
+def where_of(row: dict[str, Any]) -> str:
+    """What tells transcripts apart: the file, or where there are none, their name."""
+    return str(Path(row["path"]).resolve()) if row["path"] else row["transcript"]
 
 
 async def lane_free(world: World, args: Args) -> str | None:
@@ -386,6 +392,7 @@ async def is_about(world: World, args: Args, text: str) -> bool:
         names += [input_id, *(row["id"] for row in await world.ledger("deliveries") if row["input_id"] == input_id)]
     if session is not None:
         names += [world.key(session), str(await world.transcript(session))]
+        names += [row["transcript"] for row in await world.ledger("sessions") if row["key"] == world.key(session)]
     return any(name in text for name in names)
 
 
@@ -486,7 +493,11 @@ async def index_matches(world: World, args: Args) -> str | None:
     listed = {str(Path(row["path"]).resolve()) for row in rows if row["path"]}
     files = [one for one in (world.state / "sessions").rglob("*.jsonl") if ".kept-" not in one.name]  # kept answers
     there = {str(one.resolve()) for one in files}
-    if listed != there:
+    if world.database is not None:
+        wrong = world.database.index_fault()
+        if wrong:
+            return wrong
+    elif listed != there:
         return f"listed: {sorted(listed)}, on disk: {sorted(there)}"
     if world.key(args["session"]) not in {row["key"] for row in rows}:
         return f"{args['session']} is not listed"

@@ -51,6 +51,7 @@ from holdfast.store.views import InputView
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import AtPoint, kill_at, stop_at
 from holdfast.testing.incidents.paced import Ask, Journal, PacedChannel, PacedModel, PacedTool
+from holdfast.testing.incidents.rows import Database
 from holdfast.testing.incidents.timer_orders import TimerOrders
 from holdfast.testing.openclaw import taken_for_openclaw
 from holdfast.tool.message import message_tool
@@ -242,6 +243,9 @@ class Node(TimerOrders):
 
     def unlist(self, session: str) -> None:
         """What nothing of ours does: a session leaves the list, and its transcript stays."""
+        if "://" in self._spec.state:
+            Database(self._spec.state).sql("delete from sessions where key=%s", session)
+            return
         with closing(sqlite3.connect(Path(self._spec.state) / "ledger.sqlite3")) as ledger, ledger:
             ledger.execute("delete from sessions where key=?", (session,))
 
@@ -454,11 +458,17 @@ class Node(TimerOrders):
 
     def kill_at(self, points: list[str]) -> None:
         """From now on the process dies at these points of the store."""
-        self._switch.arm(kill_at(*points))  # pyright: ignore[reportArgumentType]  # names come as JSON
+        self._switch.arm(kill_at(*self._points(points)))  # pyright: ignore[reportArgumentType]  # names come as JSON
 
     def stop_at(self, points: list[str]) -> None:
         """The whole process stands still at the next of these points, until somebody continues it."""
-        self._switch.arm(stop_at(*points))  # pyright: ignore[reportArgumentType]
+        self._switch.arm(stop_at(*self._points(points)))  # pyright: ignore[reportArgumentType]
+
+    def _points(self, points: list[str]) -> list[str]:
+        """Where an append is a transaction, all points within it are the moment before its commit."""
+        if "://" not in self._spec.state:
+            return points
+        return ["ledger.before_commit" if one.startswith("append.") else one for one in points]
 
     def fail_at(self, points: list[str], code: str, lasts_s: float, partly_into: str | None) -> None:
         """The disk refuses at these points: once, or for so many virtual seconds.

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.testing.incidents import commands, compacting, conversing, facts, stuck, verbs, words
+from holdfast.testing.incidents.rows import Databases, server_of
 from holdfast.testing.incidents.scenario import Incident, ScenarioError, Step, load_incidents
 from holdfast.testing.incidents.world import ProcessGoneError, Rig, World, WorldError
 
@@ -56,12 +57,15 @@ class Result:
         return msgspec.json.encode({**msgspec.to_builtins(self), "passed": self.passed}).decode()
 
 
-def replay(path: Path, ids: Sequence[str] | None = None, *, backend: str = "embedded") -> Iterator[Result]:
+def replay(
+    path: Path, ids: Sequence[str] | None = None, *, backend: str = "embedded", server: str | None = None
+) -> Iterator[Result]:
     """Run the scenarios of a file, in its order, each in a folder of its own that is removed afterwards.
 
     Args:
         ids: only these; None: all.
-        backend: "embedded", or "postgres" (every scenario is waiting for it).
+        backend: "embedded", or "postgres": each in a database of its own that is dropped afterwards.
+        server: of "postgres": where to make databases; None: `HOLDFAST_TEST_POSTGRES_URL`, else one from pip.
 
     Raises:
         ScenarioError: an unknown verb, fact, word or id. Must not be called from a running event loop.
@@ -72,24 +76,43 @@ def replay(path: Path, ids: Sequence[str] | None = None, *, backend: str = "embe
     unknown = sorted(set(ids or ()) - {incident.id for incident in incidents})
     if unknown:
         raise ScenarioError(f"{path} has no incident {', '.join(unknown)}")
-    for incident in incidents:
-        if ids is None or incident.id in ids:
-            yield replay_one(incident, backend=backend)
+    wanted = [incident for incident in incidents if ids is None or incident.id in ids]
+    if backend == "embedded":
+        for incident in wanted:
+            yield replay_one(incident)
+        return
+    with server_of(server) as url:
+        databases = Databases(url)
+        try:
+            for incident in wanted:
+                yield replay_one(incident, databases=databases)
+        finally:
+            databases.close()
 
 
-def replay_one(incident: Incident, *, backend: str = "embedded", rig: Rig | None = None) -> Result:
-    """Run one scenario; with a `rig`, the runner is under test. Raises ScenarioError as `replay`."""
+def why_not_run(incident: Incident, *, on_rows: bool = False) -> tuple[Status, str] | None:
+    """("not_applicable", the reason) or ("waiting", the feature); None: it runs."""
     steps = [(step.verb, step.args) for step in incident.all_steps]
+    expected = [(one.fact, one.args) for one in incident.expected]
     reason = words.why_not_applicable(steps)
+    if reason is None and on_rows:
+        reason = words.why_not_on_rows(steps, expected)
     if reason is not None:
-        return Result(incident.id, incident.family, "not_applicable", reason=reason)
-    reason = words.missing_feature(steps, [(one.fact, one.args) for one in incident.expected])
-    if backend == "postgres":
-        reason = "the postgres backend"
-    if reason is not None:
-        return Result(incident.id, incident.family, "waiting", reason=reason)
+        return "not_applicable", reason
+    feature = words.missing_feature(steps, expected)
+    return None if feature is None else ("waiting", feature)
+
+
+def replay_one(incident: Incident, *, databases: Databases | None = None, rig: Rig | None = None) -> Result:
+    """Run one scenario, with `databases` on PostgreSQL; with a `rig`, the runner is under test. Raises ScenarioError as
+    `replay`.
+    """
+    not_run = why_not_run(incident, on_rows=databases is not None)
+    if not_run is not None:
+        return Result(incident.id, incident.family, not_run[0], reason=not_run[1])
+    rig = replace(rig or Rig(), databases=databases)
     with tempfile.TemporaryDirectory(prefix="incident-") as folder:
-        return asyncio.run(_sweep(incident, Path(folder), rig or Rig()))
+        return asyncio.run(_sweep(incident, Path(folder), rig))
 
 
 async def _sweep(incident: Incident, folder: Path, rig: Rig) -> Result:
@@ -110,7 +133,15 @@ async def _sweep(incident: Incident, folder: Path, rig: Rig) -> Result:
 async def _run(incident: Incident, folder: Path, kill_nth: int, rig: Rig) -> tuple[Result, bool]:
     """The result, and whether a process died at the point of a sweep."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = make_world(incident, folder, kill_nth)
+    if rig.databases is None:
+        return await _run_in(make_world(incident, folder, kill_nth), incident, rig)
+    with rig.databases.fresh() as database:
+        world = make_world(incident, folder, kill_nth)
+        world.database = database
+        return await _run_in(world, incident, rig)
+
+
+async def _run_in(world: World, incident: Incident, rig: Rig) -> tuple[Result, bool]:
     world.rig = rig
     live = _Progress()
     failed: str | None = None

@@ -81,13 +81,13 @@ async def foreign_append(world: World, args: Args) -> None:
         if not any(row["session"] == world.key(session) for row in queued):  # else: what was handed over just before
             await accept(world, {"as": f"by {by}", "session": session, "lane": "chat", "text": f"from {by}"})
         return
-    append_foreign(await world.transcript(session), kind)
+    await world.edit(session, lambda path: append_foreign(path, kind))
 
 
 async def foreign_rewrite(world: World, args: Args) -> None:
     path = await world.transcript(args["session"])
     world.saved.setdefault(f"{args['session']}.before", path.read_bytes())
-    rewrite_foreign(path, args["kind"])
+    await world.edit(args["session"], lambda path: rewrite_foreign(path, args["kind"]))
 
 
 async def metadata_append(world: World, args: Args) -> None:
@@ -104,7 +104,7 @@ async def read_only_access(world: World, args: Args) -> None:
     """A reader with a process of its own if it has a name, else any gateway's history view."""
     by = args.get("by")
     if by == "CLI" and args.get("op") == "list":
-        said = await run_command(world, world.state, "sessions")
+        said = await run_command(world, world.state_of(""), "sessions")
         if said.code:
             raise WorldError(f"the sessions cannot be listed: {said.err}")
         return
@@ -195,8 +195,8 @@ async def lock_leave(world: World, args: Args) -> None:
 
 
 async def made_transcript(world: World, session: str) -> Path:
-    path = await world.process().do("make_session", session=world.key(session))
-    return Path(path)
+    await world.process().do("make_session", session=world.key(session))
+    return await world.transcript(session)
 
 
 async def corrupt(world: World, args: Args) -> None:
@@ -210,7 +210,7 @@ async def corrupt(world: World, args: Args) -> None:
         await made_transcript(world, session)
     path = await world.transcript(session)
     world.saved[f"{session}.before"] = path.read_bytes()
-    world.saved[f"{session}.torn"] = corrupt_file(path, args["how"])
+    world.saved[f"{session}.torn"] = await world.edit(session, lambda file: corrupt_file(file, args["how"]))
 
 
 async def empty_ledger(world: World, how: str) -> None:

@@ -244,6 +244,47 @@ NOT_APPLICABLE: dict[tuple[str, str, str], str] = {
 """A verb with this argument describes what cannot happen to this backend."""
 
 
+NO_ATTRIBUTES = "rows have no attributes that change beside their content"
+NO_LOCK_FILE = "there is no lock beside a transaction: rows are locked by the statement that appends"
+NO_DISK = "the disk is the server's: what that refuses is met as a database that is away, and tested as that"
+NO_TORN_LINE = "a commit is there whole or not at all: no line can be torn"
+NOT_ON_ROWS: dict[tuple[str, str | None, Any], str] = {
+    ("metadata_touch", None, None): NO_ATTRIBUTES,
+    ("lock_hold", None, None): NO_LOCK_FILE,
+    ("lock_leave", None, None): NO_LOCK_FILE,
+    ("corrupt", "file", "index"): "the list of sessions is a table, and no file that can be emptied",
+    ("corrupt", "how", "last line cut"): NO_TORN_LINE,
+    ("corrupt", "how", "cut inside a multi-byte character"): NO_TORN_LINE,
+    ("io_error", "op", "append"): NO_DISK,
+    ("io_error", "op", "spool_write"): NO_DISK,
+    ("io_error", "op", "queue_remove"): NO_DISK,
+    ("configure", "link", None): "rows have no links",
+    ("configure", "guard_swapped_during_turn", None): "there is no fence record beside the rows",
+    ("start_turn", "shares_id_with", None): "a transcript is known by its row, not by what its first line says",
+    ("process_start", "home", None): "a state is the database that a URL names; there are no folders to mistake",
+    ("kill", "when", "index written, transcript not"): (
+        "transcript and ledger are one transaction: there is no moment between the two"),
+}  # fmt: skip
+"""On rows these cannot happen: a verb, one of its arguments and its value; None: any."""
+FACTS_OF_FILES: dict[tuple[str, str, Any], str] = {
+    ("second_owner_refused", "by", "directory_lease"): "many gateways on one database are what it is for",
+    ("log_event", "name", "stale_lock_reclaimed"): NO_LOCK_FILE,
+    ("log_event", "name", "lock_release_failed"): NO_LOCK_FILE,
+    ("log_event", "name", "waiting_for_session_lock"): NO_LOCK_FILE,
+}
+
+
+def why_not_on_rows(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[str, dict[str, Any]]]) -> str | None:
+    """Why a scenario cannot happen to a state in PostgreSQL, beside what cannot happen at all."""
+    for asked, table in ((steps, NOT_ON_ROWS), (facts, FACTS_OF_FILES)):
+        for word, args in asked:
+            for (of_word, name, value), reason in table.items():
+                fits = name is None or (name in args and (value is None or args[name] == value))
+                if word == of_word and fits:
+                    return reason
+    return None
+
+
 def missing_feature(steps: list[tuple[str, dict[str, Any]]], facts: list[tuple[str, dict[str, Any]]]) -> str | None:
     """The first feature that a scenario needs and that does not exist yet."""
     for verb, args in steps:

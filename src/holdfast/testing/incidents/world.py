@@ -24,6 +24,7 @@ import msgspec
 from holdfast.errors import HoldfastError
 from holdfast.store.protocol import Store
 from holdfast.testing.incidents.node import Node, NodeSpec, start_node
+from holdfast.testing.incidents.rows import Database, Databases
 from holdfast.testing.incidents.scenario import ScenarioError, Step
 
 T = TypeVar("T")
@@ -215,6 +216,7 @@ class Rig:
 
     Args:
         store: put around each store here.
+        databases: where the state of each world is made; None: in its folder.
         patience_s: a planted mistake often shows as something that never comes; this long nobody may do anything.
     """
 
@@ -222,6 +224,7 @@ class Rig:
     verbs: Mapping[str, Callable[..., Awaitable[None]]] = field(default_factory=dict)
     facts: Mapping[str, Callable[..., Awaitable[str | None]]] = field(default_factory=dict)
     patience_s: float = PATIENCE_S
+    databases: Databases | None = None
 
 
 @dataclass(slots=True)
@@ -266,18 +269,25 @@ class World:
     by_people: bool = False  # gateways are started, and commands typed, as people do it (`commands.py`)
     port: int | None = None
     commands: dict[str, Said] = field(default_factory=dict)
-    repaired: dict[str, tuple[Path, list[str]]] = field(default_factory=dict)
+    repaired: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     untouched: dict[str, dict[str, bytes]] = field(default_factory=dict)
     compactions: dict[str, InputName] = field(default_factory=dict)
     context_window: int = 128_000
     swaps_guards: bool = False  # the first turn that asks its model finds its fence record swapped
     deaf_tool: bool = False  # tools never return, and hear nothing
+    database: Database | None = None  # the state, where it is no folder
     tool_limit_s: float | None = None  # of a world in which somebody looks for turns that stand still
 
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+    def state_of(self, name: str) -> str:
+        """The state that a process is started on: a folder or a URL."""
+        if self.database is not None:
+            return self.database.url
+        return str(self.folder / self.homes.get(name, "state"))
 
     def key(self, session: str) -> str:
         """The session key of a scenario's session; of a child's, the one that the runtime has given it."""
@@ -288,9 +298,8 @@ class World:
     async def start(self, name: str, *, apart: bool = False) -> None:
         """Start a gateway. The default one is called G. `apart`: in a process of its own in any case."""
         now = START + timedelta(seconds=self.passed_s)
-        state = self.folder / self.homes.get(name, "state")
         spec = NodeSpec(
-            name, str(self.folder), str(state), now.isoformat(), models=self.models, text_max=self.text_max,
+            name, str(self.folder), self.state_of(name), now.isoformat(), models=self.models, text_max=self.text_max,
             per_session_max=self.per_session_max, lock_protocol=self.lock_protocol, kill_nth=self.kill_nth,
             context_window=self.context_window, acquire_timeout_ms=self.acquire_timeout_ms,
             tool_limit_s=self.tool_limit_s, deaf_tool=self.deaf_tool,
@@ -503,9 +512,19 @@ class World:
         return rows if what is None else [row for row in rows if row["what"] == what]
 
     async def transcript(self, session: str) -> Path:
-        """The file of a session."""
+        """The file of a session; of rows, one with the same bytes."""
         key = self.key(session)
         for row in await self.ledger("sessions"):
+            if row["key"] == key and self.database is not None:
+                return self.database.show(key, row["transcript"], self.folder)
             if row["key"] == key and row["path"]:
                 return Path(row["path"])
         raise WorldError(f"session {session} has no transcript")
+
+    async def edit(self, session: str, how: Callable[[Path], T]) -> T:
+        """Let somebody else do something to a transcript, past all of ours."""
+        path = await self.transcript(session)
+        if self.database is None:
+            return how(path)
+        rows = [row for row in await self.ledger("sessions") if row["key"] == self.key(session)]
+        return self.database.edit(rows[0]["transcript"], path, how)
