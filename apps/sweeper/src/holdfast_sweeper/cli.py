@@ -18,6 +18,7 @@ import click
 import holdfast
 from holdfast_sweeper import __version__
 from holdfast_sweeper.commands import ANSWERING, SAYS, Command
+from holdfast_sweeper.demo import demo_review
 from holdfast_sweeper.facts import Item
 from holdfast_sweeper.github import API_URL, GitHub, GitHubError
 from holdfast_sweeper.hatch import hatch as hatch_of
@@ -28,6 +29,7 @@ from holdfast_sweeper.page import html_of
 from holdfast_sweeper.plan import Work
 from holdfast_sweeper.proof import judge
 from holdfast_sweeper.render import report_of
+from holdfast_sweeper.review import Review
 from holdfast_sweeper.serve import serve as serve_forever
 from holdfast_sweeper.serve import working
 from holdfast_sweeper.settings import Settings, load
@@ -94,9 +96,7 @@ def review(base: Base, item: str, out: Path | None, *, again: bool, as_json: boo
             return 1
         labels = wanted_of(found)
         if out is not None:
-            _write(out / "report.md", report_of(found, labels))
-            _write(out / "review.html", html_of(found, labels, with_creature=True))
-            _write(out / "hatch.svg", svg_of(target))
+            _write_review(out, found)
         told = {"item": target.text, "commit": found.facts.head, "model": found.model, "overall": found.rating.overall,
                 "proof": found.rating.proof, "patch": found.rating.patch, "moves": found.rating.moves,
                 "priority": found.priority, "labels": labels, "draft": found.draft.model_dump(mode="json")}  # fmt: skip
@@ -196,6 +196,23 @@ def hatch(item: str, out: Path | None) -> None:
         click.echo(svg_of(target), nl=False)
     else:
         _write(out, svg_of(target))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.md, review.html and hatch.svg.")
+def demo(out: Path | None) -> None:
+    """The review of a bundled, made-up pull request; no network, no model."""
+    found = demo_review()
+    if out is not None:
+        _write_review(out, found)
+    click.echo(report_of(found, wanted_of(found)))
+
+
+def _write_review(out: Path, found: Review) -> None:
+    labels = wanted_of(found)
+    _write(out / "report.md", report_of(found, labels))
+    _write(out / "review.html", html_of(found, labels, with_creature=True))
+    _write(out / "hatch.svg", svg_of(found.facts.item))
 
 
 def _pull_request(base: Base, what: str, *, event: bool) -> dict[str, Any]:

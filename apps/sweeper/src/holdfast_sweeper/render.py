@@ -5,6 +5,7 @@ What strangers and models wrote is shown as text: no markup of theirs takes effe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from holdfast_sweeper.text import code, cut, plain
 
 COMMENT_MAX = 62_000
 """GitHub takes 65,536 characters."""
+_HOST = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?(?=/)")
 MARK = "<!-- holdfast-sweeper"
 WORKS = {"queued": "waits", "reading": "reads the item", "asking": "asks the model", "writing": "writes it down"}
 
@@ -156,7 +158,9 @@ def _place(facts: Facts, file: str, line: int | None) -> str:
     shown = code(f"{file}:{line}" if line else file)
     if facts.head and all((one.isalnum() and one.isascii()) or one in "/._-" for one in file) and ".." not in file:
         anchor = f"#L{line}" if line else ""
-        return f"[{shown}](https://github.com/{facts.head_repo or facts.item.repo}/blob/{facts.head}/{file}{anchor})"
+        host = _HOST.match(facts.url)
+        repo = f"{host[0] if host else 'https://github.com'}/{facts.head_repo or facts.item.repo}"
+        return f"[{shown}]({repo}/blob/{facts.head}/{file}{anchor})"
     return f"{shown} at {code(facts.head[:12])}" if facts.head else shown
 
 
