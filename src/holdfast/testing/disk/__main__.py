@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m holdfast.testing.disk", description=__doc__)
     parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--workload", choices=list(WORKLOADS), action="append")
-    parser.add_argument("--stride", type=int, default=1, help="of pairs: only every so manieth")
+    parser.add_argument("--stride", type=int, default=1, help="only every so manieth call, or pair")
     parser.add_argument("--folder", type=Path, default=None, help="where a fresh folder is made [the system's own]")
     parser.add_argument("--states", type=int, default=100, help="of power: so many states per workload")
     parser.add_argument("--seed", type=int, default=1, help="of power")
@@ -71,7 +71,7 @@ def run(part: str, root: Path, name: str, options: argparse.Namespace, until: fl
     }[part]
     found = loops.Found()
     for fault in faults:
-        one = loops.every_call(root, name, fault, until)
+        one = loops.every_call(root, name, fault, until, options.stride)
         found.runs += one.runs
         found.broken += one.broken
     return found

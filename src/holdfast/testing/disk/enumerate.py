@@ -385,12 +385,16 @@ def try_one(
         shutil.rmtree(place.root, ignore_errors=True)
 
 
-def every_call(root: Path, name: str, fault: Fault, until_mono: float = math.inf) -> Found:
-    """The fault at each call in turn, until a run ends without it, or the time is up."""
-    found, nth, act = Found(), 0, WORKLOADS[name][1]
+def every_call(root: Path, name: str, fault: Fault, until_mono: float = math.inf, stride: int = 1) -> Found:
+    """The fault at each call in turn, until a run ends without it, or the time is up.
+
+    Args:
+        stride: only at every so manieth call, from the first on.
+    """
+    found, nth, act = Found(), 1 - stride, WORKLOADS[name][1]
     with Finisher() as finisher:
         while len(found.broken) < FAILURES_MAX and time.monotonic() < until_mono:
-            nth += 1
+            nth += stride
             wrong, reached = try_one(root, name, [(act, fault, nth)], finisher)
             if wrong is not None:
                 found.broken.append(f"{name}: {fault.name} at call {nth}: {wrong}")
