@@ -19,6 +19,7 @@ import os
 import random
 import secrets
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -52,10 +53,31 @@ default = "demo/fast"
 [lanes.widths]
 main = 16
 """
-START_S = 120.0
-QUIET_S = 600.0
-"""How long all inputs may take to end once the faults are over."""
+STILL_S = 180.0
+"""What makes no progress for so long has come to a stop: limits are of progress, since a busy machine is no fault."""
 FAULTS = ("kill", "cut", "stop", "cut to server", "crash", "cut to client", "slow")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Whether something has been the same for `STILL_S`."""
+
+    seen: object = None
+    since: float = 0.0
+
+    def stands_still(self, now: object) -> bool:
+        if now != self.seen or not self.since:
+            self.seen, self.since = now, time.monotonic()
+        return time.monotonic() - self.since >= STILL_S
+
+
+def cpu_ticks_of(pid: int) -> int | None:
+    """None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])
 
 
 @dataclass(slots=True)
@@ -83,14 +105,25 @@ class Node:
                 sys.executable, str(NODE), self.url, str(config), str(self.platform),
                 stdout=asyncio.subprocess.PIPE, stderr=log, env=environ,
             )  # fmt: skip
-        assert self.process.stdout is not None
-        async with asyncio.timeout(START_S):
-            while line := await self.process.stdout.readline():
-                if b"is ready at" in line:
-                    self.address = line.decode().split()[4]
-                    self.starts += 1
-                    return
+        while line := await self._next_line():
+            if b"is ready at" in line:
+                self.address = line.decode().split()[4]
+                self.starts += 1
+                return
         raise RuntimeError(f"{self.name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    async def _next_line(self) -> bytes:
+        """Waits as long as the process works; empty: it has ended, or stands still."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        reading = asyncio.ensure_future(self.process.stdout.readline())
+        progress = Progress()
+        while not reading.done() and not progress.stands_still(cpu_ticks_of(self.process.pid)):
+            await asyncio.wait({reading}, timeout=1.0)
+        if not reading.done():
+            reading.cancel()
+            return b""
+        return reading.result()
 
     async def end(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -107,6 +140,7 @@ class Seen:
     epochs: dict[str, int] = field(default_factory=dict[str, int])
     epochs_down: list[str] = field(default_factory=list[str])
     looks: int = 0
+    loads: list[float] = field(default_factory=list[float])
 
 
 async def send_all(nodes: list[Node], token: str, inputs: int, sessions: int, seen: Seen, seed: int) -> dict[str, str]:
@@ -184,20 +218,26 @@ async def watch_epochs(url: str, seen: Seen) -> None:
                     seen.epochs_down.append(f"{transcript}: {seen.epochs[transcript]} to {number}")
                 seen.epochs[transcript] = number
             seen.looks += 1
+            seen.loads.append(os.getloadavg()[0])
         except psycopg.Error:
             pass  # the database restarts
         await asyncio.sleep(0.5)
 
 
-def open_work(url: str) -> tuple[int, int]:
-    """Inputs that have not ended, and deliveries that are not at their end."""
+def open_work(url: str) -> tuple[int, int, int]:
+    """Inputs that have not ended, deliveries that are not at their end, and how often anything was tried so far."""
     with psycopg.connect(url) as conn:
         inputs = conn.execute("select count(*) from holdfast.inputs where state in ('queued', 'running')").fetchone()
         unsent = "select count(*) from holdfast.outbox where state not in ('sent', 'failed', 'dropped')"
         outbox = conn.execute(unsent).fetchone()
+        tried = conn.execute(
+            "select (select sum(attempts) from holdfast.inputs)+"
+            "(select coalesce(sum(attempts), 0) from holdfast.outbox)"
+        ).fetchone()
     assert inputs is not None
     assert outbox is not None
-    return inputs[0], outbox[0]
+    assert tried is not None
+    return inputs[0], outbox[0], tried[0]
 
 
 # ── what must be true ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -348,10 +388,13 @@ async def run(args: argparse.Namespace, server: OwnServer, folder: Path) -> int:
             await asyncio.gather(watching, return_exceptions=True)
             counts, broken = check(url, folder / "platform", accepted, seen)
             if any(left):
-                broken.append(f"after {QUIET_S:g} s {left[0]} inputs and {left[1]} deliveries were still open")
+                broken.append(
+                    f"{left[0]} inputs and {left[1]} deliveries were open, and nothing moved for {STILL_S:g} s"
+                )
     told = {
         "nodes": args.nodes, "sessions": args.sessions, "accepted": len(accepted), "accepted_s": round(accepted_s, 1),
         "seconds": round(time.monotonic() - began, 1), "faults": dict(seen.faults), "refused": dict(seen.refusals),
+        "load": {"middle": statistics.median(seen.loads), "highest": max(seen.loads)} if seen.loads else {},
         **counts, "broken": broken[:50], "broken_count": len(broken), "seed": args.seed,
     }  # fmt: skip
     print(json.dumps(told, indent=1))
@@ -359,11 +402,12 @@ async def run(args: argparse.Namespace, server: OwnServer, folder: Path) -> int:
 
 
 async def until_quiet(url: str) -> tuple[int, int]:
-    until = time.monotonic() + QUIET_S
+    """What is left once everything has ended, or nothing moves any more."""
+    progress = Progress()
     while True:
         left = await asyncio.to_thread(open_work, url)
-        if not any(left) or time.monotonic() >= until:
-            return left
+        if not any(left[:2]) or progress.stands_still(left):
+            return left[:2]
         await asyncio.sleep(0.5)
 
 
