@@ -44,7 +44,7 @@ from tests.conformance import postgres_server
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class Postgres:
     location: str
 
     def open(self, *, clock: Clock, limits: LaneLimits, beat_term_s: float) -> Store:
@@ -61,7 +61,7 @@ class TestPostgres(StoreSuite):
     @pytest.fixture
     def backend(self, server: str) -> Iterator[Backend]:
         with postgres_server.database(server) as url:
-            yield Database(url)
+            yield Postgres(url)
 
 
 # ── what only this backend promises ──────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +198,7 @@ async def test_a_commit_whose_answer_was_lost_is_asked_for_by_its_number(store: 
     commits: list[str] = []
     writer = PostgresWriter(
         url, store.store_id, lambda _: None,
-        lambda url, purpose: cast("psycopg.Connection[Any]", Losing(connect(url, purpose), commits)),
+        lambda url, purpose, **how: cast("psycopg.Connection[Any]", Losing(connect(url, purpose, **how), commits)),
     )  # fmt: skip
     await writer.submit(Job(lambda conn: conn.execute("insert into chores(name, at_ms) values('once', 1)")))
     await asyncio.to_thread(writer.close)
@@ -419,7 +419,7 @@ async def test_a_claim_whose_answer_was_lost_is_granted_again_to_the_same_turn(s
     lost: list[str] = []
     writer = PostgresWriter(
         url, store.store_id, lambda _: None,
-        lambda url, purpose: cast("psycopg.Connection[Any]", LosingAnswers(connect(url, purpose), lost)),
+        lambda url, purpose, **how: cast("psycopg.Connection[Any]", LosingAnswers(connect(url, purpose, **how), lost)),
     )  # fmt: skip
     input_id = await accept(store, "hello")
     request = await request_of(store, SESSION, input_id)

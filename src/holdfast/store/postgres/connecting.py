@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import psycopg
+import psycopg.sql
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -29,11 +32,19 @@ IDLE_IN_TRANSACTION_MS = 3_000
 """A node that is stopped or cut off within a transaction holds others up for no longer: the server ends it."""
 UNREACHABLE = "-c tcp_keepalives_idle=1 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 """How the server finds out within 3 s that a machine is cut off; one whose process only stands still answers."""
-_SETTINGS = (
-    f"-c search_path={SCHEMA} -c synchronous_commit=on -c statement_timeout={STATEMENT_MS}"
-    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC {UNREACHABLE}"
-    " -c default_transaction_isolation=read\\ committed"
+_OURS = {
+    "search_path": SCHEMA, "synchronous_commit": "on", "statement_timeout": str(STATEMENT_MS),
+    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS), "timezone": "UTC",
+}  # fmt: skip
+_SETTINGS = " ".join(f"-c {name}={value}" for name, value in _OURS.items()) + (
+    f" {UNREACHABLE} -c default_transaction_isolation=read\\ committed"
 )
+LOCALLY = psycopg.sql.SQL("; ").join(
+    psycopg.sql.SQL("set local {}={}").format(psycopg.sql.Identifier(name), value) for name, value in _OURS.items()
+)
+"""The same for one transaction: behind a pooler a session is everybody's, and nothing may be set in it that stays."""
+SESSION_URL_VARIABLE = "HOLDFAST_SESSION_URL"
+"""Where the URL of a state names a pooler: the server itself, for the node's own connection."""
 
 
 class Row:
@@ -77,6 +88,8 @@ class Patient(psycopg.Connection[Any]):
     """
 
     round_trips = 0
+    pooled = False
+    """Whether a pooler in transaction mode stands between: each transaction may be on another connection of its."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         self.round_trips += 1
@@ -115,25 +128,68 @@ class LedgerConnection:
         return cursor
 
 
-def connect(url: str, purpose: str) -> psycopg.Connection[Any]:
+def connect(url: str, purpose: str, *, may_be_pooled: bool = False) -> Patient:
     """One connection, to be used by one thread at a time. Transactions are begun by hand.
 
     Args:
         purpose: what it is for, in `pg_stat_activity`.
+        may_be_pooled: the caller sets what it needs in each transaction (`begin`), keeps nothing in the session and
+            prepares nothing.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached, or refuses.
+        InputError: there is a pooler in transaction mode between, which does not do for this.
     """
     asked = conninfo_to_dict(url)
     usual: dict[str, Any] = {
         "connect_timeout": CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
         "tcp_user_timeout": 10_000, "application_name": f"holdfast {purpose}",
     }  # fmt: skip
-    options = f"{asked.get('options') or ''} {_SETTINGS}".strip()
-    said = make_conninfo("", **{**usual, **asked, "options": options})
-    raw: psycopg.Connection[Any] = Patient.connect(said, autocommit=True, row_factory=_row_factory)
+    options = f"{asked.pop('options', None) or ''} {_SETTINGS}".strip()
+    try:
+        raw = _connected(make_conninfo("", **{**usual, **asked, "options": options}))
+    except psycopg.OperationalError as exc:
+        if "unsupported startup parameter" not in str(exc):
+            raise
+        raw = _connected(make_conninfo("", **{**usual, **asked}))
+        raw.pooled = True
+    else:  # a pooler may have been told to ignore what we asked for
+        is_set = raw.execute("select current_setting('search_path')=%s", (SCHEMA,)).fetchone()
+        raw.pooled = is_set is None or not is_set[0]
+    if raw.pooled:
+        raw.prepare_threshold = None
+    if raw.pooled and not may_be_pooled:
+        raw.close()
+        raise InputError(
+            f"{without_password(url)} goes through a pooler in transaction mode, which does not do for this: name the"
+            " server itself"
+        )
+    return raw
+
+
+def _connected(conninfo: str) -> Patient:
+    raw = Patient.connect(conninfo, autocommit=True, row_factory=_row_factory)
     raw.adapters.register_loader("numeric", _Numbers)
     return raw
+
+
+def begin(raw: Patient, *, read_only: bool = False) -> None:
+    """Begin a transaction with everything set that our sessions have."""
+    mode = psycopg.sql.SQL("read only" if read_only else "read write")
+    raw.execute(psycopg.sql.SQL("begin isolation level read committed {}; {}").format(mode, LOCALLY))
+
+
+@contextmanager
+def in_transaction(raw: Patient) -> Iterator[LedgerConnection]:
+    """One transaction, committed at the end of the block."""
+    with raw.transaction():
+        raw.execute(LOCALLY)
+        yield LedgerConnection(raw)
+
+
+def session_url(url: str) -> str:
+    """Where a node's own connection goes: it needs a session for itself."""
+    return os.environ.get(SESSION_URL_VARIABLE, "").strip() or url
 
 
 def check_url(url: str) -> None:

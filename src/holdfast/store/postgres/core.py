@@ -20,7 +20,7 @@ from holdfast.lane.policy import LaneLimits
 from holdfast.node_dir import without_password
 from holdfast.recovery.classify import Life
 from holdfast.session.key import validate_key
-from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
+from holdfast.store.postgres.connecting import check_url, connect, in_transaction, session_url, unreachable
 from holdfast.store.postgres.node import CHANNEL, LifeWatch, Node
 from holdfast.store.postgres.reading import Reads
 from holdfast.store.postgres.schema import open_schema
@@ -61,19 +61,20 @@ class PostgresCore(Registering):
         self._process = ids.new_id("p")
         self._known = {}
         try:
-            with connect(url, "opening") as raw:
+            with connect(url, "opening", may_be_pooled=True) as raw:
                 self._store_id = open_schema(raw)
-                LedgerConnection(raw).execute(
-                    "insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)",
-                    (self._process, self._pid, options.kind, self.now_ms(), platform.node()),
-                )
+                with in_transaction(raw) as conn:
+                    conn.execute(
+                        "insert into processes(name, pid, kind, started_at_ms, boot) values(?,?,?,?,?)",
+                        (self._process, self._pid, options.kind, self.now_ms(), platform.node()),
+                    )
             self._with_soon: dict[str, Any] = {}  # by turn: those that have lines to write soon (`writing.py`)
             self.slot_freed = asyncio.Event()
             self._loop: asyncio.AbstractEventLoop | None = None
             self._wakes: list[Callable[[], object]] = []
-            self.lives = LifeWatch(self._process, clock)
+            self.lives = LifeWatch(self._process, clock, options.beat_term_s)
             self.watch = BeatWatch(clock, options.beat_term_s)
-            self.node = Node(url, self._process, clock, options.beat_s, self._heard)
+            self.node = Node(session_url(url), self._store_id, self._process, clock, options.beat_s, self._heard)
         except psycopg.OperationalError as exc:
             raise unreachable(url, exc) from exc
         self._writer = PostgresWriter(url, self._store_id, options.faults)

@@ -5,6 +5,11 @@ the connection ends. Others who find it free for `GONE_S`, with no sign of the n
 That is safe although the node may live: every commit of a turn is fenced by its epoch. A node whose connection was cut
 makes another at once. The same thread renews the beats of this node's turns and hears the notices that wake whoever
 waits; they are hints, everyone also looks once a second.
+
+Behind a pooler in transaction mode there is no session to hold a lock or to listen in: a lock that was taken would stay
+with a connection of the pooler's, for whoever comes next. A node that has no other way to the server (`session_url`) so
+holds none: it counts up instead, with its beats, and is gone once others have watched the count stand still for the
+whole term. It hears no notices.
 """
 
 from __future__ import annotations
@@ -16,15 +21,15 @@ import select
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import psycopg
 
 from holdfast.clock import Clock
+from holdfast.errors import InputError
 from holdfast.recovery.classify import Life
 from holdfast.recovery.progress import Report
-from holdfast.store.postgres.connecting import connect
+from holdfast.store.postgres.connecting import SESSION_URL_VARIABLE, Patient, connect
 from holdfast.store.sql.connection import Connection
 
 GONE_S = 2.0
@@ -53,8 +58,11 @@ class _Beating:
 class Node:
     """The thread. `heard` is called on it for each notice of another node."""
 
-    def __init__(self, url: str, process: str, clock: Clock, beat_s: float, heard: Callable[[], object]) -> None:
+    def __init__(
+        self, url: str, store_id: str, process: str, clock: Clock, beat_s: float, heard: Callable[[], object]
+    ) -> None:
         self._url = url
+        self._store_id = store_id
         self._process = process
         self._clock = clock
         self._beat_s = beat_s
@@ -62,15 +70,24 @@ class Node:
         self._turns: dict[str, _Beating] = {}
         self._mutex = threading.Lock()
         self._stop = threading.Event()
+        self._in_order = True
         self._woken, self._waking = os.pipe()
-        self._raw: psycopg.Connection[Any] | None = connect(url, "node")
+        self._raw: Patient | None = connect(url, "node", may_be_pooled=True)
         self._hold(self._raw)
         self._thread = threading.Thread(target=self._run, name="holdfast-node", daemon=True)
         self._thread.start()
 
-    def _hold(self, raw: psycopg.Connection[Any]) -> None:
+    def _hold(self, raw: Patient) -> None:
+        """Raises InputError: it is another state."""
+        row = raw.execute("select value from holdfast.meta where key='store'").fetchone()
+        if row is None or row[0] != self._store_id:
+            raw.close()
+            raise InputError(f"{SESSION_URL_VARIABLE} names another state than the URL does")
+        if raw.pooled:
+            raw.execute("update holdfast.processes set node=node+1, pooled=true where name=%s", (self._process,))
+            return
         raw.execute("select pg_advisory_lock_shared(%s)", (lock_of(self._process),))
-        raw.execute("update processes set node=node+1 where name=%s", (self._process,))
+        raw.execute("update holdfast.processes set node=node+1, pooled=false where name=%s", (self._process,))
         raw.execute(f"listen {CHANNEL}".encode())
 
     def start(self, turn: str, max_s: float, still_runs: Callable[[], bool],
@@ -83,7 +100,11 @@ class Node:
         with self._mutex:
             self._turns.pop(turn, None)
 
-    def close(self) -> None:
+    def close(self, *, in_order: bool = True) -> None:
+        """`in_order`: others know at once that nothing in this node's name is anybody's any more. Twice is once."""
+        if self._stop.is_set():
+            return
+        self._in_order = in_order
         self._stop.set()
         os.write(self._waking, b"x")
         self._thread.join(5)
@@ -95,7 +116,7 @@ class Node:
         while not self._stop.is_set():
             try:
                 if self._raw is None or self._raw.closed:
-                    self._raw = connect(self._url, "node")
+                    self._raw = connect(self._url, "node", may_be_pooled=True)
                     self._hold(self._raw)
                     log.info("node %s is connected again", self._process)
                 select.select([self._raw.fileno(), self._woken], [], [], LOOK_S)
@@ -105,7 +126,7 @@ class Node:
                 if self._clock.mono() - last >= self._beat_s:
                     last = self._clock.mono()
                     self._beat(self._raw)
-            except psycopg.Error as exc:
+            except (psycopg.Error, InputError) as exc:
                 if not self._stop.is_set():
                     log.warning("node %s has lost its connection: %s", self._process, " ".join(str(exc).split()))
                 if self._raw is not None:
@@ -118,44 +139,55 @@ class Node:
         if self._raw is None or self._raw.closed:
             return
         try:
-            self._raw.execute("update processes set node=%s where name=%s", (ENDED, self._process))
+            if self._in_order:
+                self._raw.execute("update holdfast.processes set node=%s where name=%s", (ENDED, self._process))
         except psycopg.Error as exc:
             log.debug("the end of node %s was not noted: %s", self._process, exc)
         self._raw.close()
 
-    def _beat(self, raw: psycopg.Connection[Any]) -> None:
+    def _beat(self, raw: Patient) -> None:
         now = self._clock.mono()
         with self._mutex:
             self._turns = {turn: one for turn, one in self._turns.items()
                            if now <= one.until_mono and one.still_runs()}  # fmt: skip
             alive = [(turn, None if one.report is None else msgspec.msgpack.encode(one.report()))
                      for turn, one in self._turns.items()]  # fmt: skip
+        if raw.pooled:
+            raw.execute("update holdfast.processes set node=node+1 where name=%s", (self._process,))
         if alive:
             raw.cursor().executemany(
-                "insert into beats as b(turn, beat, report) values(%s, 1, %s)"
+                "insert into holdfast.beats as b(turn, beat, report) values(%s, 1, %s)"
                 " on conflict(turn) do update set beat=b.beat+1, report=excluded.report",
                 alive,
             )
 
 
 class LifeWatch:
-    """What this node has seen of the locks of others."""
+    """What this node has seen of others: their locks, and behind a pooler how they count.
 
-    def __init__(self, process: str, clock: Clock) -> None:
+    Args:
+        term_s: for how long a count has to have been watched standing still.
+    """
+
+    def __init__(self, process: str, clock: Clock, term_s: float = 90.0) -> None:
         self._process = process
         self._clock = clock
+        self._term_s = term_s
         self._free: dict[str, tuple[int, float]] = {}
+        self._counts: dict[str, tuple[int, float, float]] = {}  # the count, since when, and when it was looked at
         self._mutex = threading.Lock()
 
     def life_in(self, conn: Connection, process: str) -> Life:
         """Dead once the lock has been free for `GONE_S` and the node has not come back meanwhile; unknown before."""
         if process == self._process:
             return "alive"
+        row = conn.execute("select node, pooled from processes where name=?", (process,)).fetchone()
+        if row is not None and row[0] == ENDED:
+            return "dead"  # in order: the server may not have noticed yet that the connection has ended
+        if row is not None and row[1]:
+            return self._life_by_count(process, row[0])
         held = conn.execute(_HOLDS, (lock_of(process),)).fetchone() is not None
-        row = conn.execute("select node from processes where name=?", (process,)).fetchone()
         with self._mutex:
-            if row is not None and row[0] == ENDED:
-                return "dead"  # in order: the server may not have noticed yet that the connection has ended
             if held:
                 self._free.pop(process, None)
                 return "alive"
@@ -167,6 +199,16 @@ class LifeWatch:
                 self._free[process] = (row[0], now)
                 return "unknown"
             return "dead" if now - since >= GONE_S else "unknown"
+
+    def _life_by_count(self, process: str, count: int) -> Life:
+        """Looks that are far apart prove nothing: the database may have been away for everybody in between."""
+        now = self._clock.mono()
+        with self._mutex:
+            before, since, looked = self._counts.get(process, (count, now, now))
+            if before != count or now - looked > self._term_s / 2:
+                since = now
+            self._counts[process] = (count, since, now)
+            return "dead" if now - since >= self._term_s else "alive"
 
 
 def beat_of(conn: Connection, turn: str) -> bytes:

@@ -19,7 +19,15 @@ from holdfast.recovery.classify import Life, Owner
 from holdfast.session.lines import Line
 from holdfast.session.retention import Conversation, Kept
 from holdfast.store.postgres import transcripts
-from holdfast.store.postgres.connecting import LedgerConnection, check_url, connect, unreachable
+from holdfast.store.postgres.connecting import (
+    LedgerConnection,
+    Patient,
+    begin,
+    check_url,
+    connect,
+    in_transaction,
+    unreachable,
+)
 from holdfast.store.postgres.node import GONE_S, LOOK_S, LifeWatch, report_of
 from holdfast.store.postgres.schema import check_schema
 from holdfast.store.sql import archive_rows, claims
@@ -40,7 +48,7 @@ class Reads(LedgerReads):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._raw: psycopg.Connection[Any] | None = None
+        self._raw: Patient | None = None
         self._pool = ThreadPoolExecutor(1, "holdfast-read")
         self._away: tuple[float, StateAwayError] | None = None
 
@@ -54,8 +62,11 @@ class Reads(LedgerReads):
             raise StateAwayError(str(self._away[1]))
         try:
             if self._raw is None or self._raw.closed:
-                self._raw = connect(self._url, "reader")
-                self._raw.execute("set default_transaction_read_only=on")
+                self._raw = connect(self._url, "reader", may_be_pooled=True)
+                if not self._raw.pooled:
+                    self._raw.execute("set default_transaction_read_only=on")
+            if self._raw.pooled:
+                return self._asked_in_transaction(self._raw, question)
             return question(LedgerConnection(self._raw))
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
             if self._raw is not None:
@@ -63,6 +74,15 @@ class Reads(LedgerReads):
             refused = unreachable(self._url, exc)
             self._away = (time.monotonic() + AWAY_AGAIN_S, refused)
             raise refused from exc
+
+    @staticmethod
+    def _asked_in_transaction(raw: Patient, question: Callable[[Any], T]) -> T:
+        begin(raw, read_only=True)
+        try:
+            return question(LedgerConnection(raw))
+        finally:
+            if not raw.closed:
+                raw.execute("rollback")
 
     def close(self) -> None:
         def shut() -> None:
@@ -136,7 +156,7 @@ class ReadOnlyStore(PostgresReading):
         self.clock = clock
         self._url = url
         try:
-            with connect(url, "looking") as raw:
+            with connect(url, "looking", may_be_pooled=True) as raw, in_transaction(raw):
                 if check_schema(raw) is None:
                     raise InputError(f"no state in {without_password(url)}: nobody has opened one there yet")
         except psycopg.OperationalError as exc:

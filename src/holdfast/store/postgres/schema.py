@@ -110,6 +110,7 @@ alter table archives add column leaf text;
 alter table archives add column lines_end bigint not null default 0;
 alter table archives add column tampered text;
 alter table processes add column node bigint not null default 0;
+alter table processes add column pooled boolean not null default false;
 alter table sessions add column rowid bigint generated always as identity;
 create function body_of(text) returns text language sql stable as 'select body from transcripts where id=$1';
 -- Finished answers of turns that lost their session to somebody who wrote past us: files beside a transcript elsewhere.
@@ -197,7 +198,7 @@ def open_schema(conn: psycopg.Connection[Any], steps: Sequence[Step] = STEPS) ->
         raise ResourceError(f"PostgreSQL {conn.info.server_version // 10000} is too old; use 14 or newer")
     try:
         with conn.transaction():
-            conn.execute(f"set local lock_timeout='{WAIT_S}s'".encode())
+            conn.execute(f"set local search_path={SCHEMA}; set local lock_timeout='{WAIT_S}s'".encode())
             conn.execute("select pg_advisory_xact_lock(%s)", (MIGRATING,))
             if not is_made(conn):
                 make(conn, store=ids.new_id("s"), steps=steps)

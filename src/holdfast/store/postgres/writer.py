@@ -21,14 +21,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import psycopg.sql
 from psycopg.types.json import Jsonb
 
 from holdfast.errors import HoldfastError, OwnershipLostError, ResourceError, StoreStoppedError
-from holdfast.store.postgres.connecting import LedgerConnection, Patient, Row, connect, unreachable
+from holdfast.store.postgres.connecting import LOCALLY, LedgerConnection, Patient, Row, connect, unreachable
 from holdfast.store.postgres.schema import WRITING
 from holdfast.store.sql.ledger import Job, Run
 
@@ -40,7 +40,7 @@ UNSURE_S = 600.0
 """For how long it is asked whether a commit has happened whose answer was lost. Whose work it was waits as long."""
 TELL_EVERY_S = 5.0
 _BEGIN = (
-    "begin; select pg_advisory_xact_lock{}({});"
+    "begin isolation level read committed{}; select pg_advisory_xact_lock{}({});"
     " select set_config('holdfast.writer', {}, true), pg_current_xact_id()::text"
 )
 """One round trip: our turn, who writes, and the number by which a commit is asked for."""
@@ -74,17 +74,28 @@ class WriterFigures:
     round_trips: int = 0
 
 
+class Connecting(Protocol):
+    """See `connect`."""
+
+    def __call__(self, url: str, purpose: str, *, may_be_pooled: bool) -> psycopg.Connection[Any]: ...
+
+
 class PostgresWriter:
     """This node's writing connection and its thread. Safe to call from any thread and loop of this process."""
 
     def __init__(
         self, url: str, store_id: str, faults: Callable[[Any], None],
-        connecting: Callable[[str, str], psycopg.Connection[Any]] = connect,
+        connecting: Connecting = connect,
     ) -> None:  # fmt: skip
         self._url = url
         self._connect = connecting
-        self._begin = psycopg.sql.SQL(_BEGIN).format(psycopg.sql.SQL(""), WRITING, store_id)
-        self._begin_beside = psycopg.sql.SQL(_BEGIN).format(psycopg.sql.SQL("_shared"), WRITING, store_id)
+        self._begin = {
+            (beside, pooled): psycopg.sql.SQL(_BEGIN).format(
+                psycopg.sql.SQL("; ") + LOCALLY if pooled else psycopg.sql.SQL(""),
+                psycopg.sql.SQL("_shared" if beside else ""), WRITING, store_id,
+            )
+            for beside in (False, True) for pooled in (False, True)
+        }  # fmt: skip
         self._faults = faults
         self.figures = WriterFigures()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -274,7 +285,7 @@ class PostgresWriter:
         raw = self._connection()
         conn = LedgerConnection(raw)
         beside = all(job.beside for job in jobs)
-        begun = raw.execute(self._begin_beside if beside else self._begin)
+        begun = raw.execute(self._begin[beside, getattr(raw, "pooled", False)])
         while begun.nextset():
             pass  # to the last of its answers
         named = begun.fetchone()
@@ -354,7 +365,7 @@ class PostgresWriter:
 
     def _connection(self) -> psycopg.Connection[Any]:
         if self._raw is None or self._raw.closed:
-            self._raw = self._connect(self._url, "writer")
+            self._raw = self._connect(self._url, "writer", may_be_pooled=True)
             self.figures.reconnects += 1
         return self._raw
 
