@@ -1,6 +1,6 @@
 """The other process of `World.crash_at`: opens a world on the state it is told, lives a story, and dies on the way.
 
-Run as `python -m holdfast.testing.child SPEC`; exit code 0 means that the story came to its end.
+Started by the nursery; exit code 0 means that the story came to its end.
 """
 
 from __future__ import annotations
@@ -39,5 +39,6 @@ async def live(spec: dict[str, Any]) -> None:
         await world.idle()
 
 
-if __name__ == "__main__":
-    asyncio.run(live(json.loads(sys.argv[1])))
+def main(spec: str) -> None:
+    """In a process of the nursery."""
+    asyncio.run(live(json.loads(spec)))

@@ -16,7 +16,6 @@ import inspect
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -50,6 +49,7 @@ from holdfast.session.entries import text_of
 from holdfast.session.lines import Line, read_line
 from holdfast.store.embedded.faults import Faults, Point
 from holdfast.store.views import InputView
+from holdfast.testing import nursery
 from holdfast.testing.channel import FakeChannel, Received
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.model import ScriptedModel
@@ -269,11 +269,7 @@ class World:
         await self._stop()
         spec = {"path": str(self.path), "point": point, "nth": nth, "story": _place_of(story), "make": _place_of(make)}
         began = time.monotonic()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "holdfast.testing.child", json.dumps(spec),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        child = await nursery.start("holdfast.testing.child", json.dumps(spec))
         try:
             _, errors = await asyncio.wait_for(child.communicate(), CHILD_MAX_S)
         except TimeoutError:

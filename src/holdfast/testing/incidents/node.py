@@ -1,7 +1,7 @@
 """One gateway process of a scenario: real store, worker, runner and courier; a paced model, tool and platform.
 
 `Node.do` carries out one order, JSON in and JSON out, so that the same code runs in the process of the runner and, as
-`python -m holdfast.testing.incidents.node SPEC`, in one of its own that can be killed.
+started by the nursery, in one of its own that can be killed.
 """
 
 from __future__ import annotations
@@ -609,5 +609,6 @@ async def _answer_order(node: Node, asked: dict[str, Any]) -> None:
         say({"id": asked["id"], "error": f"{type(failed).__name__}: {failed}"})
 
 
-if __name__ == "__main__":
-    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=NodeSpec)))
+def main(spec: str) -> None:
+    """In a process of the nursery."""
+    asyncio.run(serve(msgspec.json.decode(spec, type=NodeSpec)))

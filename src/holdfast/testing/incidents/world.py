@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -23,6 +21,7 @@ import msgspec
 
 from holdfast.errors import HoldfastError
 from holdfast.store.protocol import Store
+from holdfast.testing import nursery
 from holdfast.testing.incidents.node import Node, NodeSpec, start_node
 from holdfast.testing.incidents.rows import Database, Databases
 from holdfast.testing.incidents.scenario import ScenarioError, Step
@@ -83,7 +82,7 @@ class Here:
 class Child:
     """A gateway in a real process of its own, driven over its pipes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: nursery.Nursed) -> None:
         self._process = process
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -92,12 +91,9 @@ class Child:
     @classmethod
     async def start(cls, spec: NodeSpec) -> Child:
         """Raises WorldError with what it said if it did not come up."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "holdfast.testing.incidents.node", msgspec.json.encode(spec).decode(),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, limit=2**24,
-        )  # fmt: skip
-        assert process.stdout is not None
+        process = await nursery.start(
+            "holdfast.testing.incidents.node", msgspec.json.encode(spec).decode(), takes_input=True
+        )
         if not await process.stdout.readline():
             _, errors = await process.communicate()
             if process.returncode != -signal.SIGKILL:
@@ -107,7 +103,6 @@ class Child:
         return child
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             answer = json.loads(line)
             waiting = self._answers.pop(answer["id"], None)
