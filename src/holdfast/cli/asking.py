@@ -54,7 +54,7 @@ def ask(
         except GatewayGoneError:
             time.sleep(AGAIN_S)
     config = settings.load().config
-    log_plainly()
+    log_plainly(of_one_message=True)
     return asyncio.run(_ask_here(settings, config, message, wait, until_mono, on_event))
 
 

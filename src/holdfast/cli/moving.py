@@ -30,6 +30,7 @@ agent_option = click.option("--agent", default="main", metavar="NAME", help="Who
 
 
 @click.group(name="import")
+@common_options
 def import_() -> None:
     """Bring in the conversations of another program. It is only read: not one byte or time of its files changes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,9 +83,36 @@ def for_people(text: str) -> str:
     return escape_controls(text) if sys.stdout.isatty() else text
 
 
-def log_plainly() -> None:
-    """Warnings of the library as lines on standard error, in the form in which errors are told."""
+def log_plainly(*, of_one_message: bool = False) -> None:
+    """Warnings of the library as lines on standard error, in the form in which errors are told.
+
+    Args:
+        of_one_message: what becomes of it is told at the end; without the lines that say the same to operators.
+    """
     logging.basicConfig(format="holdfast: %(message)s", level=logging.WARNING)
+    if of_one_message:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_for_the_one_who_asked)
+
+
+_FOR_OPERATORS = (
+    "[model-fallback/decision]",
+    "[diagnostic] lane task error",
+    "Embedded agent failed",
+    "no price is known",
+)
+_WAITS = re.compile(r"decision=candidate_waits .*candidate=(?P<who>\S+) reason=(?P<why>\S+) .*detail=(?P<what>.*)")
+
+
+def _for_the_one_who_asked(record: logging.LogRecord) -> bool:
+    """Leaves out what is told at the end anyway; that a model is asked again is told as a person would say it."""
+    said = record.getMessage()
+    waits = _WAITS.search(said)
+    if waits is not None:
+        from holdfast.model.words import in_words
+
+        record.msg, record.args = f"{waits['who']} {in_words(waits['why'])}; {waits['what']}", ()
+    return waits is not None or not said.startswith(_FOR_OPERATORS)
 
 
 def local_time(at_ms: int | None) -> str:

@@ -46,12 +46,30 @@ COMMANDS = {
 }
 """Command and the module of this package that holds a click command of that name, in the order of a newcomer's day."""
 
+OTHER_NAMES = {
+    "start": "up", "run": "up", "serve": "up", "gateway": "up", "ask": "send", "say": "send", "ls": "sessions",
+    "models": "model", "log": "why", "status": "top", "check": "doctor", "migrate": "import",
+}  # fmt: skip
+"""What other programs call these."""
+
 
 class LazyGroup(click.Group):
     """A group that imports the module of a command when the command is named, or listed by --help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A command that is not there is told with the one that was meant."""
+        import difflib
+
+        name = args[0] if args else ""
+        meant = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, COMMANDS, n=1)), None)
+        if name not in COMMANDS and not name.startswith("-") and meant is not None:
+            ctx.fail(f"No such command {name!r}. Did you mean `holdfast {meant}`?")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)

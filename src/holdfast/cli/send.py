@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from holdfast.cli.advice import FAILURES_OF_MODELS, advice_on
 from holdfast.cli.asking import ask
 from holdfast.cli.exit_codes import DONE, FAILED, TRY_AGAIN
 from holdfast.cli.output import for_people, print_json, print_text
@@ -69,6 +70,11 @@ def print_answer(shown: dict[str, Any], timeout_s: float) -> int:
     elif shown["state"] != "answered":
         reason = f": {for_people(shown['detail'])}" if shown.get("detail") else ""
         click.echo(f"holdfast: {shown['id']} ended as {shown['state']}{reason}", err=True)
+        advice = (
+            advice_on(shown["detail"]) if shown.get("error") in FAILURES_OF_MODELS and shown.get("detail") else None
+        )
+        if advice is not None:
+            click.echo(f"holdfast: {advice}", err=True)
     return exit_code(shown, wait=True)
 
 

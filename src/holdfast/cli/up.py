@@ -20,7 +20,7 @@ def up(settings: Settings, host: str | None, port: int | None) -> int:
     standard error is in JSON. Exit code 69: the port is taken.
     """
     settings.stand_beside_openclaw()
-    config = settings.load().config
+    loaded = settings.load()
     try:
         from holdfast.gateway.reloading import Reread
         from holdfast.gateway.supervise import run_gateway
@@ -28,8 +28,10 @@ def up(settings: Settings, host: str | None, port: int | None) -> int:
         if missing.name is None or missing.name.startswith("holdfast"):
             raise
         raise ResourceError(
-            f"the gateway needs the package {missing.name}: install holdfast with its extra, holdfast[gateway]"
+            f"the gateway needs the package {missing.name}: pip install 'holdfast[gateway]'"
         ) from missing
     form = "json" if settings.json else "text"
     reread = Reread(settings.load, settings.config_file())
-    return run_gateway(config, settings.state, host=host, port=port, log_format=form, reread=reread)
+    return run_gateway(
+        loaded.config, settings.state, host=host, port=port, log_format=form, reread=reread, warnings=loaded.warnings
+    )

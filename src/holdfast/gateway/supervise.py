@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,7 @@ def run_gateway(
     say: Callable[[str], None] | None = None,
     parts: Parts = USUAL,
     reread: Reread | None = None,
+    warnings: Sequence[str] = (),
 ) -> int:
     """Serve until a signal. Returns the exit code: 0 after a signal, 69 if the port is taken, 1 if the store failed.
 
@@ -76,6 +77,7 @@ def run_gateway(
         log_format: "text" or "json"; log lines go to standard error.
         reread: reads the configuration again, on SIGHUP and when its file changes; None: it is read once.
         say: takes what people read, a line at a time; None: standard output.
+        warnings: what is doubtful in the configuration, told once it is ready.
 
     Raises:
         as `holdfast.open`; ResourceError: the address cannot be listened on, or the token file cannot be used.
@@ -92,7 +94,7 @@ def run_gateway(
         logger.error("%s", exc)
         return EXIT_PORT_TAKEN
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, where, host, listener, log_format, say, parts, reread))
+        return runner.run(_serve(config, where, host, listener, log_format, say, parts, reread, warnings))
 
 
 async def _serve(
@@ -104,6 +106,7 @@ async def _serve(
     say: Callable[[str], None],
     parts: Parts,
     reread: Reread | None,
+    warnings: Sequence[str],
 ) -> int:
     """Everything between the socket and the exit code."""
     _raise_file_limit()
@@ -125,6 +128,8 @@ async def _serve(
                 telling = asyncio.create_task(address.keep_told(folder, here), name="address")
                 try:
                     _greet(say, here, hf.state if is_url(state) else state, token_file, token if is_new else None)
+                    for warning in warnings:
+                        say(f"Warning: {warning}.")
                     if hold is not None:
                         say(f"Work is held back: {hold.way_out}.")
                     return await _until_asked(gateway, asked_to_end, config.gateway.drain_s)

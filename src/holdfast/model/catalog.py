@@ -6,6 +6,7 @@ A reference is `provider/model`; the provider is the text before the first slash
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -186,6 +187,11 @@ def credentials_of(
     return gather(named)
 
 
+def _meant(name: str) -> str:
+    close = difflib.get_close_matches(name.lower(), [*PROVIDERS, *ALIASES], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def resolve(
     ref: str,
     providers: Mapping[str, ProviderSettings] | None = None,
@@ -210,7 +216,7 @@ def resolve(
     known = PROVIDERS.get(ALIASES.get(name, name)) or _BY_API.get(settings.api or "")
     if known is None and settings.base_url is None and settings.api in (None, OPENAI):
         raise InputError(
-            f"unknown model provider {name!r} in {ref!r}: set models.providers.{name}.base_url to its "
+            f"unknown model provider {name!r} in {ref!r}{_meant(name)}: set models.providers.{name}.base_url to its "
             f"OpenAI-compatible URL, or use one of {', '.join(sorted(PROVIDERS))}"
         )
     api = settings.api or (known.api if known else OPENAI)

@@ -19,6 +19,8 @@ from holdfast.model.retry_after import RETRY_AFTER_MAX_S, retry_after_s
 
 BODY_BYTES_MAX = 4096
 MESSAGE_CHARS_MAX = 1000
+UNINFORMATIVE_CHARS = 30
+"""As long as "Connection error." and the like."""
 
 
 # Errors of this machine that surface as connection errors.
@@ -96,9 +98,16 @@ def _message(
     said = body_error(body)
     words = (said.get("message") or said.get("Message") or said.get("detail")) if said is not None else None
     text = words if isinstance(words, str) and words else facts.message or type(error).__name__
+    text += _root_of(error, text) if status is None and not words else ""
     head = " ".join(part for part in (f"HTTP {status}" if status else "", code or "") if part)
     text = redact(" ".join(text.split()), secrets)[:MESSAGE_CHARS_MAX]
     return f"{head}: {text} ({ref})" if head else f"{text} ({ref})"
+
+
+def _root_of(error: BaseException, text: str) -> str:
+    """What the system said, which SDKs put away as a cause: no such host, connection refused, a certificate."""
+    below = [facts.message for facts in walk(error)[1:] if facts.message and facts.message not in text]
+    return f" {below[-1]}" if below and len(text) <= UNINFORMATIVE_CHARS else ""
 
 
 def _body(error: BaseException) -> object:
