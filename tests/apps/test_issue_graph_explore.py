@@ -44,6 +44,18 @@ async def explored(server: ReadingStandIn, state: Path, **options: Any) -> tuple
         await github.close()
 
 
+async def test_a_page_that_is_unchanged_does_not_hide_the_one_behind_it(tmp_path: Path) -> None:
+    for size, full in ((100, 100), (50, 150)):
+        listed: list[Any] = [{"id": at} for at in range(full)]
+        async with reading_stand_in({"/list": {"body": listed}}, page_size=size) as server:
+            github = reader(server, tmp_path / str(size))
+            assert len(await github.pages("/list")) == full
+            listed.append({"id": full})
+            assert len(await github.pages("/list")) == full + 1
+            assert github.unchanged >= full // size - 1
+            await github.close()
+
+
 async def test_what_is_read_once_is_asked_for_again_by_its_tag_only(tmp_path: Path) -> None:
     async with reading_stand_in(ANSWERS) as server:
         first, _ = await explored(server, tmp_path)

@@ -203,6 +203,20 @@ async def test_pages_limits_and_faults_end_in_one_comment(tmp_path: Path, github
         assert "Reviewed commit" in at.comment()
 
 
+async def test_a_page_that_is_unchanged_does_not_hide_the_one_behind_it(github: Repository) -> None:
+    for at in range(100):
+        github._comment(12, f"{at}", "eve")
+    github.pull(12)
+    client = GitHub(TOKEN, api_url=github.url)
+    path = f"/repos/{REPO}/issues/12/comments"
+    assert len(await client.pages(path)) == 100
+    github._comment(12, "one more", "eve")
+    assert len(await client.pages(path)) == 101
+    assert len(await client.pages(path)) == 101
+    assert client.unchanged == 2
+    await client.close()
+
+
 async def test_a_comment_too_many_is_taken_away(tmp_path: Path, github: Repository) -> None:
     github.pull(12)
     async with world(tmp_path, github) as at:
@@ -297,6 +311,10 @@ async def test_limits_of_people_and_of_items_hold(tmp_path: Path, github: Reposi
             await at.tell()
         assert "put off: too many reviews" in at.comment()
         assert "too many commands within the hour" in at.comment()
+        before = len(github.asked)
+        github.say(12, "/sweep re-review", login="bob")
+        [needless] = await at.tell()
+        assert ((await at.settled(needless)).state, len(github.asked)) == ("skipped", before)
 
 
 async def test_a_model_that_makes_no_sense_is_told_so_once_and_then_the_rules_write(
@@ -392,6 +410,32 @@ async def test_a_merge_takes_policy_and_the_consent_of_somebody_else(tmp_path: P
         assert "merged" in (await at.settled(merging)).answer
         assert pull.merged
         assert "with the consent of cyd on GitHub" in at.comment()
+
+
+async def test_a_merge_waits_for_checks_that_run_and_a_push_ends_that(tmp_path: Path, github: Repository) -> None:
+    running = [{"name": "tests", "status": "in_progress"}]
+    pull = github.pull(12, body=PROOF, checks=running, reviews=APPROVED)
+    told = {
+        "action": "completed",
+        "check_suite": {"pull_requests": [{"number": 12}]},
+        "repository": {"full_name": REPO},
+    }
+    async with world(tmp_path, github, may=ALL, self_approval=True) as at:
+        await at.tell()
+        github.payloads.append(("check_suite", told))
+        [needless] = await at.tell()
+        assert (await at.settled(needless)).state == "skipped"
+        github.say(12, "/sweep automerge", login="bob")
+        await at.tell()
+        assert "waits, for checks still run: tests" in at.comment()
+        pull.checks = GREEN
+        github.payloads.append(("check_suite", told))
+        [merging] = await at.hand_over()
+        asked = await question(at)
+        github.say(12, f"/sweep approve {asked.id}", login="bob")
+        await at.tell()
+        assert "merged" in (await at.settled(merging)).answer
+        assert pull.merged
 
 
 async def test_a_push_makes_the_question_void_and_a_no_is_a_no(tmp_path: Path, github: Repository) -> None:

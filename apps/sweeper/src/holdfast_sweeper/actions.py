@@ -10,6 +10,7 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from holdfast_sweeper.commands import Command, Word
 from holdfast_sweeper.facts import Facts
 from holdfast_sweeper.github import AbsentError, RefusedError
 from holdfast_sweeper.model import ModelError
-from holdfast_sweeper.policy import Patch, Proposal, against_merging, apply, read_proposal
+from holdfast_sweeper.policy import RUNNING, Patch, Proposal, against_merging, apply, read_proposal
 from holdfast_sweeper.prompt import prompt_of
 from holdfast_sweeper.reading import read_item
 from holdfast_sweeper.text import code, cut, digest, plain
@@ -66,6 +67,11 @@ async def _merge(sweeper: Sweeper, case: Case, command: Command) -> str:
     if not settings.allows("merge"):
         return "not done: `merge` is not among what the settings let the sweeper do"
     against = _against(sweeper, case)
+    if against and all(one.startswith(RUNNING) for one in against):
+        case.kept = replace(case.kept, armed=(case.work.by, case.work.by_id, facts.head))
+        return (
+            f"waits, for {plain('; '.join(against))}; it goes on by itself when they have ended, unless there is a push"
+        )
     if against:
         return f"not done: {plain('; '.join(against))}"
     what = {

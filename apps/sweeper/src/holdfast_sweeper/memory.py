@@ -11,6 +11,7 @@ from holdfast_sweeper.plan import Memory
 from holdfast_sweeper.render import Note
 
 KEPT, DRAFTED = "sweeper.memory", "sweeper.draft"
+NOT_ARMED = ("", 0, "")
 NOTES_MAX, REVIEWS_MAX = 5, 200
 
 
@@ -36,7 +37,8 @@ class Kept:
     Args:
         digest: of the facts of the newest review; head: their commit. draft, model, at, note: that review's.
         report: as it was shown. status: what our commit status says, as "commit state". said: of commands, newest last.
-        stopped: digest of the facts at which somebody has said stop. Others: `plan.Memory`.
+        stopped: digest of the facts at which somebody has said stop. armed: who has asked for a merge that waits for
+        checks: login, number, and the commit it is for. Others: `plan.Memory`.
     """
 
     comment: int = 0
@@ -52,6 +54,7 @@ class Kept:
     proof_body: str = ""
     stopped: str = ""
     has_hatched: bool = False
+    armed: tuple[str, int, str] = NOT_ARMED
     reviews: tuple[float, ...] = ()
     said: tuple[Said, ...] = ()
 
@@ -89,6 +92,7 @@ class Kept:
         known: dict[str, Any] = {one.name: told[one.name] for one in fields(cls) if one.name in told}
         known["said"] = tuple(Said(**one) for one in known.get("said", ()))
         known["reviews"] = tuple(known.get("reviews", ()))
+        known["armed"] = tuple(known.get("armed", NOT_ARMED))
         return cls(**known)
 
 

@@ -14,6 +14,7 @@ from holdfast_sweeper.facts import Facts
 from holdfast_sweeper.review import Review
 from holdfast_sweeper.settings import Merge, reaches
 
+RUNNING = "checks still run"
 EDITS_MAX, TEXT_MAX = 20, 200_000
 _CLOSED = re.compile(r"^(?:\.github|\.git|\.gitlab|\.circleci)(?:/|$)|(?:^|/)(?:codeowners|\.gitmodules)$", re.I)
 
@@ -36,7 +37,7 @@ def against_merging(
     if failed:
         found.append(f"checks fail: {', '.join(failed[:5])}")
     if running:
-        found.append(f"checks still run: {', '.join(running[:5])}")
+        found.append(f"{RUNNING}: {', '.join(running[:5])}")
     if len(facts.checks) < merge.checks_min:
         found.append(f"there are {len(facts.checks)} checks, the settings ask for {merge.checks_min}")
     if changes_requested:

@@ -23,10 +23,10 @@ from holdfast_sweeper.facts import Facts, Item, is_repo
 from holdfast_sweeper.github import AbsentError, GitHub, RefusedError
 from holdfast_sweeper.hatch import hatch, is_eligible
 from holdfast_sweeper.labels import Status, diff, proof_labels, wanted_of
-from holdfast_sweeper.memory import DRAFTED, KEPT, Kept, drafted, kept_of
+from holdfast_sweeper.memory import DRAFTED, KEPT, NOT_ARMED, Kept, drafted, kept_of
 from holdfast_sweeper.model import Model, ModelError
 from holdfast_sweeper.permissions import Asker, may_answer, refusal
-from holdfast_sweeper.plan import Ignored, Work, exemption, is_stale, needs_review, plan, too_often
+from holdfast_sweeper.plan import HOUR_S, Ignored, Work, exemption, is_stale, needs_review, plan, too_often
 from holdfast_sweeper.prompt import EXPLAIN_SYSTEM, SYSTEM, prompt_of
 from holdfast_sweeper.proof import Verdict, judge
 from holdfast_sweeper.reading import Seen, read_item, who
@@ -158,26 +158,51 @@ class Sweeper:
     async def run(self, turn: holdfast.Turn, view: Any) -> None:
         """One input, as `hf.work` hands it over: look at the item, and do what has to be done about it."""
         work = Work.from_json(view.payload["sweeper"])
-        if work.command is None and await self._is_looked_at_again(turn):
-            turn.outcome = holdfast.Outcome("skipped", detail="a later event that waits already looks at it as well")
+        lines: list[Mapping[str, Any]] = [line.value() for line in await turn.branch() if line.kind == "entry"]
+        needless = await self._needless(turn, work, view.id, kept_of(lines))
+        if needless:
+            turn.outcome = holdfast.Outcome("skipped", detail=needless)
             return
         await turn.append(holdfast.user(work.told))
         if work.is_answer:
             said = await self._answer(turn, work)
         else:
-            case = await self._case(turn, work, view.id)
+            case = await self._case(turn, work, view.id, lines)
             said = await self._see_to(case)
             await case.comment.settle()
             await self._remember(case)
         await turn.append(holdfast.assistant(said, model=self.model.name if self.model else rules.NAME))
 
-    async def _is_looked_at_again(self, turn: holdfast.Turn) -> bool:
-        """Whether another look waits: a burst of events costs one."""
-        waiting = await self.hf.inputs(session=turn.session, state="queued", limit=50)
-        return any(Work.from_json(one.payload["sweeper"]).command is None for one in waiting)
+    async def _needless(self, turn: holdfast.Turn, work: Work, input_id: str, kept: Kept) -> str:
+        """Why nothing is even read for an input; empty: it is. A burst of events costs one look, and somebody who goes
+        on with commands beyond the limit, which they were told of, costs nothing.
+        """
+        if work.command is not None:
+            count = len(await self._commands_before(work, input_id))
+            return "too many commands within the hour" if count > self.settings.limits.commands_per_person else ""
+        if work.why == "checks" and kept.armed == NOT_ARMED:
+            return "nothing waits for checks"
+        waiting = [Work.from_json(one.payload["sweeper"]) for one in await self._queued(turn.session)]
+        is_seen_later = any(one.command is None and one.why != "checks" for one in waiting)
+        return "a later event that waits already looks at it as well" if is_seen_later and work.why != "checks" else ""
 
-    async def _case(self, turn: holdfast.Turn, work: Work, input_id: str) -> Case:
-        lines: list[Mapping[str, Any]] = [line.value() for line in await turn.branch() if line.kind == "entry"]
+    async def _queued(self, session: str) -> list[Any]:
+        return await self.hf.inputs(session=session, state="queued", limit=50)
+
+    async def _commands_before(self, work: Work, input_id: str) -> list[float]:
+        """When the same person gave commands before this one, within the last hour. The operator has no limit."""
+        if not work.by:
+            return []
+        recent = await self.hf.inputs(limit=RECENT)  # newest first: those before this one stand behind it
+        own = next((at for at, view in enumerate(recent) if view.id == input_id), 0)
+        before = [(view.accepted_at_ms / 1000, view.payload.get("sweeper") or {}) for view in recent[own + 1 :]]
+        return [
+            at
+            for at, one in before
+            if one.get("by_id") == work.by_id and one.get("command") and at > self.now() - HOUR_S
+        ]
+
+    async def _case(self, turn: holdfast.Turn, work: Work, input_id: str, lines: list[Mapping[str, Any]]) -> Case:
         kept = kept_of(lines).without_running(input_id)
         turn.begins("tool", f"read {work.item.text}")
         seen = await read_item(self.github, work.item, not_ours=self.settings.status_context)
@@ -190,6 +215,10 @@ class Sweeper:
     async def _see_to(self, case: Case) -> str:
         """What is done about an item. Returns it in words."""
         await self._proof(case)
+        if case.work.why == "checks" and case.kept.armed[2] == case.facts.head:
+            by, by_id, _ = case.kept.armed
+            case.work = replace(case.work, by=by, by_id=by_id, command=Command("automerge"))
+        case.kept = replace(case.kept, armed=NOT_ARMED)
         command = case.work.command
         if command is not None:
             refused = await self._refused(case, command)
@@ -204,17 +233,17 @@ class Sweeper:
                 return await change(self, case, command)
             if command.word in ("explain", "stop", "proof", "hatch"):
                 return await self._small(case, command)
-        why = exemption(case.facts, self.settings, command)
+        by_hand = case.work.why == "dispatch"
+        why = exemption(case.facts, self.settings, command or (Command("review") if by_hand else None))
         if why:
             if command is not None:
                 await self.say(case, command, f"not done: {why}")
             elif case.comment.id and case.facts.state == "open":
                 await self._show(case)
             return f"not reviewed: {why}"
-        forced = case.work.why == "dispatch"
-        if not needs_review(case.kept.memory, case.facts, command) and (case.kept.draft is not None or not forced):
+        if not needs_review(case.kept.memory, case.facts, command):
             return await self._nothing_new(case, command)
-        if command is None and not forced and case.kept.stopped == case.facts.digest:
+        if command is None and not by_hand and case.kept.stopped == case.facts.digest:
             return "somebody has said stop"
         wait_s = await self._limit(case)
         if wait_s:
@@ -332,10 +361,7 @@ class Sweeper:
         why = refusal(command.word, asker, programs=programs)
         if why or asker.login == OPERATOR:
             return why
-        recent = await self.hf.inputs(limit=RECENT)  # newest first: those before this one stand behind it
-        own = next((at for at, view in enumerate(recent) if view.id == case.input_id), 0)
-        before = [(view.accepted_at_ms / 1000, view.payload.get("sweeper") or {}) for view in recent[own + 1 :]]
-        times = [at for at, one in before if one.get("by_id") == case.work.by_id and one.get("command")]
+        times = await self._commands_before(case.work, case.input_id)
         wait_s = too_often(times, self.now(), self.settings.limits.commands_per_person)
         return f"too many commands within the hour; again in {wait_s / 60:.0f} min" if wait_s else ""
 
