@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from holdfast.config.model import Config
+from tests.unit.kubernetes_rules import schema_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DRAIN_S = Config().gateway.drain_s
@@ -137,3 +140,76 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     file.write_text(text)
     told = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
     assert "holdfast.service:" not in told.stderr, told.stderr
+
+
+def faults_of(document: Any) -> list[str]:
+    """What the API server would say of a document."""
+    rules = jsonschema.Draft202012Validator(schema_of(document["kind"]))
+    return [f"{one.json_path}: {one.message}" for one in rules.iter_errors(document)]
+
+
+def test_every_document_is_one_that_kubernetes_takes() -> None:
+    for document in yaml.safe_load_all((DEPLOY / "kubernetes/holdfast.yaml").read_text()):
+        assert faults_of(document) == [], document["kind"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("livenesProbe", "livenessProbe"),
+        ("terminationGracePeriodSecond", "terminationGracePeriodSeconds"),
+        ("failureThreshold: six", "failureThreshold: 6"),
+        ("{memory: 1 GB}", "{memory: 1Gi}"),
+        ("apiVersion: apps/v1beta1", "apiVersion: apps/v1"),
+        ("mountPath: tmp", "mountPath: /tmp"),
+        ("name: Token", "name: token"),
+        ("whenUnsatisfiable: Perhaps", "whenUnsatisfiable: ScheduleAnyway"),
+    ],
+)
+def test_a_mistake_in_a_manifest_would_be_found(wrong: str, right: str) -> None:
+    text = (DEPLOY / "kubernetes/holdfast.yaml").read_text()
+    assert right in text
+    documents = list(yaml.safe_load_all(text.replace(right, wrong, 1)))
+    assert any(faults_of(one) for one in documents)
+
+
+def check_compose(file: Path) -> subprocess.CompletedProcess[str]:
+    """Against the published schema of compose files, which comes with the tool."""
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    return subprocess.run(
+        [tool, "--builtin-schema", "vendor.compose-spec", file], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_compose_file_is_one_by_the_published_schema(tmp_path: Path) -> None:
+    told = check_compose(DEPLOY / "docker/compose.yaml")
+    assert told.returncode == 0, told.stdout + told.stderr
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "docker/compose.yaml").read_text().replace("stop_grace_period", "stop_grace_perod"))
+    assert check_compose(wrong).returncode != 0
+
+
+INSTRUCTIONS = {
+    "FROM", "ARG", "ENV", "RUN", "COPY", "USER", "WORKDIR", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK",
+    "ENTRYPOINT", "CMD", "LABEL",
+}  # fmt: skip
+
+
+def test_the_dockerfile_is_whole() -> None:
+    """Instructions that exist, stages that are there, no root at the end, nothing fetched by `ADD`, a pinned base."""
+    text = re.sub(r"\\\n", " ", (DEPLOY / "docker/Dockerfile").read_text())
+    lines = [line.split(None, 1) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert all(len(line) == 2 and line[0] in INSTRUCTIONS for line in lines), lines
+    assert lines[0][0] in ("FROM", "ARG")
+    bases = [said.split() for word, said in lines if word == "FROM"]
+    stages = {one[2] for one in bases if len(one) == 3 and one[1].upper() == "AS"}
+    assert all(":" in one[0] and not one[0].endswith(":latest") for one in bases if one[0] not in stages), bases
+    for said in (said for word, said in lines if word == "COPY"):
+        named = re.search(r"--from=(\S+)", said)
+        assert named is None or named[1] in stages or ":" in named[1], said
+        if named is None:
+            sources = [one for one in said.split() if not one.startswith("--")][:-1]
+            assert all((DEPLOY.parent / one).exists() for one in sources), said
+    words = [word for word, _ in lines]
+    assert words.index("USER") < words.index("ENTRYPOINT")
+    assert words.count("ENTRYPOINT") == 1
