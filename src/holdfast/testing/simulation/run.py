@@ -448,7 +448,7 @@ class _Run:
         self._end_all()
         self.broken += self._find_broken()
         self._count_effects(self.ledgers.observer(self.state))
-        if self.scheduler.random.random() < 0.6:  # it costs as much as the rest of a short run
+        if self.scheduler.random.random() < 0.8:  # it costs as much as the rest of a short run
             return
         before = transcripts_in(self.state)
         for name in ("again", "and again"):
