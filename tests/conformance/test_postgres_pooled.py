@@ -57,10 +57,13 @@ def url(direct: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.long
 class TestPooled(StoreSuite):
-    """What every store does, all of it through the pooler."""
+    """What every store does, all of it through the pooler but for the node's own connection: what is asked of processes
+    that die does not wait for the term.
+    """
 
     @pytest.fixture
-    def backend(self, url: str) -> Backend:
+    def backend(self, direct: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Backend:
+        monkeypatch.setenv(SESSION_URL_VARIABLE, direct)
         return Postgres(url)
 
 

@@ -25,6 +25,7 @@ from holdfast.testing.served import served
 from tests.conformance import postgres_server
 from tests.conformance.postgres_server import OwnServer
 from tests.flow.test_gateway_process import MAIN, START_S
+from tests.flow.test_timers_process import EACH_SECOND, fired, seen, until
 from tests.flow.test_two_gateways import client
 
 SESSION = "agent:main:main"
@@ -115,6 +116,27 @@ async def test_the_turn_of_a_node_that_is_killed_moves_within_seconds(url: str, 
         ends = sorted((turn.outcome or "", turn.process == dead) for turn in turns)
         assert ends == [("answered", False), ("died", True)]
         assert all(now > then for now, then in zip(epochs(url), before, strict=True))
+
+
+async def test_a_job_each_second_fires_once_among_two_nodes_and_after_one_is_killed(url: str, tmp_path: Path) -> None:
+    """Whoever changes the job's row first has the run; a run whose node was killed is ended by the other."""
+    config = tmp_path / "holdfast.toml"
+    config.write_text(EACH_SECOND)
+    async with (
+        node(url, tmp_path / "one", "--config", str(config)) as (one, _),
+        node(url, tmp_path / "two", "--config", str(config)) as (two, _),
+    ):
+        await until(url, lambda runs: len(fired(runs)) >= 3)
+        one.send_signal(signal.SIGKILL)
+        await one.wait()
+        before = len(fired((await seen(url))[0]))
+        await until(url, lambda runs: len(fired(runs)) >= before + 4)
+        two.send_signal(signal.SIGTERM)
+        await two.wait()
+    runs, inputs = await seen(url)
+    times = [run.scheduled_at_ms for run in fired(runs)]
+    assert len(times) == len(set(times)), "a time fired twice"
+    assert {view.id for view in inputs} <= {run.input_id for run in runs}, "an input that no run knows of"
 
 
 async def test_the_turn_of_a_node_that_stands_still_moves_after_its_term_and_is_lost_to_it(

@@ -14,10 +14,13 @@ from holdfast.gateway.address import Address, write_address
 from holdfast.store.postgres.store import PostgresStore
 from holdfast.testing.channel import FakeChannel
 from holdfast.testing.model import ScriptedModel
+from holdfast.testing.platform import FakePlatform
 from holdfast.testing.served import served
+from holdfast.testing.world import echo
 from tests.conformance import postgres_server
 from tests.conformance.test_postgres import transactions
 from tests.flow.test_gateway_process import START_S
+from tests.flow.test_hearing import config_of
 from tests.flow.test_two_gateways import SESSION, client, watching
 
 
@@ -77,6 +80,34 @@ async def test_answers_that_both_may_deliver_are_delivered_once_each(url: str, t
                 await asyncio.sleep(0.02)
         keys = [arrived.delivery_id for arrived in FakeChannel("fake", platform=platform).received]
         assert len(keys) == len(set(keys)) == 6
+
+
+async def test_a_channel_moves_to_another_node_when_its_own_is_gone_and_watchers_hear_of_what_is_said_there(
+    url: str,
+) -> None:
+    """A node whose connection has ended is gone for others, dead or not: one that goes on all the same finds that
+    somebody else listens, and leaves off.
+    """
+    here, there = FakePlatform(), FakePlatform()
+    model = ScriptedModel(otherwise=echo)
+    config = config_of()
+    async with served(url, model=model, config=config, adapters={"test": here.adapter()}) as one:
+        await here.until(lambda: here.listening == 1)
+        async with (
+            served(url, model=model, config=config, adapters={"test": there.adapter()}) as two,
+            client(one) as at_one,
+            watching(at_one) as heard_at_one,
+        ):
+            [row] = await two.hf.store.listeners()
+            assert (row.process, there.listening) == (one.hf.process_id, 0)
+            store = one.hf.store
+            assert isinstance(store, PostgresStore)
+            store.node.close(in_order=False)
+            await there.until(lambda: there.listening == 1)
+            await here.until(lambda: here.listening == 0)
+            receipt = await there.says("hello")
+            await there.shows("re: hello")
+            assert (await heard_at_one.until("turn.settled", receipt.input_id or ""))["data"]["answer"] == "re: hello"
 
 
 async def test_a_turn_without_tools_costs_a_gateway_four_commits(url: str) -> None:

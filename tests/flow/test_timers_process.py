@@ -28,7 +28,7 @@ deliver = "none"
 """
 
 
-async def seen(state: Path) -> tuple[list[TimerRun], list[InputView]]:
+async def seen(state: Path | str) -> tuple[list[TimerRun], list[InputView]]:
     """Runs, oldest first, and the inputs that were accepted for them."""
     async with holdfast.open_reader(state) as hf:
         runs = await hf.store.timer_runs(limit=2000)
@@ -36,7 +36,7 @@ async def seen(state: Path) -> tuple[list[TimerRun], list[InputView]]:
     return runs[::-1], [view for view in inputs if view.source == "cron"]
 
 
-async def until(state: Path, enough: Callable[[list[TimerRun]], bool], seconds: float = 60.0) -> None:
+async def until(state: Path | str, enough: Callable[[list[TimerRun]], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not enough((await seen(state))[0]):
         assert time.monotonic() < end, [(run.state, run.detail) for run in (await seen(state))[0]]
