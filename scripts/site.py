@@ -17,6 +17,17 @@ GENERATED = {"README.md": "index.md", "CHANGELOG.md": "changes.md"}
 _LINK = re.compile(r"(!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)")
 
 
+def on_config(config: Any) -> Any:
+    """Every design note is in the navigation, in its order."""
+    notes = [{_title_of(note): f"design/{note.name}"} for note in sorted((ROOT / "docs" / "design").glob("*.md"))]
+    config["nav"].insert(-1, {"Design notes": notes})
+    return config
+
+
+def _title_of(note: Path) -> str:
+    return note.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the README as the home, and the changelog."""
     for name, page in GENERATED.items():

@@ -50,3 +50,11 @@ def test_every_command_is_in_the_readme_or_the_guide_to_the_command_line() -> No
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [command for command in COMMANDS if not re.search(rf"holdfast (?:--\S+ \S+ )?{command}\b", text)] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """Design notes are put there by scripts/site.py; samples are reached from the pages that show them."""
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
+    listed = [str(page) for page in pages if page.parts[0] not in ("design", "samples")]
+    assert [page for page in listed if not re.search(rf": {re.escape(page)}$", nav, re.MULTILINE)] == []
