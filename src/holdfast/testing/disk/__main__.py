@@ -42,11 +42,17 @@ def main() -> int:
     broken = False
     until = time.monotonic() + (options.seconds or float("inf"))
     try:
-        for part in options.part or PARTS:
-            for name in options.workload or WORKLOADS:
-                if (part == "pairs" and not name.startswith("recovery")) or time.monotonic() > until:
-                    continue
-                found = run(part, root, name, options, until)
+        pieces = [
+            (part, name)
+            for name in options.workload or WORKLOADS
+            for part in options.part or PARTS
+            if part != "pairs" or name.startswith("recovery")
+        ]
+        for at, (part, name) in enumerate(pieces):
+            now = time.monotonic()
+            if now < until:
+                # An even share of what is left: otherwise the deaths of the first workload take all of a short time.
+                found = run(part, root, name, options, now + (until - now) / (len(pieces) - at))
                 broken = broken or bool(found.broken)
                 sys.stdout.write(
                     json.dumps({"part": part, "workload": name, "runs": found.runs, "broken": found.broken}) + "\n"
