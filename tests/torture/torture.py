@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[2]
 STORM_S = 60.0
 SEEDS_AT_ONCE = 500
 """A batch of so many must have met every kind of fault, or it fails."""
+GRACE_S = 60.0
+"""What a batch of seeds may take beyond the time."""
 MODELS_PART = 0.5
 """Of the time, at most, before the disk has its turn in the same lane."""
 LONG_FROM_S = 3600.0
@@ -128,16 +130,20 @@ class Torture:
         while self.goes_on(for_s=20):
             seeds = ["--seeds", str(SEEDS_AT_ONCE), "--from", str(first), "--workers", str(workers)]
             command = [sys.executable, "-m", "holdfast.testing.simulation", *seeds]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            broken = (
-                [f"simulation from seed {first}: {done.stdout[-3000:]}{done.stderr[-1000:]}"] if done.returncode else []
-            )
-            met = next((line for line in done.stdout.splitlines() if line.startswith("met: ")), "")
+            with ended_in_time(command, self.left() + GRACE_S) as lines:
+                said = list(lines)
+            if not any(line.startswith(("every promise held", "BROKEN")) for line in said):
+                if self.left() > 0:
+                    self.tell("simulation", {}, [f"the simulation itself failed: {' '.join(command)}"])
+                self.not_run.append(f"simulation: the seeds from {first} on")
+                return
+            broken = [line.strip() for line in said if line.startswith(("BROKEN", "  repeat"))]
+            met = next((line for line in said if line.startswith("met: ")), "")
             counts = {"simulated seeds": SEEDS_AT_ONCE}
             for what, name in (("kill", "kills"), ("stop", "stops"), ("power loss", "power losses")):
                 found = re.search(rf"\b{what} (\d+)(,|$)", met)
                 counts[f"simulated {name}"] = int(found[1]) if found else 0
-            self.tell("simulation", counts, broken, first=first, said=done.stdout.splitlines()[:1])
+            self.tell("simulation", counts, broken, first=first, said=said[:1])
             first += SEEDS_AT_ONCE
 
     # ── what goes through one narrow place after the other ───────────────────────────────────────────────────────────
