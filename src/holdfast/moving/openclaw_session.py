@@ -30,7 +30,8 @@ REPORTS = frozenset(
         "fallbackNoticeActiveModel", "fallbackNoticeReason", "memoryFlushAt", "memoryFlushCompactionCount",
         "lastHeartbeatText", "lastHeartbeatSentAt", "agentHarnessId", "origin", "chatType", "channel", "groupId",
         "groupChannel", "space", "deliveryContext", "lastChannel", "lastTo", "lastAccountId", "lastThreadId", "route",
-        "compactionCheckpoints", "usageFamilyKey", "usageFamilySessionIds", "pluginDebugEntries",
+        "compactionCheckpoints", "delivery", "archivedAt", "usageFamilyKey", "usageFamilySessionIds",
+        "pluginDebugEntries",
     )
 )  # fmt: skip
 """What a run left behind for reports, or what the key says already: nothing is lost with it."""

@@ -26,6 +26,8 @@ from holdfast.moving.openclaw_database import Window, read_windows
 from holdfast.moving.openclaw_session import Entry, read_entry
 
 STATE_VARIABLE, STATE_AT_HOME = "OPENCLAW_STATE_DIR", ".openclaw"
+ORIGINALS = "session-sqlite-import-archive"
+"""Where OpenClaw 2026.9 keeps the files that it has read into its database, up to a line that it could not read."""
 STORE_BYTES_MAX = 256 * 1024 * 1024
 _ARCHIVED = re.compile(r"(?P<stem>.+)\.jsonl\.(?P<why>reset|deleted|bak)\.(?P<at>[0-9A-Za-z.:_-]+)")
 _COPY = re.compile(r".+\.(checkpoint\.[^.]+\.jsonl|trajectory\.jsonl|jsonl\.bak-.+)|.+\.trajectory-path\.json")
@@ -106,6 +108,9 @@ def _agent(folder: Path, wanted: Wanted, remarks: _Remarks, copies: ExitStack) -
         windows, left = read_windows(database, copies)
         for remark in left:
             remarks.note(remark, str(database))
+        for kept in sorted((folder / ORIGINALS).glob("*.jsonl.imported-*")):
+            remarks.note(f"kept in {folder / ORIGINALS} when OpenClaw moved into its database; if that lacks lines, "
+                         "bring in this file by its name", kept.name)  # fmt: skip
         for one in windows:
             done.add(one.session_id)
             made = _of_window(one, database, agent, wanted)
