@@ -14,12 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from aiohttp import web
 
 import holdfast
 from holdfast_sweeper.facts import Item
 from holdfast_sweeper.github import GitHub
 from holdfast_sweeper.labels import OURS, SUFFICIENT
-from holdfast_sweeper.model import ModelError
+from holdfast_sweeper.model import HttpModel, ModelError
 from holdfast_sweeper.plan import Ignored, Work
 from holdfast_sweeper.proof import FIELDS
 from holdfast_sweeper.serve import app_of, working
@@ -27,6 +28,7 @@ from holdfast_sweeper.settings import Settings
 from holdfast_sweeper.sweeper import Sweeper
 from holdfast_sweeper.writing import Audit
 from tests.platforms.github_repository import REPO, SECRET, TOKEN, Repository, repository_stand_in
+from tests.platforms.serving import served
 
 PATIENCE_S = 60.0
 WRITES = ("comment", "react", "labels", "status")
@@ -248,8 +250,14 @@ async def test_a_newer_push_ends_a_running_review(tmp_path: Path, github: Reposi
         )
         model.gate.set()
         await at.settled(second)
+        count = len(github.asked)
+        github.push(12)
+        await at.tell()
+        changed = [one for one in github.asked[count:] if "/labels" in one[1]]
+        assert all("status" in path for method, path, _ in changed if method == "DELETE"), "others stay meanwhile"
+        head = github.things[12].head
         assert f"`{head[:12]}` with `scripted/1`" in at.comment()
-        assert model.asked.qsize() == 1
+        assert model.asked.qsize() == 2
 
 
 async def test_commands_are_acknowledged_refused_and_carried_out(tmp_path: Path, github: Repository) -> None:
@@ -336,6 +344,32 @@ async def test_a_model_that_makes_no_sense_is_told_so_once_and_then_the_rules_wr
         github.push(12)
         await at.tell()
         assert "away" in at.comment()
+
+
+async def test_a_model_is_asked_over_http_and_what_it_does_wrong_is_an_error_of_its_own() -> None:
+    answers: list[Any] = [
+        {"choices": [{"message": {"content": "fine"}}]},
+        {"choices": []},
+        {"choices": [{"message": {"content": 3}}]},
+        None,
+    ]
+    heard: list[tuple[str, str, Any]] = []
+
+    async def call(request: web.Request) -> web.Response:
+        heard.append((request.path, request.headers["authorization"], await request.json()))
+        answer = answers.pop(0)
+        return web.json_response({}, status=500) if answer is None else web.json_response(answer)
+
+    async with served(call) as url:
+        model = HttpModel(f"{url}/v1", "small", "model-token")
+        assert await model.ask("system", "prompt") == "fine"
+        for word in ("another form", "no text", "500"):
+            with pytest.raises(ModelError, match=word):
+                await model.ask("system", "prompt")
+    with pytest.raises(ModelError, match="cannot be reached"):
+        await model.ask("system", "prompt")
+    assert heard[0][:2] == ("/v1/chat/completions", "Bearer model-token")
+    assert [one["role"] for one in heard[0][2]["messages"]] == ["system", "user"]
 
 
 async def test_an_issue_is_reviewed_and_labelled_as_one(tmp_path: Path, github: Repository) -> None:
@@ -428,6 +462,8 @@ async def test_a_merge_waits_for_checks_that_run_and_a_push_ends_that(tmp_path: 
         github.say(12, "/sweep automerge", login="bob")
         await at.tell()
         assert "waits, for checks still run: tests" in at.comment()
+        github.edit(12, labels=[*pull.labels, "bug"])
+        await at.tell()
         pull.checks = GREEN
         github.payloads.append(("check_suite", told))
         [merging] = await at.hand_over()

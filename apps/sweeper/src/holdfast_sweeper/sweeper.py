@@ -116,11 +116,8 @@ class Sweeper:
         return admission.input_id
 
     async def _end_running(self, work: Work, newest: str) -> None:
-        by = (
-            "a newer push"
-            if work.why == "push"
-            else f"{work.by or OPERATOR} ({work.command.word if work.command else ''})"
-        )
+        word = work.command.word if work.command is not None else ""
+        by = "a newer push" if work.why == "push" else f"{work.by or OPERATOR} ({word})"
         for view in await self.hf.inputs(session=work.item.session, limit=50):
             is_older = not view.settled and view.id != newest
             if is_older and _is_ended_by(Work.from_json(view.payload["sweeper"]), work, view.state):
@@ -182,12 +179,12 @@ class Sweeper:
             return "too many commands within the hour" if count > self.settings.limits.commands_per_person else ""
         if work.why == "checks" and kept.armed == NOT_ARMED:
             return "nothing waits for checks"
-        waiting = [Work.from_json(one.payload["sweeper"]) for one in await self._queued(turn.session)]
-        is_seen_later = any(one.command is None and one.why != "checks" for one in waiting)
-        return "a later event that waits already looks at it as well" if is_seen_later and work.why != "checks" else ""
-
-    async def _queued(self, session: str) -> list[Any]:
-        return await self.hf.inputs(session=session, state="queued", limit=50)
+        if work.why in ("checks", "dispatch"):
+            return ""
+        waiting = await self.hf.inputs(session=turn.session, state="queued", limit=50)
+        works = [Work.from_json(one.payload["sweeper"]) for one in waiting]
+        is_seen_later = any(one.command is None and one.why != "checks" for one in works)
+        return "a later event that waits already looks at it as well" if is_seen_later else ""
 
     async def _commands_before(self, work: Work, input_id: str) -> list[float]:
         """When the same person gave commands before this one, within the last hour. The operator has no limit."""
@@ -218,8 +215,9 @@ class Sweeper:
         if case.work.why == "checks" and case.kept.armed[2] == case.facts.head:
             by, by_id, _ = case.kept.armed
             case.work = replace(case.work, by=by, by_id=by_id, command=Command("automerge"))
-        case.kept = replace(case.kept, armed=NOT_ARMED)
         command = case.work.command
+        if command is not None or case.kept.armed[2] != case.facts.head:
+            case.kept = replace(case.kept, armed=NOT_ARMED)  # a newer wish counts, and a push ends the old one
         if command is not None:
             refused = await self._refused(case, command)
             if refused:
@@ -268,7 +266,8 @@ class Sweeper:
         if command is not None:
             case.kept = case.kept.with_said(command.word, case.work.by, "is being done", case.input_id, is_over=False)
         if self.model is not None:
-            await self._label(case, proof_labels(facts, case.proof, is_stale=case.is_stale), status="reviewing")
+            shown = proof_labels(facts, case.proof, is_stale=case.is_stale)
+            await self._label(case, shown, status="reviewing", instead=("status: ", "proof: ", "triage: "))
         await self._show(case, progress="asking" if self.model else "reading")
         draft, model, note = await self._draft(case, command)
         at = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="seconds")
@@ -316,9 +315,8 @@ class Sweeper:
                 return read, ""
             fault = read
         log.warning("%s: the model's answer was not used: %s", case.work.item.text, plain(fault, 300))
-        return rules.draft_of(
-            case.facts
-        ), f"Written by rules: the model's answer could not be used ({cut(fault, 200)})."
+        note = f"Written by rules: the model's answer could not be used ({cut(fault, 200)})."
+        return rules.draft_of(case.facts), note
 
     async def ask(self, case: Case, system: str, prompt: str) -> str:
         """Ask the model, in a prompt window. Raises: ModelError; what `turn.prompt_window` raises."""
@@ -385,7 +383,7 @@ class Sweeper:
         """Commands that make no review."""
         if command.word == "stop":
             case.kept = replace(case.kept, stopped=case.facts.digest)
-            await self._label(case, {}, status="stopped", only_status=True)
+            await self._label(case, {}, status="stopped", instead=("status: ",))
             said = "stopped; the next push, or `review`, begins again"
         elif command.word == "hatch":
             facts = case.facts
@@ -491,10 +489,10 @@ class Sweeper:
         await case.turn.append(holdfast.custom(KEPT, case.kept.to_json()), durable=True)
 
     async def _label(
-        self, case: Case, wanted: Mapping[str, str], *, status: Status | None = None, only_status: bool = False
+        self, case: Case, wanted: Mapping[str, str], *, status: Status | None = None, instead: tuple[str, ...] = ("",)
     ) -> None:
-        """Bring our labels into step. only_status: the others stay as they are."""
-        names = {one for one in case.facts.labels if only_status and not one.startswith("status: ")} | set(wanted)
+        """Bring our labels into step. instead: how those begin that are replaced; others stay as they are."""
+        names = {one for one in case.facts.labels if not one.startswith(instead)} | set(wanted)
         if status is not None:
             names = {one for one in names if not one.startswith("status: ")} | {f"status: {status}"}
         change = diff(case.facts.labels, names)
