@@ -4,16 +4,19 @@ do to its rows by plain SQL: no lock, no claim, no code of ours.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from holdfast.errors import InputError
+from holdfast.opening import open as open_state
 from holdfast.session.key import file_stem
 
 SERVER_VARIABLE = "HOLDFAST_TEST_POSTGRES_URL"
@@ -65,15 +68,12 @@ class Databases:
     def _made_template(self) -> str:
         import psycopg
 
-        from holdfast.store.postgres.connecting import connect
-        from holdfast.store.postgres.schema import open_schema
-
         if self._template is None:
             name = f"holdfast_incidents_{os.getpid()}_{secrets.token_hex(3)}"
             with psycopg.connect(self._server, autocommit=True) as admin:
                 admin.execute(f"create database {name}".encode())
-            with connect(with_database(self._server, name), "template") as raw:
-                open_schema(raw)
+            with ThreadPoolExecutor(1) as aside:  # a loop may run on this thread
+                aside.submit(lambda: asyncio.run(_make_tables(with_database(self._server, name)))).result()
             self._template = name
         return self._template
 
@@ -84,6 +84,11 @@ class Databases:
             with psycopg.connect(self._server, autocommit=True) as admin:
                 admin.execute(f"drop database if exists {self._template} with (force)".encode())
             self._template = None
+
+
+async def _make_tables(url: str) -> None:
+    async with open_state(url):
+        pass
 
 
 def with_database(server: str, name: str) -> str:
