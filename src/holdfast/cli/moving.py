@@ -92,7 +92,7 @@ def openclaw(
 @common_options
 @pass_settings
 def nanobot(settings: Settings, path: Path, agent: str, dry: bool) -> None:
-    """nanobot: its workspace PATH, or the folder with its sessions."""
+    """nanobot: its home PATH (~/.nanobot), a workspace of an older release, or a folder of its sessions."""
     from holdfast.moving import plain
 
     _tell(settings, _bring(settings, plain.look_at_nanobot(path, agent=agent), str(path), dry))

@@ -85,7 +85,7 @@ def _messages(raws: Iterator[bytes]) -> Iterator[Message]:
 
 
 def look_at_nanobot(path: Path, *, agent: str) -> Found:
-    """Its sessions, `*.jsonl` with a line of metadata first, in a workspace's folder `sessions` or below one.
+    """Its sessions, `*.jsonl` with a line of metadata first, in the folder `sessions` of its home or of a workspace.
 
     Source: nanobot-ai 0.3.5: the key stands in that line, or the file's name is the key in base64.
 
@@ -94,7 +94,7 @@ def look_at_nanobot(path: Path, *, agent: str) -> Found:
     places = (path / "sessions", path / "workspace" / "sessions", path)
     folder = next((one for one in places if one.is_dir() and any(one.rglob("*.jsonl"))), None)
     if folder is None:
-        raise InputError(f"no sessions of nanobot at {path}: name its workspace (~/.nanobot/workspace) or `sessions`")
+        raise InputError(f"no sessions of nanobot at {path}: name its home (~/.nanobot), a workspace or `sessions`")
     found, remarks = list[Conversation](), list[str]()
     for one in sorted(folder.rglob("*.jsonl")):
         about = _object(next(quietly.lines_of(one), b"")) or {}
