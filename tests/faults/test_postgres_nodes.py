@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,12 +17,16 @@ import psycopg
 import pytest
 
 import holdfast
+from holdfast.clock import SystemClock
 from holdfast.config import read_config
 from holdfast.errors import OwnershipLostError, SessionTakeoverError, StateAwayError
 from holdfast.inbound.event import InboundEvent, Route
+from holdfast.store.postgres.core import PostgresOptions
+from holdfast.store.postgres.store import PostgresStore
 from holdfast.testing.model import ScriptedModel
 from holdfast.testing.proxy import LOOPBACK, TcpProxy
 from holdfast.testing.served import served
+from holdfast.testing.store_suite.words import claim
 from tests.conformance import postgres_server
 from tests.conformance.postgres_server import OwnServer
 from tests.flow.test_gateway_process import MAIN, START_S
@@ -256,3 +261,21 @@ async def test_a_database_that_crashes_and_comes_back_loses_nothing_that_was_ack
         for input_id in accepted:
             assert (await until_settled(gateway.hf, input_id)).state == "answered"
         assert len(set(accepted)) == 12
+
+
+async def test_a_node_that_closes_while_its_server_is_silent_leaves_nothing_behind(url: str, proxy: TcpProxy) -> None:
+    """Its own thread may hear of the silence only after `close` has gone on; it ends by itself all the same."""
+    before = {thread.ident for thread in threading.enumerate()}
+    store = PostgresStore.open(through(proxy, url), SystemClock(), PostgresOptions(beat_s=0.1))
+    owned = await claim(store)
+    store.start_beating(owned.owned, still_runs=lambda: True)
+    proxy.cut()
+    asking = asyncio.ensure_future(store.sessions(prefix="", limit=1))
+    store.node.close()
+    await store.close()  # although a question still waits
+    with pytest.raises(StateAwayError):
+        await asking
+    proxy.heal()
+    async with asyncio.timeout(START_S):
+        while any(one.name == "holdfast-node" and one.ident not in before for one in threading.enumerate()):  # noqa: ASYNC110  # a thread
+            await asyncio.sleep(0.05)

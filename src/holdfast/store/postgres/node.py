@@ -34,6 +34,7 @@ from holdfast.store.sql.connection import Connection
 
 GONE_S = 2.0
 LOOK_S = 0.5
+CLOSE_S = 5.0
 ENDED = -1
 CHANNEL = "holdfast"
 _HOLDS = """
@@ -107,9 +108,7 @@ class Node:
         self._in_order = in_order
         self._stop.set()
         os.write(self._waking, b"x")
-        self._thread.join(5)
-        os.close(self._waking)
-        os.close(self._woken)
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         last = self._clock.mono()
@@ -133,6 +132,8 @@ class Node:
                     self._raw.close()
                 select.select([self._woken], [], [], LOOK_S / 2)
         self._leave()
+        os.close(self._woken)  # by whoever waits on it: a server that is away may keep this thread beyond `close`
+        os.close(self._waking)
 
     def _leave(self) -> None:
         """In order: what is still open in this node's name is known to be nobody's at once."""

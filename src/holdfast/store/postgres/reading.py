@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ from holdfast.store.views import SessionView
 
 T = TypeVar("T")
 END_LINES = 200
+CLOSE_S = 5.0
+log = logging.getLogger("holdfast.store")
 AWAY_AGAIN_S = 0.25
 """For how long nobody tries again after a question that had no answer."""
 
@@ -89,7 +92,10 @@ class Reads(LedgerReads):
             if self._raw is not None:
                 self._raw.close()
 
-        self._pool.submit(shut).result(timeout=5)
+        try:
+            self._pool.submit(shut).result(timeout=CLOSE_S)
+        except TimeoutError:  # a question that still waits for its answer; its thread closes the connection behind it
+            log.warning("the reading connection has not closed within %g s; its thread goes on closing it", CLOSE_S)
         self._pool.shutdown(wait=False)
 
 
