@@ -22,6 +22,7 @@ from holdfast_sweeper.prompt import prompt_of, without_secrets
 from holdfast_sweeper.render import COMMENT_MAX, Note, Shown, comment_of, is_marked, report_of
 from holdfast_sweeper.review import Draft, Review, grounded, read_draft, review_of
 from holdfast_sweeper.settings import Settings, reaches
+from holdfast_sweeper.text import block
 
 ITEM = Item("octo/boat", 12)
 PATCH = "@@ -1,3 +1,4 @@\n one\n-two\n+zwei\n+# TODO later\n three"
@@ -375,6 +376,14 @@ def test_a_prompt_holds_no_secret_and_its_data_cannot_leave_the_fence() -> None:
 def test_a_text_without_secrets_is_left_as_it_is_a_second_time(text: str) -> None:
     once = without_secrets(text)
     assert without_secrets(once) == once
+
+
+@given(st.text(max_size=60), st.integers(4, 60))
+def test_a_block_is_not_ended_by_what_stands_in_it(text: str, at: int) -> None:
+    lines = block(f"x{text}```\n````", at).split("\n")
+    assert lines[0] == lines[-1]
+    assert lines[0].strip("` ") == ""
+    assert not any(lines[0].strip() in line for line in lines[1:-1])
 
 
 # ── creatures ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -510,6 +510,8 @@ async def test_a_fix_goes_to_a_branch_of_its_own(tmp_path: Path, github: Reposit
         [fixing] = await at.hand_over()
         asked = await question(at)
         assert "src/hull/plank.py" in asked.shown
+        assert "  ```diff\n  --- a/src/hull/plank.py" in at.comment()
+        assert "  +tarred" in at.comment()
         assert github.branches == {}
         github.say(12, f"/sweep approve {asked.id}", login="cyd")
         await at.tell()

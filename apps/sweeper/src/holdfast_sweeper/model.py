@@ -11,7 +11,7 @@ ANSWER_S = 900.0
 
 
 class ModelError(Exception):
-    """The model has not answered. The text says why."""
+    """The model has not answered. The text says why, and no address: it is shown where strangers read."""
 
 
 class Model(Protocol):
@@ -42,16 +42,16 @@ class HttpModel:
                     f"{self._url}/v1/chat/completions", json={"model": self.name, "messages": messages}
                 )
         except httpx.HTTPError as exc:
-            raise ModelError(f"{self._url} cannot be reached: {type(exc).__name__}") from exc
+            raise ModelError(f"the model's server cannot be reached ({type(exc).__name__})") from exc
         if answer.status_code != 200:
-            raise ModelError(f"{self._url} answered with {answer.status_code}")
+            raise ModelError(f"the model's server answered with {answer.status_code}")
         if len(answer.content) > ANSWER_BYTES_MAX:
             raise ModelError("the answer is too long")
         try:
             told: Any = answer.json()
             text = told["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-            raise ModelError(f"{self._url} answered in another form than chat completions") from None
+            raise ModelError("the model's server answered in another form than chat completions") from None
         if not isinstance(text, str):
             raise ModelError("the answer is no text")
         return text

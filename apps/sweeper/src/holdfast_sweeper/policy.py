@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import unified_diff
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -77,11 +78,12 @@ class Proposal(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Files as they would be, and how many lines differ, for the person who is asked."""
+    """Files as they would be; how many lines differ, and the differences, for the person who is asked."""
 
     message: str
     files: Mapping[str, str]
     told: tuple[str, ...]
+    diff: str = ""
 
 
 def read_proposal(answer: str) -> Proposal | str:
@@ -143,4 +145,12 @@ def apply(proposal: Proposal, files: Mapping[str, str], allowed: Sequence[str]) 
         f"{path}: {len(files.get(path, '').splitlines())} → {len(text.splitlines())} lines"
         for path, text in changed.items()
     )
-    return Patch(" ".join(proposal.message.split())[:200], changed, told)
+    return Patch(" ".join(proposal.message.split())[:200], changed, told, _diff_of(files, changed))
+
+
+def _diff_of(files: Mapping[str, str], changed: Mapping[str, str]) -> str:
+    lines: list[str] = []
+    for path, text in changed.items():
+        before, after = files.get(path, "").splitlines(), text.splitlines()
+        lines += unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
+    return "\n".join(lines)

@@ -185,7 +185,7 @@ def _rating(review: Review) -> str:
 
 def _notes(notes: Sequence[Note]) -> str:
     lines = [
-        f"- {code(one.word)}{f' by {plain(one.by)}' if one.by else ''}: {cut(one.said, 4_000)}" for one in notes[-5:]
+        f"- {code(one.word)}{f' by {plain(one.by)}' if one.by else ''}: {cut(one.said, 12_000)}" for one in notes[-5:]
     ]
     return "\n".join(lines)
 

@@ -24,6 +24,13 @@ def code(text: str) -> str:
     return f"`{said or ' '}`"
 
 
+def block(text: str, at: int, language: str = "") -> str:
+    """A code block that its text cannot end, indented to stand in a list; a cut is shown."""
+    shown = cut(seen(text), at)
+    fence = "`" * max(3, 1 + max((len(one) for one in re.findall(r"`+", shown)), default=0))
+    return "\n".join(f"  {line}" for line in (f"{fence}{language}", *shown.split("\n"), fence))
+
+
 def seen(text: str) -> str:
     """Without the characters that people cannot see."""
     return _UNSEEN.sub("", text)
