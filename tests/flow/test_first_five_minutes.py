@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +15,7 @@ from holdfast.cli.advice import advice_on
 from holdfast.cli.root import root
 from holdfast.config.load import read_config
 from holdfast.errors import ConfigError
+from holdfast.model.errors import translate
 
 HOLDFAST = Path(sys.executable).parent / "holdfast"
 
@@ -56,6 +58,14 @@ def test_without_a_key_the_variable_is_named_in_one_line(tmp_path: Path) -> None
     assert "set the environment variable OPENAI_API_KEY" in line
 
 
+def test_what_the_system_said_is_part_of_a_connection_error() -> None:
+    failed = httpx.ConnectError("Connection error.")
+    failed.__cause__ = OSError(-2, "Name or service not known")
+    ours = translate(failed, provider="openai", model="gpt-5")
+    assert str(ours) == "connection_error: Connection error. [Errno -2] Name or service not known (openai/gpt-5)"
+
+
+@pytest.mark.long
 def test_without_a_network_the_cause_and_the_way_out_are_two_lines(tmp_path: Path) -> None:
     sent = holdfast(
         tmp_path, "send", "agent:main:main", "hello", HOLDFAST_MODELS_DEFAULT="openai/gpt-5", OPENAI_API_KEY="sk-x",
