@@ -48,10 +48,10 @@ def direct(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield url
 
 
-@pytest.fixture(params=["", IGNORES], ids=["refuses options", "ignores options"])
+@pytest.fixture
 def url(direct: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A pooler tells in one of two ways that it does not hand on what a session is to have set."""
-    with pgbouncer.bouncer(direct, more=request.param) as through:
+    """Of a pooler that refuses to hand on what a session is to have set, or, asked for, ignores it."""
+    with pgbouncer.bouncer(direct, more=getattr(request, "param", "")) as through:
         yield through
 
 
@@ -80,6 +80,7 @@ def settings_of_pool(url: str) -> set[tuple[str, ...]]:
     return found
 
 
+@pytest.mark.parametrize("url", ["", IGNORES], ids=["refuses options", "ignores options"], indirect=True)
 async def test_turns_of_two_nodes_go_through_three_connections_and_nothing_stays_behind_in_them(url: str) -> None:
     """More turns than a statement needs to be prepared; then every lock is free and every setting as it was."""
     before = settings_of_pool(url)

@@ -123,6 +123,7 @@ async def test_the_turn_of_a_node_that_is_killed_moves_within_seconds(url: str, 
         assert all(now > then for now, then in zip(epochs(url), before, strict=True))
 
 
+@pytest.mark.long
 async def test_a_job_each_second_fires_once_among_two_nodes_and_after_one_is_killed(url: str, tmp_path: Path) -> None:
     """Whoever changes the job's row first has the run; a run whose node was killed is ended by the other."""
     config = tmp_path / "holdfast.toml"
