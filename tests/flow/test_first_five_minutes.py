@@ -63,6 +63,8 @@ def test_what_the_system_said_is_part_of_a_connection_error() -> None:
     failed.__cause__ = OSError(-2, "Name or service not known")
     ours = translate(failed, provider="openai", model="gpt-5")
     assert str(ours) == "connection_error: Connection error. [Errno -2] Name or service not known (openai/gpt-5)"
+    failed.__cause__ = OSError(111, "Connect call failed ('10.1.2.3', 8000)")
+    assert "10.1.2.3" not in str(translate(failed, provider="openai", model="gpt-5"))
 
 
 @pytest.mark.long

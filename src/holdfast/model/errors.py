@@ -26,6 +26,8 @@ UNINFORMATIVE_CHARS = 30
 # Errors of this machine that surface as connection errors.
 _RESOURCE_CODES = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "EROFS", "ENOMEM", "ENOBUFS"})
 
+_ADDRESS = re.compile(r"\s*\('[^)]*\)|\[?\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?\]?")
+"""Where a server is: it may be told in a group whose people do not know it."""
 _SECRET = re.compile(
     r"\b(?:(?:sk|pk|gsk|xai|ghp|hf|r8)[-_]|AIza|AKIA)[A-Za-z0-9_-]{12,}|(?i:bearer)\s+(?=\S*\d)[A-Za-z0-9._~+/-]{12,}=*"
 )
@@ -107,7 +109,7 @@ def _message(
 def _root_of(error: BaseException, text: str) -> str:
     """What the system said, which SDKs put away as a cause: no such host, connection refused, a certificate."""
     below = [facts.message for facts in walk(error)[1:] if facts.message and facts.message not in text]
-    return f" {below[-1]}" if below and len(text) <= UNINFORMATIVE_CHARS else ""
+    return f" {_ADDRESS.sub('', below[-1]).strip()}" if below and len(text) <= UNINFORMATIVE_CHARS else ""
 
 
 def _body(error: BaseException) -> object:
