@@ -84,6 +84,7 @@ class Holdfast:
         self.approvals_changed = asyncio.Event()
         self.spawn_limits = SpawnLimits()
         self.draining = False
+        self.redact: Callable[[str], str] = str  # of a gateway: takes its secrets out of what errors say
         self.commands: Commands | None = None  # of a gateway: slash commands are carried out at the door
         self.queue_for: Callable[[InboundEvent], QueueSettings] = lambda _: PLAIN
         self._live: dict[str, Turn] = {}

@@ -95,7 +95,9 @@ def list_jobs(settings: Settings) -> None:
     """List the jobs: schedule, state, next time, failures in a row."""
     timers = read(settings, lambda hf: hf.store.timers(kind="cron"))
     if settings.json:
-        print_json([shown(timer) for timer in timers])
+        from holdfast.inbound.timer import shown_timer
+
+        print_json([shown_timer(timer) for timer in timers])
         return
     columns = ["JOB", "SCHEDULE", "STATE", "NEXT", "FAILURES", "TARGET", "DELIVERY", "DETAIL"]
     show(settings, timers, columns, _row, empty="no cron jobs; `holdfast cron add` makes one")
@@ -207,19 +209,10 @@ def remove(settings: Settings, name: str) -> None:
     _tell(settings, timer, f"removed{again}")
 
 
-def shown(timer: Timer) -> dict[str, Any]:
-    """A timer as JSON; addresses to post to hold secrets."""
-    import msgspec
-
-    found: dict[str, Any] = msgspec.to_builtins(timer)
-    job = found["spec"].get("job")
-    if job and job.get("url"):
-        job["url"] = "***"
-    return found
-
-
 def _tell(settings: Settings, timer: Timer, what: str) -> None:
     if settings.json:
-        print_json(shown(timer))
+        from holdfast.inbound.timer import shown_timer
+
+        print_json(shown_timer(timer))
     else:
         print_text(f"cron {timer.name}: {what}")

@@ -107,11 +107,6 @@ class ServerConfig(Section):
             self.read, self.agents,
         )  # fmt: skip
 
-    def secrets(self, env: Mapping[str, str]) -> list[str]:
-        """What is told to it in headers, which nobody else is to see."""
-        named = [*self.headers.values(), *([self.token_env] if self.token_env else [])]
-        return [env[one] for one in named if env.get(one)]
-
 
 def check_names(servers: Mapping[str, Any]) -> Mapping[str, Any]:
     """No underscore: the first one in a tool's name ends the server's, so that none can speak for another."""

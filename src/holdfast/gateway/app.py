@@ -141,6 +141,7 @@ async def open_worker(
         redactor, channels, background: as of `make_tools`. servers: of more tools, ended by whoever made them.
     """
     redactor = redactor or redactor_of(config, parts)
+    hf.redact = redactor.text
     first = make_generation(
         hf, config, parts, redactor=redactor, channels=channels, background=background, servers=servers
     )
@@ -436,16 +437,18 @@ async def build_gateway(
     from holdfast.gateway.hook_rules import hook_rules
     from holdfast.gateway.hooks_api import Hooks
     from holdfast.gateway.http import create_app
+    from holdfast.gateway.log import hide
     from holdfast.gateway.login import Logins
     from holdfast.gateway.openai_api import Models
     from holdfast.gateway.reloading import Reloading
+    from holdfast.gateway.secret_values import secrets_of
     from holdfast.gateway.tokens import Tokens, read_tokens
     from holdfast.observe.metrics import Metrics
 
     platforms = make_platforms(hf, config, parts.env, parts.adapters)
     adapters = [*as_adapters(parts.channels), *(one.adapter for one in platforms.values())]
     channels = {ConsoleChannel.usual_name, *(one.channel.name for one in adapters)}
-    redactor = redactor_of(config, parts, token)
+    redactor = redactor_of(config, parts, hf.state, token)
     metrics = Metrics(hf)
     async with (
         hearing(hf, metrics),
@@ -478,6 +481,9 @@ async def build_gateway(
             )
             known = read_tokens(found, parts.env, own=token)
             ruled = hook_rules(found, parts.env, token=token, channels=channels) if hooks is not None else None
+            secrets = secrets_of(found, parts.env)
+            redactor.learn(secrets)
+            hide(secrets)
             new_jobs = jobs_of(found), heartbeats_of(found, node_dir(hf.state))
 
             def take() -> None:

@@ -14,6 +14,7 @@ from holdfast.doctor.pins import pin_fault
 from holdfast.errors import InputError, UnknownInputError
 from holdfast.gateway.assets import FOLDER, PAGE_HEADERS
 from holdfast.gateway.replies import json_response
+from holdfast.inbound.timer import shown_timer
 from holdfast.kernel import Holdfast
 from holdfast.lane.states import states_of
 from holdfast.model.cooldown import left_s
@@ -116,7 +117,7 @@ class DashboardApi:
         found: list[dict[str, Any]] = []
         for timer in await self._hf.store.timers():
             last = await self._hf.store.timer_runs(timer=timer.id, limit=runs) if runs else []
-            found.append({**asdict(timer), "runs": last})
+            found.append({**shown_timer(timer), "runs": last})
         return json_response({"timers": found})
 
     async def outbox(self, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> Response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -196,9 +196,9 @@ class Listening:
                 await self._listeners[channel].listen(self._hears[channel])
                 why = "the platform ended the connection"
             except ChannelRefusedError as refused:
-                is_final, why = refused.permanent, _words(refused)
+                is_final, why = refused.permanent, _words(refused, self._hf.redact)
             except Exception as exc:  # noqa: BLE001  # the edge of the channel: whatever its library raises
-                why = _words(exc)
+                why = _words(exc, self._hf.redact)
             failures = 0 if self._hf.clock.mono() - began >= STEADY_S else failures
             pause_s = REFUSED_S if is_final else PAUSES_S[min(failures, len(PAUSES_S) - 1)]
             failures += 1
@@ -231,6 +231,6 @@ def hear_once_stored(hear: Hear, channel: str) -> Hear:
     return wrapped
 
 
-def _words(exc: Exception) -> str:
+def _words(exc: Exception, redact: Callable[[str], str]) -> str:
     text = str(exc) if isinstance(exc, ChannelError) else f"{type(exc).__name__}: {exc}"
-    return text[:DETAIL_CHARS_MAX]
+    return redact(text)[:DETAIL_CHARS_MAX]  # half a secret would not be known for one

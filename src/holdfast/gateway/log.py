@@ -15,11 +15,11 @@ from typing import Any, TextIO
 
 from holdfast.clock import iso
 from holdfast.observe.tracing import trace_id_of
+from holdfast.tool.redact import REDACTED, Redactor
 from holdfast.turn.turn import current_turn
 
+__all__ = ["FORMATS", "REDACTED", "JsonFormatter", "TextFormatter", "configure", "hide"]
 FORMATS = ("text", "json")
-REDACTED = "[redacted]"
-SECRET_CHARS_MIN = 8  # shorter ones stand in ordinary words; no key or token of anybody is that short
 _TAG = re.compile(r"\[([a-z/-]+)\] ")
 _FACT = re.compile(r'(?<!\S)(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
@@ -39,18 +39,26 @@ def configure(stream: TextIO, *, form: str, secrets: Iterable[str], level: int =
     logging.getLogger("holdfast").setLevel(level)
 
 
+def hide(secrets: Iterable[str]) -> None:
+    """Take these, too, out of all lines from now on: of a configuration that was read again."""
+    found = list(secrets)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, TextFormatter):
+            handler.formatter.redactor.learn(found)
+
+
 class TextFormatter(logging.Formatter):
     """`2026-05-22T10:00:00.000Z WARNING holdfast.lane: …`"""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._secret = _pattern(secrets)
+        self.redactor = Redactor(secrets)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's names
         return iso(datetime.fromtimestamp(record.created, UTC))
 
     def format(self, record: logging.LogRecord) -> str:
-        return _redact(super().format(record), self._secret)
+        return self.redactor.text(super().format(record))
 
 
 class JsonFormatter(TextFormatter):
@@ -79,16 +87,4 @@ class JsonFormatter(TextFormatter):
             line.setdefault(name, value[1:-1] if value.startswith('"') else value)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _redact(json.dumps(line, ensure_ascii=False), self._secret)
-
-
-def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
-    """What matches a secret as it is and as JSON writes it, the longest first."""
-    known = {secret.strip() for secret in secrets}
-    known = {secret for secret in known if len(secret) >= SECRET_CHARS_MIN}
-    known |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in known}
-    return re.compile("|".join(re.escape(secret) for secret in sorted(known, key=len, reverse=True))) if known else None
-
-
-def _redact(text: str, secret: re.Pattern[str] | None) -> str:
-    return text if secret is None else secret.sub(REDACTED, text)
+        return json.dumps(self.redactor.value(line), ensure_ascii=False)

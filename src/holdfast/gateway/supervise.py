@@ -27,7 +27,7 @@ from holdfast.gateway.app import USUAL, Gateway, Parts, build_gateway, open_hand
 from holdfast.gateway.connection import BoundedHttp
 from holdfast.gateway.lag import watch_lag
 from holdfast.gateway.reloading import Reread
-from holdfast.model import catalog
+from holdfast.gateway.secret_values import secrets_of
 from holdfast.node_dir import is_url, make_node_dir, node_dir
 from holdfast.opening import refuse_address
 from holdfast.recovery.restart import booted
@@ -87,7 +87,7 @@ def run_gateway(
     where = os.fspath(state)
     if is_url(where):
         refuse_address(where)
-    log.configure(sys.stderr, form=log_format, secrets=_api_keys(config, parts))
+    log.configure(sys.stderr, form=log_format, secrets=secrets_of(config, parts.env, where))
     try:
         listener = address.listen(host, config.gateway.port if port is None else port, node_dir(where))
     except address.PortTakenError as exc:
@@ -115,7 +115,7 @@ async def _serve(
             folder = make_node_dir(state)
             token_file = Path(config.gateway.token_file or folder / "token")
             token, is_new = address.load_token(token_file)
-            log.configure(sys.stderr, form=log_format, secrets=[token, *_api_keys(config, parts)])
+            log.configure(sys.stderr, form=log_format, secrets=secrets_of(config, parts.env, state, token))
             async with (
                 booted(hf.store, unclean_max=config.gateway.unclean_boots_max) as hold,
                 build_gateway(config, hf, token=token, host=host, parts=parts, reread=reread) as gateway,
@@ -278,14 +278,6 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as exc:
             logger.info("the limit of open files stays at %d: %s", soft, exc)
-
-
-def _api_keys(config: Config, parts: Parts) -> list[str]:
-    """Every API key that this process can know of."""
-    settings = config.models.settings().values()
-    variables = {name for provider in catalog.PROVIDERS.values() for name in provider.key_env}
-    variables |= {one.api_key_env for one in settings if one.api_key_env}
-    return [one.api_key for one in settings if one.api_key] + [parts.env[v] for v in variables if parts.env.get(v)]
 
 
 def _greet(

@@ -18,7 +18,7 @@ from holdfast.tool.functions import load_tools
 from holdfast.tool.gate import Gate
 from holdfast.tool.message import message_tool
 from holdfast.tool.origin import Approvers
-from holdfast.tool.redact import Redactor, secrets_in
+from holdfast.tool.redact import Redactor
 from holdfast.tool.respond import respond_tool
 from holdfast.tool.servers import Servers
 from holdfast.tool.status import status_tool
@@ -40,10 +40,11 @@ class Tools:
     approvers: Approvers
 
 
-def redactor_of(config: Config, parts: Parts, token: str = "") -> Redactor:
-    """Takes out what is a secret in the environment, what servers are told in headers, and the gateway's own token."""
-    told = [value for one in config.tools.servers.values() for value in one.secrets(parts.env)]
-    return Redactor([*secrets_in(parts.env), *told, token])
+def redactor_of(config: Config, parts: Parts, *more: str) -> Redactor:
+    """Takes out every secret that is known (`secret_values.py`); `more`: the gateway's token, the state's address."""
+    from holdfast.gateway.secret_values import secrets_of
+
+    return Redactor(secrets_of(config, parts.env, *more))
 
 
 def make_tools(

@@ -109,3 +109,14 @@ def run_key(timer: str, scheduled_at_ms: int, attempt: int, by: str = "") -> str
     """The idempotency key of the run's input, readable. `source` and `account` of its event name timers and kind."""
     tail = f"#{attempt}" if attempt > 1 else ""
     return f"{timer[-300:]}@{by or scheduled_at_ms}{tail}"
+
+
+def shown_timer(timer: Timer) -> dict[str, Any]:
+    """A timer as JSON; addresses to post to hold secrets."""
+    import msgspec
+
+    found: dict[str, Any] = msgspec.to_builtins(timer)
+    job = found["spec"].get("job")
+    if job and job.get("url"):
+        job["url"] = "***"
+    return found

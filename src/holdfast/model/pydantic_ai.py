@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from holdfast.errors import HoldfastError, InputError, ProviderError
 from holdfast.model import catalog
@@ -226,7 +227,8 @@ class PydanticAIModel:
 
     def _translated(self, error: Exception, partial: str) -> HoldfastError:
         target = self.target
-        secrets = [target.api_key] if target.api_key else []
+        password = urlsplit(target.base_url or "").password
+        secrets = [one for one in (target.api_key, password) if one]
         return translate(error, provider=target.provider, model=target.model, partial=partial, secrets=secrets)
 
     def _answer(self, exchange: _Exchange, said: str) -> ModelAnswer:

@@ -332,7 +332,7 @@ class Courier:
         except Exception as exc:  # the edge of the channel: whatever it raises, the message may have gone out
             log.warning("delivery %s to %s:%s: fate unknown: %s", row.id, row.channel, row.target, exc,
                         exc_info=not isinstance(exc, ChannelError))  # fmt: skip
-            await self._record(row, "lose_track", Change(_words(exc)))
+            await self._record(row, "lose_track", Change(self._words(exc)))
         else:
             done = Change(sent.reference, label=label or "")  # what has been shown
             await self._record(row, "confirm" if row.is_last_piece else "confirm_piece", done)
@@ -342,11 +342,13 @@ class Courier:
         if pause_s is None:
             tries = "will not take it" if refused.permanent else f"refused it {row.attempts} times"
             log.error("delivery %s: %s:%s %s: %s", row.id, row.channel, row.target, tries, refused)
-            await self._record(row, "give_up", Change(f"{row.channel} {tries}: {refused}"[:DETAIL_CHARS_MAX]))
+            await self._record(
+                row, "give_up", Change(f"{row.channel} {tries}: {self._words(refused)}"[:DETAIL_CHARS_MAX])
+            )
         else:
             log.warning("delivery %s: %s:%s refused it, next try in %g s: %s", row.id, row.channel, row.target,
                         pause_s, refused)  # fmt: skip
-            await self._record(row, "refuse", Change(_words(refused), pause_s))
+            await self._record(row, "refuse", Change(self._words(refused), pause_s))
 
     async def _reconcile(self, channel: Channel, row: OpenDelivery) -> None:
         """Its sender is gone and its time is up: ask the platform."""
@@ -407,7 +409,7 @@ class Courier:
         self._hf.events.publish(TurnEvent("delivery", moved.session, at_ms, moved.input_id, data=data))
         return moved
 
-
-def _words(exc: Exception) -> str:
-    text = str(exc) if isinstance(exc, ChannelError) else f"{type(exc).__name__}: {exc}"
-    return text[:DETAIL_CHARS_MAX]
+    def _words(self, exc: Exception) -> str:
+        """What is written down of it; platforms may repeat the key they were asked with."""
+        text = str(exc) if isinstance(exc, ChannelError) else f"{type(exc).__name__}: {exc}"
+        return self._hf.redact(text)[:DETAIL_CHARS_MAX]

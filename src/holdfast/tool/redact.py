@@ -13,7 +13,9 @@ from typing import Any
 REDACTED = "[redacted]"
 SECRET_CHARS_MIN = 8
 """Shorter ones stand in ordinary words; no key or token of anybody is that short."""
-_SECRET_NAME = re.compile(r"(?i)(?:^|_)(?:api_?key|key|token|secret|passw(?:or)?d|passphrase|credentials?|dsn)(?:$|_)")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|_|^pg)(?:api_?key|key|token|secret|passw(?:or)?d|passphrase|credentials?|dsn)(?:$|_)"
+)
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://[^/\s:@]+:([^/\s@]+)@", re.IGNORECASE)
 _KINDS = re.compile(
     r"""-----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----|\Z)
@@ -39,8 +41,14 @@ class Redactor:
     """Takes known secrets, and what looks like one, out of text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {secret.strip() for secret in secrets}
-        known = {secret for secret in known if len(secret) >= SECRET_CHARS_MIN}
+        self._secrets: set[str] = set()
+        self._known: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Take these out, too, from now on; those that were known stay known, since old text may come late."""
+        self._secrets |= {secret.strip() for secret in secrets if len(secret.strip()) >= SECRET_CHARS_MIN}
+        known = set(self._secrets)
         known |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in known}
         known |= {json.dumps(secret)[1:-1] for secret in known}
         ordered = sorted(known, key=len, reverse=True)

@@ -25,6 +25,7 @@ from holdfast.session.key import parse_key
 from holdfast.text import on_one_line
 from holdfast.tool.offered import Offered, take
 from holdfast.tool.policy import HARMLESS, Effect
+from holdfast.tool.redact import Redactor, secrets_in
 from holdfast.turn.tools import Tool, ToolCall
 
 LIBRARY = "holdfast.tool.mcp"
@@ -130,6 +131,8 @@ class Server:
         self._calls: set[asyncio.Task[str]] = set()
         self._in_doubt = False
         self._woken = asyncio.Event()
+        told = [word for value in settings.headers.values() for word in value.split()]
+        self._redactor = Redactor([*told, *secrets_in(settings.env)])
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -188,7 +191,7 @@ class Server:
             raise
         except Exception as exc:
             self._in_doubt = True
-            raise ResourceError(self._lost(_shown(exc))) from exc
+            raise ResourceError(self._lost(self._redactor.text(_shown(exc)))) from exc
         finally:
             self._calls.discard(task)
             if self._in_doubt:
@@ -252,11 +255,11 @@ class Server:
                 raise
             return "its connection was cancelled from within"
         except BaseExceptionGroup as exc:
-            return _shown(exc)
+            return self._redactor.text(_shown(exc))
         except TimeoutError as exc:
-            return f"not started in {own.start_timeout_s:g} s" if alarm.expired() else _shown(exc)
+            return f"not started in {own.start_timeout_s:g} s" if alarm.expired() else self._redactor.text(_shown(exc))
         except Exception as exc:  # noqa: BLE001  # the edge of somebody else's program: whatever it does is a reason
-            return _shown(exc)
+            return self._redactor.text(_shown(exc))
 
     async def _stay(self, session: Session) -> str:
         while True:

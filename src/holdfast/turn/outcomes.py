@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from holdfast import ids
@@ -41,6 +43,20 @@ def is_final(entry: Entry) -> bool:
     )
 
 
+def cleaned(
+    ended: tuple[Outcome | None, str, str | None], redact: Callable[[str], str]
+) -> tuple[Outcome | None, str, str | None]:
+    """The same without secrets in what an error says: providers and tools may repeat what they were asked with.
+    Cut only then: half a secret would not be known for one.
+    """
+    outcome, state, detail = ended
+    if outcome is not None:
+        detail_of, notice = outcome.detail, outcome.notice
+        outcome = replace(outcome, detail=redact(detail_of)[:DETAIL_CHARS_MAX] if detail_of else detail_of,
+                          notice=redact(notice) if notice else notice)  # fmt: skip
+    return outcome, state, redact(detail)[:DETAIL_CHARS_MAX] if detail else detail
+
+
 def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, str, str | None]:
     """What an exception makes of a turn: outcome of its input (None: put it back), outcome of the turn, detail.
 
@@ -68,7 +84,7 @@ def of_failure(exc: BaseException, *, has_input: bool) -> tuple[Outcome | None, 
 def failed_with(exc: BaseException) -> Outcome:
     """The end of an input that an error leaves without an answer, explained to whoever asked."""
     name = type(exc).__name__
-    return Outcome("failed", detail=str(exc)[:DETAIL_CHARS_MAX] or name, error=name, notice=explain(exc))
+    return Outcome("failed", detail=str(exc)[: 2 * DETAIL_CHARS_MAX] or name, error=name, notice=explain(exc))
 
 
 def explain(exc: BaseException) -> str:

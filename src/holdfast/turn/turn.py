@@ -708,7 +708,7 @@ class Turn:
             if self.input_id is None:
                 return None, "done", None
             return Outcome("failed", detail="the turn ended without an answer", error="NoAnswer"), "failed", "no answer"
-        return outcomes.of_failure(exc, has_input=self.input_id is not None)
+        return outcomes.cleaned(outcomes.of_failure(exc, has_input=self.input_id is not None), self._hf.redact)
 
     # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
 
