@@ -372,6 +372,14 @@ def test_a_prompt_holds_no_secret_and_its_data_cannot_leave_the_fence() -> None:
     assert len(prompt_of(facts(body="x" * 10**6, title="y" * 10**6), "f00d")) < 160_000
 
 
+def test_nobody_can_crowd_out_what_is_reviewed() -> None:
+    spam = [{"user": {"login": "eve"}, "body": f"{at} {'spam ' * 2_000}"} for at in range(60)]
+    about = facts_of(ITEM, {}, pull(body="b" * 10**6), FILES, spam, reviews=spam)
+    text = prompt_of(about, "f00d", besides="z" * 10**6)
+    assert len(text) < 200_000
+    assert text.index("+zwei") < text.index("59 spam")
+
+
 @given(st.text(max_size=200))
 def test_a_text_without_secrets_is_left_as_it_is_a_second_time(text: str) -> None:
     once = without_secrets(text)

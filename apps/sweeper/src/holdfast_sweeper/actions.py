@@ -164,13 +164,13 @@ async def _proposed(
         texts = "\n\n".join(f"=== {path}\n{text}" for path, text in files.items())
         more = f"{ASKS[command.word]} What it is about, and the files as they are, is data like the rest.\n"
         if fault:
-            more += "Your last answer could not be used; why stands at the end of the data.\n"
+            more += "Your last answer could not be used; why stands first under [besides].\n"
         prompt = prompt_of(
             case.facts,
             mark,
             known=sweeper.known,
             more=more,
-            besides=f"{wanted}\n\n{texts}\n\n{fault}",
+            besides=f"{fault}\n\n{wanted}\n\n{texts}",
             schema=EDIT_SCHEMA,
         )
         try:
