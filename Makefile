@@ -135,6 +135,7 @@ lock: $(VENV)/.uv ## choose versions anew within pyproject.toml and write requir
 	$(LOCK) pyproject.toml --extra gateway --extra top --group build --constraint requirements/dev.lock \
 	    --output-file requirements/run.lock
 	$(LOCK) --group browser --constraint requirements/dev.lock --output-file requirements/browser.lock
+	$(LOCK) pyproject.toml --extra openai-agents --group beside --output-file requirements/agents.lock
 	$(LOCK) --group site --output-file requirements/site.lock
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.lock
 
@@ -179,6 +180,12 @@ $(VENV)/.run: requirements/run.lock pyproject.toml | $(VENV)/.uv
 $(VENV)/.browser: requirements/browser.lock | $(VENV)/.dev
 	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/browser.lock \
 	    || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/browser.lock
+	@touch $@
+
+# Frameworks whose pins do not go with ours: made when a test first needs one. Holdfast itself comes by PYTHONPATH.
+$(VENV)/agents/.made: $(VENV)/%/.made: requirements/%.lock | $(VENV)/.uv
+	@$(UV) venv --allow-existing --python $(BIN)/python $(VENV)/$*
+	@$(UV) pip install --python $(VENV)/$*/bin/python --require-hashes -r requirements/$*.lock
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/.uv

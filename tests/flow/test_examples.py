@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integrations import beside
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SHOWS = {
@@ -28,10 +30,17 @@ SHOWS = {
     ],
 }
 
+ELSEWHERE = {
+    "with_openai_agents.py": ("agents", ["That is question 1.", "That is question 2."]),
+}
+"""Examples of frameworks whose pins do not go with ours, and the environments in which they run."""
 
-def run(example: str, state: Path) -> str:
-    command = [sys.executable, str(EXAMPLES / example), str(state)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+def run(example: str, state: Path, environment: str | None = None) -> str:
+    python = sys.executable if environment is None else str(beside.python_of(environment))
+    found = None if environment is None else beside.environment_of(environment, state.parent)
+    command = [python, str(EXAMPLES / example), str(state)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=found)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -44,8 +53,18 @@ def test_an_example_runs_offline_and_shows_what_it_is_about(example: str, tmp_pa
         assert expected in said
 
 
+@pytest.mark.xdist_group("beside")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("example", sorted(ELSEWHERE))
+def test_an_example_of_a_framework_in_an_environment_of_its_own_runs_offline(example: str, tmp_path: Path) -> None:
+    environment, shows = ELSEWHERE[example]
+    said = run(example, tmp_path / "state", environment)
+    for expected in shows:
+        assert expected in said
+
+
 def test_no_example_is_left_untried() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SHOWS, *ELSEWHERE}
 
 
 def test_the_conversation_of_an_example_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
