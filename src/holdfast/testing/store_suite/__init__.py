@@ -26,6 +26,7 @@ PARTS = (
     "children",
     "claiming",
     "hearing",
+    "histories",
     "keeping",
     "models",
     "outgoing",
@@ -41,6 +42,7 @@ from holdfast.testing.store_suite.browsing import BrowsingSuite  # noqa: E402
 from holdfast.testing.store_suite.children import ChildrenSuite  # noqa: E402
 from holdfast.testing.store_suite.claiming import ClaimingSuite  # noqa: E402
 from holdfast.testing.store_suite.hearing import HearingSuite  # noqa: E402
+from holdfast.testing.store_suite.histories import HistoriesSuite  # noqa: E402
 from holdfast.testing.store_suite.keeping import KeepingSuite  # noqa: E402
 from holdfast.testing.store_suite.models import ModelsSuite  # noqa: E402
 from holdfast.testing.store_suite.outgoing import OutgoingSuite  # noqa: E402
@@ -63,6 +65,7 @@ class StoreSuite(
     HearingSuite,
     BrowsingSuite,
     KeepingSuite,
+    HistoriesSuite,
 ):
     """The conformance suite."""
 
