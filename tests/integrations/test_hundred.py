@@ -8,7 +8,7 @@ import pytest
 
 from tests.integrations import hundred
 
-SCENES = ["plain", "pydantic_ai", "langgraph"]
+SCENES = ["plain", "fastapi", "pydantic_ai", "langgraph"]
 pytestmark = pytest.mark.xdist_group("integrations")  # importing a framework costs seconds: once
 
 
