@@ -21,8 +21,8 @@ TOOL_LIMIT_S = 600.0
 """What a tool call may take unless the scenario says otherwise: the default of `turn.tool_seconds_max`."""
 GHOST = "ghost"
 SLOT = "slot"
-REAP_S = 120.0
-"""For so long a beat is watched: longer than the 90 s after which it counts as standing still."""
+REAP_S = 1200.0
+"""For so long a beat may be watched. It ends once the beat has stood still for 90 s."""
 
 
 def tool_limit_of(incident: Incident) -> float | None:
@@ -98,15 +98,17 @@ async def reap(world: World, session: str) -> None:
     slot.stand_still()
     del world.processes[SLOT]
     reaping = asyncio.create_task(world.process().do("reap", session=world.key(session), wait_s=REAP_S))
+    began_s = world.passed_s
     try:
-        await world.pass_time(REAP_S)
+        while not reaping.done():  # it ends once the beat has stood still; a look takes real time, too
+            await world.pass_time(1.0)
         if turn not in await reaping:
             raise WorldError(f"turn {turn} of {session} was not closed")
     finally:
         reaping.cancel()
         slot.go_on()
         world.processes[SLOT] = slot
-    await slot.do("advance", seconds=REAP_S)
+    await slot.do("advance", seconds=world.passed_s - began_s)
     if turn not in await slot.do("turns_in_memory"):
         raise WorldError(f"turn {turn} of {session} is not in memory any more")
 
