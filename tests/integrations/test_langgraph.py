@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.graph import START, MessagesState, StateGraph
 
 import holdfast
 from holdfast.integrations.langgraph import SessionSaver, StaleCheckpointError, own
@@ -92,6 +94,49 @@ async def test_each_run_is_a_turn_that_is_settled_when_it_ends(hf: holdfast.Hold
     await graph.aupdate_state(THREAD, asked("three"))
     turns = await hf.turns()
     assert [(turn.state, turn.session) for turn in turns] == [("settled", "agent:main:langgraph:direct:ada")] * 3
+
+
+async def test_every_asynchronous_way_to_run_a_graph_is_one_turn(hf: holdfast.Holdfast) -> None:
+    saver = SessionSaver(hf)
+    graph = own(graph_with(saver), saver)
+    assert [event async for event in graph.astream_events(asked("one"), THREAD, version="v2")]
+    await graph.abatch([asked("two"), asked("three")], THREAD)
+    state = await graph.with_config(THREAD).ainvoke(asked("four"))
+    texts = [message.text for message in state["messages"]]
+    assert sorted(texts[::2]) == ["four", "one", "three", "two"]
+    assert texts[1::2] == [f"answer to {text}" for text in texts[::2]]
+    assert len(await hf.turns()) == 4
+    with pytest.raises(holdfast.InputError, match="thread_id"):
+        await graph.ainvoke(asked("nowhere"))
+
+
+async def test_a_run_that_is_cancelled_or_whose_stream_is_closed_early_lets_go_of_its_thread(
+    hf: holdfast.Holdfast,
+) -> None:
+    begun = asyncio.Event()
+
+    async def waits(state: MessagesState) -> dict[str, Any]:
+        if state["messages"][-1].text == "wait":
+            begun.set()
+            await asyncio.Event().wait()
+        return {"messages": [AIMessage("done")]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("waits", waits)
+    builder.add_edge(START, "waits")
+    saver = SessionSaver(hf)
+    graph = own(builder.compile(checkpointer=saver), saver, wait_s=60)
+    run = asyncio.create_task(graph.ainvoke(asked("wait"), THREAD))
+    await begun.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    async with aclosing(graph.astream(asked("stream"), THREAD, stream_mode="updates")) as pieces:
+        async for _ in pieces:
+            break
+    state = await graph.ainvoke(asked("after"), THREAD)
+    assert state["messages"][-1].text == "done"
+    assert [turn.state for turn in await hf.turns()] == ["settled"] * 3
 
 
 async def test_other_threads_use_the_saver_without_async_and_the_loops_own_is_refused(hf: holdfast.Holdfast) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -429,7 +429,7 @@ class OwnedGraph:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.graph, name)
 
-    async def ainvoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+    async def ainvoke(self, value: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """One run, inside a turn of its thread.
 
         Raises: SessionBusyError: not ours within `wait_s`. SessionTakeoverError: lost meanwhile. What the graph raises.
@@ -437,20 +437,51 @@ class OwnedGraph:
         async with self._turn(config):
             return await self.graph.ainvoke(value, config, **kwargs)
 
-    async def astream(self, value: Any, config: RunnableConfig, **kwargs: Any) -> AsyncIterator[Any]:
+    async def abatch(
+        self, values: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, *,
+        return_exceptions: bool = False, **kwargs: Any,
+    ) -> Sequence[Any]:  # fmt: skip
+        """A run for each value, those of one thread one after the other, in no order that is promised."""
+        configs = config if isinstance(config, Sequence) else [config] * len(values)
+        runs = [self.ainvoke(value, one, **kwargs) for value, one in zip(values, configs, strict=True)]
+        return await asyncio.gather(*runs, return_exceptions=return_exceptions)
+
+    async def astream(self, value: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncGenerator[Any]:
         """The same, streamed. One that is left half-way owns its thread until it is closed (`contextlib.aclosing`)."""
         async with self._turn(config):
             async for piece in self.graph.astream(value, config, **kwargs):
                 yield piece
+
+    async def astream_events(
+        self, value: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncGenerator[Any]:  # fmt: skip
+        """As `astream`, with the events of everything inside."""
+        async with self._turn(config):
+            async for event in self.graph.astream_events(value, config, **kwargs):
+                yield event
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> OwnedGraph:
+        """The graph with a configuration of its own, owned like this one."""
+        return OwnedGraph(
+            self.graph.with_config(config, **kwargs), self._saver, lane=self._lane, wait_s=self._wait_s
+        )  # fmt: skip
 
     async def aupdate_state(self, config: RunnableConfig, values: Any, *args: Any, **kwargs: Any) -> RunnableConfig:
         """A change of the state from outside, in a turn of its own."""
         async with self._turn(config):
             return await self.graph.aupdate_state(config, values, *args, **kwargs)
 
+    async def abulk_update_state(self, config: RunnableConfig, supersteps: Any, **kwargs: Any) -> RunnableConfig:
+        """Several such changes, in one turn."""
+        async with self._turn(config):
+            return await self.graph.abulk_update_state(config, supersteps, **kwargs)
+
     @asynccontextmanager
-    async def _turn(self, config: RunnableConfig) -> AsyncIterator[Turn]:
-        session = self._saver.session_of(_named(config)[0])
+    async def _turn(self, config: RunnableConfig | None) -> AsyncIterator[Turn]:
+        named = {**(self.graph.config or {}).get("configurable", {}), **(config or {}).get("configurable", {})}
+        if "thread_id" not in named:
+            raise InputError('a run needs a thread: {"configurable": {"thread_id": …}}')
+        session = self._saver.session_of(str(named["thread_id"]))
         async with self._saver.hf.turn(session, lane=self._lane, wait_s=self._wait_s) as turn:
             yield turn
 
