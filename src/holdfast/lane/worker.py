@@ -118,6 +118,8 @@ class Worker:
             self._hf.answers_arrived.set()
         waiting, running, solo = await self._hf.store.queue()
         await self._tell_of_waiting(waiting)
+        if self._stopping:  # meanwhile: `stop` has looked at what runs, and would not know of what is begun now
+            return
         quiet = [one.quiet_in_s for one in waiting if not one.blocked and one.quiet_in_s > 0]
         self._pause_s = min([LOOK_S, *quiet])
         mine = [one for one in waiting if one.transcript not in self._tasks]

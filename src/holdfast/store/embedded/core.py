@@ -18,7 +18,6 @@ from holdfast.clock import Clock, epoch_ms
 from holdfast.errors import (
     CoordinationError,
     OwnershipLostError,
-    ResourceError,
     SessionWriteLockLostError,
     TranscriptFormatError,
 )
@@ -242,23 +241,15 @@ class StoreCore(Registering):
         self._closed = True
         self.beater.close()
         self.bell.close()
-        keep_sentinel = await self._leaves_something_open()
-        await self.in_thread(self.writer.close)
+        leaves_something_open = Job(lambda conn: self.process in processes_needed(conn))
+        await self.in_thread(self.writer.close, leaves_something_open)
         self.reads.close()
         for file in self._files.values():
             file.close()
         self._files.clear()
         self._pool.shutdown(wait=False)
-        self.sentinel.close(keep=keep_sentinel)
-
-    async def _leaves_something_open(self) -> bool:
-        def run(conn: Connection) -> bool:
-            return self.process in processes_needed(conn)
-
-        try:
-            return await shielded(self.writer.submit(Job(run)))
-        except (ResourceError, OwnershipLostError):  # the ledger has stopped, or a forked child closes: unknown
-            return True
+        # Not answered: the ledger has stopped, or a forked child closes; then nobody knows, and it stays.
+        self.sentinel.close(keep=leaves_something_open.result is not False)
 
     def tell_of_free_slot(self) -> None:
         """Wake whoever waits for a slot, here and in other processes."""

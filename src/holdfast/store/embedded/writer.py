@@ -202,12 +202,18 @@ class LedgerWriter:
         if self._stopped is None and not self._closed:
             self._put(Job(run))
 
-    def close(self) -> None:
-        """Finish what is queued, then close; what is submitted afterwards is refused. Safe to call twice."""
+    def close(self, last: Job | None = None) -> None:
+        """Finish what is queued, then close; what is submitted afterwards is refused. Safe to call twice.
+
+        Args:
+            last: runs behind everything else, so that nothing can happen after what it sees.
+        """
         with self._start:
             if self._closed or os.getpid() != self._pid:
                 return
             self._closed = True
+            if last is not None:
+                self._queue.put(last)
             self._queue.put(None)
         if self._started:
             self._thread.join()
