@@ -129,6 +129,7 @@ def test_every_secret_is_known_by_its_value_wherever_it_is_kept(folder: Path) ->
     known = secrets_of(load_config(folder / "holdfast.toml", ENV), ENV, DATABASE, "canary-own-token")
     assert [one for one in [*ALL, "canary-own-token"] if one not in known and f"{one}?" not in known] == []
     assert "/bin/false" not in known
+    assert "/srv/holdfast" not in secrets_of(load_config(folder / "holdfast.toml", ENV), ENV, "/srv/holdfast")
     assert passwords_in("http://[") == []
 
 
@@ -198,7 +199,7 @@ async def test_what_repeats_its_secret_in_a_fault_is_written_down_without_it(
     ):  # fmt: skip
         everything = logging.getLogger().handlers[0].formatter
         assert isinstance(everything, log.TextFormatter)
-        everything.redactor.learn(secrets_of(config, ENV, gateway.token))
+        everything.redactor.learn(secrets_of(config, ENV, gateway.hf.state, gateway.token))
         read = everything_logged
         for _ in range(3):
             body = {"text": "go", "route": "telegram:me"}

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from holdfast.config import Config
 
 
-def secrets_of(config: Config, env: Mapping[str, str], *more: str) -> list[str]:
+def secrets_of(config: Config, env: Mapping[str, str], state: str = "", *more: str) -> list[str]:
     """What the configuration and the environment hold: values of variables that are secrets by name or because a key
     names them, keys that stand in the file or in files that it names, passwords in addresses, addresses to post to.
 
     A file that cannot be read has no secrets here: whoever needs it refuses it by name.
 
     Args:
-        more: other secrets, or addresses with one in them: the gateway's token, the state's.
+        state: a folder, which is no secret, or the address of a database, which may have a password in it.
+        more: other secrets: the gateway's token.
     """
     variables = {name for provider in catalog.PROVIDERS.values() for name in provider.key_env}
     found: list[str] = [*secrets_in(env)]
@@ -38,9 +39,7 @@ def secrets_of(config: Config, env: Mapping[str, str], *more: str) -> list[str]:
     for provider in config.models.settings().values():
         variables |= {f"{provider.api_key_env}_{n}" for n in range(2, 10) if provider.api_key_env}
     found += [env[name] for name in variables if env.get(name)]
-    for one in more:
-        found += [*passwords_in(one), *([] if "://" in one else [one])]
-    return found
+    return [*found, *passwords_in(state), *more]
 
 
 def passwords_in(address: str) -> list[str]:

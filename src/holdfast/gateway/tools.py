@@ -40,11 +40,11 @@ class Tools:
     approvers: Approvers
 
 
-def redactor_of(config: Config, parts: Parts, *more: str) -> Redactor:
-    """Takes out every secret that is known (`secret_values.py`); `more`: the gateway's token, the state's address."""
+def redactor_of(config: Config, parts: Parts, state: str = "", *more: str) -> Redactor:
+    """Takes out every secret that is known (`secret_values.py`); `state` and `more` as there."""
     from holdfast.gateway.secret_values import secrets_of
 
-    return Redactor(secrets_of(config, parts.env, *more))
+    return Redactor(secrets_of(config, parts.env, state, *more))
 
 
 def make_tools(
