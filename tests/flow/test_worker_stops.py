@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import holdfast
+from holdfast.inbound.event import Accepted
 from holdfast.lane.policy import LaneLimits
 from holdfast.lane.worker import Worker
 
@@ -37,6 +38,7 @@ async def test_a_worker_that_is_stopped_while_it_looks_at_the_queue_begins_nothi
 
     async with holdfast.open(tmp_path / "state") as hf:
         admitted = await hf.accept(holdfast.InboundEvent("agent:main:main", {"content": "hello"}))
+        assert isinstance(admitted, Accepted)
         hf.store = slow = SlowQueue(hf.store)  # pyright: ignore[reportAttributeAccessIssue]
         worker = Worker(hf, run, limits=LaneLimits())
         running = asyncio.create_task(worker.run())
