@@ -23,7 +23,7 @@ FOLDER, NODE = os.environ.get("HOLDFAST_OPENCLAW", ""), os.environ.get("HOLDFAST
 SECONDS = float(os.environ.get("HOLDFAST_DUET_S", "60"))
 HERE = Path(__file__).parent
 pytestmark = [
-    pytest.mark.skipif(not (FOLDER and NODE), reason="not run: OpenClaw is not here; `make duet` installs it"),
+    pytest.mark.skipif(not (FOLDER and NODE), reason="OpenClaw is not here; `make duet` installs it"),
     pytest.mark.timeout(SECONDS + 240),
 ]
 

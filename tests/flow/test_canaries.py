@@ -129,7 +129,7 @@ def test_every_secret_is_known_by_its_value_wherever_it_is_kept(folder: Path) ->
     known = secrets_of(load_config(folder / "holdfast.toml", ENV), ENV, DATABASE, "canary-own-token")
     assert [one for one in [*ALL, "canary-own-token"] if one not in known and f"{one}?" not in known] == []
     assert "/bin/false" not in known
-    assert "/srv/holdfast" not in secrets_of(load_config(folder / "holdfast.toml", ENV), ENV, "/srv/holdfast")
+    assert "/var/lib/holdfast" not in secrets_of(load_config(folder / "holdfast.toml", ENV), ENV, "/var/lib/holdfast")
     assert passwords_in("http://[") == []
 
 

@@ -89,10 +89,10 @@ def log_plainly(*, of_one_message: bool = False) -> None:
     Args:
         of_one_message: what becomes of it is told at the end; without the lines that say the same to operators.
     """
-    logging.basicConfig(format="holdfast: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
     if of_one_message:
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(_for_the_one_who_asked)
+        handler.addFilter(_for_the_one_who_asked)
+    logging.basicConfig(format="holdfast: %(message)s", level=logging.WARNING, handlers=[handler])
 
 
 _FOR_OPERATORS = (

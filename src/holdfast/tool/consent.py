@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.text import on_one_line
@@ -29,7 +30,8 @@ async def ask(
     Args:
         told: called once it is in the ledger, with its id.
 
-    Returns: with state "used" if what was asked for may be done now, once, by this turn; else what became of it.
+    Returns: with state "used" if what was asked for may be done now, once, by this turn, and only then; else what
+    became of it.
 
     Raises:
         SessionTakeoverError, OwnershipLostError: the session was lost meanwhile. TurnCancelledError: and the like.
@@ -54,9 +56,10 @@ async def ask(
     turn.publish("turn.approval_ended", id=asked.id, name=order.tool, state=answer.state)
     if answer.state == "approved":
         await turn.check()  # it is ours still, and nobody has asked it to stop
-        await hf.store.use_approval(answer.id, order.turn, turn.epoch, order.digest)
+        if await hf.store.use_approval(answer.id, order.turn, turn.epoch, order.digest):
+            return replace(answer, state="used")
         answer = await hf.store.approval(asked.id) or answer
-    return answer
+    return replace(answer, state="void") if answer.state in ("approved", "used") else answer  # it was another's to use
 
 
 async def _answer(hf: Holdfast, asked: Approval, timeout_s: float) -> Approval:
