@@ -83,6 +83,13 @@ def test_the_settings_in_the_manual_hold(tmp_path: Path) -> None:
     assert settings == Settings(repositories=settings.repositories, may=settings.may, model=settings.model), "defaults"
 
 
+@pytest.mark.parametrize("name", ["boat", "", "octo/boat/12", "octo/my boat", "https://github.com/octo/boat"])
+def test_a_repository_that_is_none_is_told_when_the_settings_are_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sweeper.toml").write_text(f"repositories = [{json.dumps(name)}]\n")
+    with pytest.raises(ValueError, match="is no repository; write owner/repo"):
+        load(tmp_path / "sweeper.toml")
+
+
 async def test_one_item_is_reviewed_from_the_command_line_and_nothing_is_written(tmp_path: Path) -> None:
     import asyncio
 

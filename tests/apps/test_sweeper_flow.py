@@ -502,6 +502,7 @@ async def test_a_push_makes_the_question_void_and_a_no_is_a_no(tmp_path: Path, g
 async def test_a_fix_goes_to_a_branch_of_its_own(tmp_path: Path, github: Repository) -> None:
     found = {**DRAFT, "findings": [{"title": "it leaks", "priority": "P1", "file": "src/hull/plank.py", "line": 2}]}
     github.pull(12)
+    github.modes = {"src/hull/plank.py": "100755"}
     evil = {"message": "x", "edits": [{"path": ".github/workflows/x.yml", "replace": "run: evil"}]}
     model = Script([found, evil, EDITS])
     async with world(tmp_path, github, may=ALL, model=model) as at:
@@ -519,6 +520,7 @@ async def test_a_fix_goes_to_a_branch_of_its_own(tmp_path: Path, github: Reposit
         [(ref, commit)] = github.branches.items()
         assert ref.startswith("refs/heads/sweeper/autofix-12-")
         assert commit == {"files": {"src/hull/plank.py": "one\ntarred\nthree\n"}, "parents": [github.things[12].head]}
+        assert github.modes == {"src/hull/plank.py": "100755"}, "a program stays one"
         assert github.things[13].ref == ref.removeprefix("refs/heads/")
         github.say(12, "/sweep fix ci", login="bob")
         github.say(12, "/sweep address review", login="bob")

@@ -77,6 +77,7 @@ class Repository:
         self.reactions: list[tuple[int, str]] = []
         self.statuses: list[tuple[str, dict[str, Any]]] = []
         self.contents: dict[str, str] = {"src/hull/plank.py": "one\nzwei\nthree\n"}
+        self.modes: dict[str, str] = {}  # of files that are not plain ones, as they are and as they were written
         self.branches: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str, int]] = []
         self.payloads: list[tuple[str, dict[str, Any]]] = []
@@ -274,7 +275,11 @@ class Repository:
 
     def _git(self, request: web.Request, method: str, parts: list[str], body: dict[str, Any]) -> web.Response:
         sha = self._sha(json.dumps(body, sort_keys=True))
+        if parts[0] == "trees" and method == "GET":
+            tree = [{"path": path, "mode": self.modes.get(path, "100644")} for path in self.contents]
+            return web.json_response({"tree": tree, "truncated": False})
         if parts == ["trees"]:
+            self.modes = {one["path"]: one["mode"] for one in body["tree"]}
             self._commits[sha] = {one["path"]: one["content"] for one in body["tree"]}
         elif parts == ["commits"]:
             self._commits[sha] = {"files": self._commits[body["tree"]], "parents": body["parents"]}

@@ -189,8 +189,10 @@ async def _push(sweeper: Sweeper, case: Case, patch: Patch, branch: str, why: st
     """A commit on top of the reviewed one, the branch, and a pull request of it. Done twice it is done once."""
     facts, writer = case.facts, case.writer
     base = f"/repos/{facts.item.repo}"
+    programs = await _programs_at(sweeper, facts)
     entries = [
-        {"path": path, "mode": "100644", "type": "blob", "content": text} for path, text in sorted(patch.files.items())
+        {"path": path, "mode": "100755" if path in programs else "100644", "type": "blob", "content": text}
+        for path, text in sorted(patch.files.items())
     ]
     tree = await writer.do("branch", "POST", f"{base}/git/trees", {"base_tree": facts.head, "tree": entries}, why=why)
     if tree is None:
@@ -217,6 +219,18 @@ async def _push(sweeper: Sweeper, case: Case, patch: Patch, branch: str, why: st
     }  # fmt: skip
     made: Any = await writer.do("branch", "POST", f"{base}/pulls", body, why=why, again=False)
     return f"{code(branch)} is ready as #{made.get('number')}, with the {plain(why)}"
+
+
+async def _programs_at(sweeper: Sweeper, facts: Facts) -> frozenset[str]:
+    """The files that may be executed at the reviewed commit, and stay so. Of a tree too large for one answer GitHub
+    lists a part.
+    """
+    told = await sweeper.github.get(f"/repos/{facts.item.repo}/git/trees/{facts.head}?recursive=1")
+    listed = told.get("tree") if isinstance(told, Mapping) else None
+    entries = listed if isinstance(listed, list) else []
+    return frozenset(
+        str(one.get("path")) for one in entries if isinstance(one, Mapping) and one.get("mode") == "100755"
+    )
 
 
 async def _text_at(sweeper: Sweeper, facts: Facts, path: str) -> str | None:

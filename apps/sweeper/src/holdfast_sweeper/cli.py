@@ -225,6 +225,8 @@ def _pull_request(base: Base, what: str, *, event: bool) -> dict[str, Any]:
     if what == "-" or Path(what).is_file():
         text = sys.stdin.read() if what == "-" else Path(what).read_text(encoding="utf-8", errors="replace")
         return {"author_association": "NONE", "user": {"login": "somebody", "type": "User"}, "body": text}
+    if "#" not in what and "/pull/" not in what:
+        raise click.ClickException(f"there is no file {what!r}; or name a pull request as owner/repo#12")
     target = _item(what)
 
     async def read() -> Any:

@@ -79,13 +79,15 @@ def app_of(sweeper: Sweeper, secret: str) -> FastAPI:
 
 
 @asynccontextmanager
-async def working(sweeper: Sweeper, *, every_s: float = 0.0) -> AsyncIterator[asyncio.Task[None]]:
-    """The queue is worked off, and every so often open items are looked at, until left. Yields the task that works."""
+async def working(sweeper: Sweeper, *, every_s: float = 0.0) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """The queue is worked off, and every so often open items are looked at, until left. Yields the tasks that do so:
+    one that ends before has failed.
+    """
     tasks = [asyncio.create_task(sweeper.hf.work(sweeper.run), name="work")]
     if every_s > 0:
         tasks.append(asyncio.create_task(_sweep(sweeper, every_s), name="sweep"))
     try:
-        yield tasks[0]
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()
@@ -95,7 +97,7 @@ async def working(sweeper: Sweeper, *, every_s: float = 0.0) -> AsyncIterator[as
 async def _sweep(sweeper: Sweeper, every_s: float) -> None:
     while True:
         for repo in sweeper.settings.repositories:
-            if "*" in repo:
+            if not is_repo(repo):  # a pattern
                 continue
             try:
                 log.info("%s: %d open items", repo, await sweeper.sweep(repo))
@@ -109,11 +111,11 @@ async def serve(sweeper: Sweeper, secret: str, host: str, port: int, every_s: fl
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app_of(sweeper, secret), host=host, port=port, log_level="warning"))
-    async with working(sweeper, every_s=every_s) as work:
+    async with working(sweeper, every_s=every_s) as tasks:
         serving = asyncio.create_task(server.serve())
-        await asyncio.wait({work, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*tasks, serving}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await serving
-        if work.done():
-            work.result()
+        for failed in [task for task in tasks if task.done()]:
+            failed.result()

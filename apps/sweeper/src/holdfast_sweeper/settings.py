@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holdfast_sweeper.ladder import RANKS, Rank
 
@@ -54,7 +55,7 @@ class Settings(_Table):
     """The whole file.
 
     Args:
-        repositories: "owner/repo" or "owner/*"; others are not heard. may: what is written to GitHub; nothing by
+        repositories: "owner/repo", "owner/*" or "*"; others are not heard. may: what is written to GitHub; nothing by
         default. dry_run: nothing, whatever `may` says. model: address of an OpenAI-compatible server or a Holdfast
         gateway; empty: plain rules. issues: whether issues are reviewed, too. public_url: where this server can be
         reached by readers of a comment, for the picture; empty: none. self_approval: whoever asks may consent as well.
@@ -75,6 +76,14 @@ class Settings(_Table):
     exempt: Exempt = Exempt()
     limits: Limits = Limits()
     merge: Merge = Merge()
+
+    @field_validator("repositories")
+    @classmethod
+    def _are_repositories(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for one in names:
+            if one != "*" and not re.fullmatch(r"[^/\s]+/[^/\s]+", one):
+                raise ValueError(f"{one[:100]!r} is no repository; write owner/repo, owner/* or *")
+        return names
 
     def hears(self, repo: str) -> bool:
         """Whether a repository is one of ours."""
